@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * intf.h - what the BPF half and its loader share.
+ *
+ * What it is for: configuration (written before load), states and counters
+ * (read by the loader at any time), events (ring buffer). Clients see nothing
+ * of this: their contract is include/flexnet/abi.h.
+ */
+#ifndef FLEXNET_INTF_H
+#define FLEXNET_INTF_H
+
+#ifndef __VMLINUX_H__
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef signed int s32;
+typedef signed long long s64;
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef unsigned long long __u64;
+typedef signed int __s32;
+#define __VMLINUX_H__ 1 /* abi.h takes its types from above */
+#endif
+
+#include <flexnet/abi.h>
+
+/* CPUs the scheduler can schedule; the loader refuses more. */
+#define FLEXNET_CPUS_MAX 1024
+#define FLEXNET_CPU_WORDS (FLEXNET_CPUS_MAX / 64)
+/* Grant changes remembered for statistics and tests; a power of two. */
+#define FLEXNET_TRANSITIONS 64
+
+/* Written by the loader before load (rodata `config`). Times in ns. */
+struct flexnet_config {
+	u64 objective_ns;	/* grow when the oldest queued message is older */
+	u64 low_mark_ns;	/* shrink only while delay is under it */
+	u64 interval_ns;	/* of arbiter rounds while work is queued */
+	u64 idle_delay_ns;	/* last cores go back after this long without work */
+	u64 quantum_ns;		/* an executor's turn where others wait for its core */
+	u64 grace_ns;		/* from raising a flag to the kick */
+	u64 slice_ns;		/* of normal and batch tasks */
+	u64 latency_slice_ns;	/* of latency tasks */
+	u64 starvation_ns;	/* nobody runnable waits longer unserved while others of a higher class run */
+	u64 throttle_ns;	/* (reserved) */
+	u32 cpus;		/* possible CPUs */
+	u32 general_cores_min;	/* at least 1 */
+	u32 net_cores_max;	/* 0: never grant */
+	u32 lend;		/* granted cores with nothing to do serve general tasks */
+	u32 steer;		/* tell the loader of changed grants */
+	u32 debug;
+	/* Order in which CPUs are granted; the first `grant_candidates` count. */
+	u32 grant_candidates;
+	u32 grant_order[FLEXNET_CPUS_MAX];
+	/* Last-level cache of each CPU and SMT sibling (itself when none). */
+	u16 llc_of[FLEXNET_CPUS_MAX];
+	u16 sibling_of[FLEXNET_CPUS_MAX];
+};
+
+/* What the loader asks for a thread (task storage `registrations`, written by
+ * the thread's pidfd, applied by the syscall program `apply_registration`). */
+struct flexnet_registration {
+	u32 task_class; /* enum flexnet_class */
+	u32 client;	/* executors only */
+	u32 slot;	/* executors only */
+	u32 flow_class; /* executors only */
+};
+
+/* Argument of SEC("syscall") apply_registration; returns 0 or -errno. */
+struct flexnet_apply {
+	s32 tid; /* in the initial pid namespace */
+};
+
+/* Argument of SEC("syscall") client_event; returns 0 or -errno. */
+enum flexnet_client_op {
+	FLEXNET_CLIENT_START = 1,  /* page is in `pages`, executors may register */
+	FLEXNET_CLIENT_FORGET = 2, /* its executors become normal tasks */
+	FLEXNET_CLIENT_DROP_SLOT = 3,
+};
+struct flexnet_client_event {
+	u32 op;
+	u32 client;
+	u32 slot;
+	u32 reserved;
+};
+
+/* Per client, BPF writes, loader reads (bss array `clients`). */
+struct flexnet_client_state {
+	u64 generation; /* odd while alive */
+	u64 depth;	/* messages queued at the last look */
+	u64 delay_ns;	/* age of the oldest then */
+	u64 run_ns;	/* CPU time of its executors */
+	u64 granted_run_ns; /* of that, on granted cores */
+	u64 dispatches;
+	u32 executors;	/* registered */
+	u32 wanted;	/* how many should run */
+	u64 bell_ns;	/* last doorbell event asked for */
+};
+
+enum flexnet_event_kind {
+	/* No thread of the client runs and it has work: ring its eventfd. */
+	FLEXNET_EVENT_DOORBELL = 1,
+	/* The granted set changed; sent again only after the loader has
+	 * cleared `grants_event_pending`. Only when config.steer. */
+	FLEXNET_EVENT_GRANTS = 2,
+};
+struct flexnet_event {
+	u32 kind;
+	u32 client;
+};
+
+/* One change of the number of granted cores. */
+struct flexnet_transition {
+	u64 at_ns;	/* CLOCK_MONOTONIC */
+	u64 cause_ns;	/* when the load that caused it was first seen */
+	u32 before;
+	u32 after;
+	u32 rounds;	/* arbiter rounds between cause and change */
+	u32 reason;	/* enum flexnet_reason in arbiter.h */
+};
+
+/* bss `arbiter`: BPF writes, loader reads. */
+struct flexnet_arbiter_state {
+	u64 granted_mask[FLEXNET_CPU_WORDS];
+	u32 granted;
+	u32 grants_event_pending; /* loader clears */
+	u64 grants;		/* cores granted, count */
+	u64 reclaims;		/* cores given back, count */
+	u64 rounds;
+	u64 timer_starts;
+	u64 granted_core_ns;	/* integral of granted cores over time */
+	u64 granted_since_ns;	/* integral is valid up to here */
+	u64 transitions;	/* total; the last FLEXNET_TRANSITIONS are kept */
+	struct flexnet_transition transition[FLEXNET_TRANSITIONS];
+};
+
+/* Per-CPU counters (PERCPU_ARRAY `cpu_stats`, one entry). */
+struct flexnet_cpu_stats {
+	u64 run_ns[FLEXNET_CLASS_COUNT];
+	u64 wait_ns[FLEXNET_CLASS_COUNT]; /* runnable and not running */
+	u64 waits[FLEXNET_CLASS_COUNT];
+	u64 kicks;		/* idle CPUs woken */
+	u64 preemptions;	/* kicks that preempt */
+	u64 takebacks;		/* of these, lent cores taken back */
+	u64 flags_raised;
+	u64 flag_kicks;		/* flags ignored for longer than the grace */
+	u64 rescues;		/* tasks served by the starvation bound */
+	u64 timer_fires;
+	u64 direct_dispatches;
+	u64 migrations;
+};
+
+#endif /* FLEXNET_INTF_H */

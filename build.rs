@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Compiles bpf/main.bpf.c and generates its skeleton, where the feature
+//! `scheduler` asks for it; without it nothing but rustc is needed.
+
+#[cfg(feature = "scheduler")]
+fn main() {
+    // The builder tracks only *.[hc] beside the main source.
+    println!("cargo:rerun-if-changed=include/flexnet");
+    println!("cargo:rerun-if-changed=bpf");
+    let include = format!("{}/include", env!("CARGO_MANIFEST_DIR"));
+    let mut builder = match scx_cargo::BpfBuilder::new() {
+        Ok(builder) => builder,
+        Err(error) => panic!("no BPF toolchain (run ci/setup): {error}"),
+    };
+    builder
+        .add_include_path(&include)
+        .add_cflag("-Wall")
+        .add_cflag("-Wextra")
+        .add_cflag("-Wno-unused-parameter")
+        .add_cflag("-Wno-missing-field-initializers")
+        .add_cflag("-Wno-sign-compare")
+        .enable_intf("bpf/intf.h", "bpf_intf.rs")
+        .enable_skel("bpf/main.bpf.c", "bpf");
+    if let Err(error) = builder.build() {
+        panic!("the BPF scheduler does not build: {error:?}");
+    }
+}
+
+#[cfg(not(feature = "scheduler"))]
+fn main() {}

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * abi.h - the contract between executors, the daemon and the BPF scheduler.
+ *
+ * What it is for: the one definition of the shared page and of the control
+ * socket's messages, included by BPF, by C clients and mirrored (with size and
+ * offset assertions against this file) by src/abi.rs.
+ *
+ * What it promises: every 64-byte line of the page has one kind of writer,
+ * named at its struct; sizes and offsets never change within a version, and
+ * FLEXNET_PAGE_BYTES has reserve, so that a page outlives an upgrade.
+ *
+ * What it leaves to others: who may map a page (the daemon hands a client the
+ * file descriptor of its own page and of no other) and what the numbers mean
+ * for core allocation (arbiter.h). BPF believes nothing here: it loads
+ * completed before enqueued, never reads back what it wrote, and clamps.
+ */
+#ifndef FLEXNET_ABI_H
+#define FLEXNET_ABI_H
+
+#ifndef __VMLINUX_H__
+#include <linux/types.h>
+#endif
+
+#define FLEXNET_ABI_VERSION 1
+#define FLEXNET_PAGE_MAGIC 0x31584c46u /* "FLX1" in memory order */
+
+/* A cache line of every x86-64 and nearly every arm64 machine. */
+#define FLEXNET_LINE_BYTES 64
+/* Size of a client's page; frozen for this ABI version. */
+#define FLEXNET_PAGE_BYTES 16384
+/* Executors one client may register; slots are 0..MAX-1. */
+#define FLEXNET_EXECUTORS_MAX 16
+/* Clients alive at once; client ids are 0..MAX-1. */
+#define FLEXNET_CLIENTS_MAX 64
+/* Submission stamps an executor keeps, a power of two. */
+#define FLEXNET_STAMPS 64
+/* Every so many messages one is stamped: stamping each would double the cost
+ * of an enqueue (measured, ARCHITECTURE.md). A power of two. */
+#define FLEXNET_STAMP_EVERY 16
+
+#define FLEXNET_LINE __attribute__((aligned(FLEXNET_LINE_BYTES)))
+
+/* Scheduling class of a task. Order is priority on a general core. */
+enum flexnet_class {
+	FLEXNET_CLASS_NORMAL = 0,
+	FLEXNET_CLASS_LATENCY = 1,
+	FLEXNET_CLASS_BATCH = 2,
+	FLEXNET_CLASS_EXECUTOR = 3,
+	FLEXNET_CLASS_KTHREAD = 4, /* per-CPU kernel threads; never asked for */
+	FLEXNET_CLASS_COUNT = 5,
+};
+
+/* What kind of flows an executor has queued. */
+enum flexnet_flow_class {
+	FLEXNET_FLOW_THROUGHPUT = 0,
+	FLEXNET_FLOW_LATENCY = 1,
+};
+
+/* flexnet_executor_own.state. A mirror for the scheduler's eyes: the futex
+ * word of the parking handshake is in the client's private memory. */
+enum flexnet_executor_state {
+	FLEXNET_EXECUTOR_ABSENT = 0,
+	FLEXNET_EXECUTOR_RUNNING = 1,
+	FLEXNET_EXECUTOR_PARKED = 2,
+	/* In a system call that may sleep (writability, a timer). */
+	FLEXNET_EXECUTOR_WAITING = 3,
+};
+
+/* Writer: the daemon, once, before the client sees the page. */
+struct flexnet_page_header {
+	__u32 magic;	     /* FLEXNET_PAGE_MAGIC */
+	__u32 version;	     /* FLEXNET_ABI_VERSION */
+	__u32 page_bytes;    /* FLEXNET_PAGE_BYTES */
+	__u32 client;	     /* this client's id */
+	__u32 executors_max; /* quota, at most FLEXNET_EXECUTORS_MAX */
+	__u32 reserved[11];
+} FLEXNET_LINE;
+
+/* Writer: the client. Hints; BPF clamps. */
+struct flexnet_page_client {
+	__u32 weight;	/* share on granted cores against other clients, 1..10000, 0 means 100 */
+	__u32 max_cores; /* most granted cores this client wants, 0 means no wish */
+	__u32 reserved[14];
+} FLEXNET_LINE;
+
+/* Writer: BPF. */
+struct flexnet_page_grant {
+	__u64 generation;	  /* moves by one with each change of this line */
+	__u32 attached;		  /* 1 while the scheduler schedules, else 0 */
+	__u32 executors_wanted; /* how many of this client's executors should run */
+	__u32 cores_granted;	  /* cores granted to the executor class, all clients together */
+	__u32 reserved[11];
+} FLEXNET_LINE;
+
+/* Writer: threads that are not this executor (submitters, siblings), by
+ * atomic add. Both counters count messages and only grow. */
+struct flexnet_executor_foreign {
+	__u64 enqueued; /* messages submitted and charged to this executor */
+	__u64 moved;	/* of these, completed by somebody else (a thief, an inline drain) */
+	__u64 reserved[6];
+} FLEXNET_LINE;
+
+/* Writer: the executor's own thread. */
+struct flexnet_executor_own {
+	__u64 completed;    /* messages charged to it that it completed */
+	__u64 run_start_ns; /* CLOCK_MONOTONIC at the last resume's start, 0 between resumes */
+	__u32 state;	    /* enum flexnet_executor_state */
+	__u32 flow_class;   /* enum flexnet_flow_class of what is queued */
+	__u64 parks;	    /* times it parked, for statistics */
+	__u64 resumes;	    /* coroutines resumed, for statistics */
+	__u64 reserved[3];
+} FLEXNET_LINE;
+
+/* Writer: BPF. */
+struct flexnet_executor_sched {
+	__s32 on_cpu;		/* CPU it runs on, -1 when it is off the CPU */
+	__u32 park_request;	/* 1: park at the next yield, siblings take the work */
+	__u32 quantum_expired;	/* 1: yield the CPU (sched_yield) at the next yield point */
+	__u32 on_granted_core;	/* 1 when on_cpu is a granted core */
+	__u64 generation;	/* moves by one each time it is put on a CPU */
+	__u64 reserved[5];
+} FLEXNET_LINE;
+
+/*
+ * One executor. Depth in messages is enqueued - completed - moved. The age of
+ * its oldest message is now - stamps[((completed + moved) / STAMP_EVERY) %
+ * STAMPS]; a submitter writes the stamp (CLOCK_MONOTONIC, ns) of message
+ * number n (the value enqueued had) when n % STAMP_EVERY == 0 and whenever the
+ * queue looked empty. The stamps are written by submitters like the foreign
+ * line.
+ */
+struct flexnet_executor {
+	struct flexnet_executor_foreign foreign;
+	struct flexnet_executor_own own;
+	struct flexnet_executor_sched sched;
+	__u64 reserved[8];
+	__u64 stamps[FLEXNET_STAMPS];
+} FLEXNET_LINE;
+
+struct flexnet_page {
+	struct flexnet_page_header header;
+	struct flexnet_page_client client;
+	struct flexnet_page_grant grant;
+	__u8 reserved[5 * FLEXNET_LINE_BYTES];
+	struct flexnet_executor executors[FLEXNET_EXECUTORS_MAX];
+	__u8 reserve[FLEXNET_PAGE_BYTES - 8 * FLEXNET_LINE_BYTES -
+		     FLEXNET_EXECUTORS_MAX * sizeof(struct flexnet_executor)];
+} FLEXNET_LINE;
+
+/*
+ * The control socket: SOCK_SEQPACKET, one message a packet. A request is
+ * answered by exactly one reply of the same type and sequence. A shorter
+ * message of a known type is filled with zeros, a longer one is cut: size
+ * says how much the sender knew of.
+ */
+#define FLEXNET_SOCKET_PATH "/run/scx_flexnet/control.sock"
+
+enum flexnet_message_type {
+	/* client -> daemon, struct flexnet_hello; answered by struct
+	 * flexnet_welcome with two file descriptors: the page (mmap
+	 * FLEXNET_PAGE_BYTES, shared, read-write) and an eventfd (the doorbell
+	 * rung when none of the client's threads runs). */
+	FLEXNET_MESSAGE_HELLO = 1,
+	/* struct flexnet_register with one file descriptor, a pidfd of one of
+	 * the sender's own threads (PIDFD_THREAD). */
+	FLEXNET_MESSAGE_REGISTER_EXECUTOR = 2,
+	/* struct flexnet_register, slot only. */
+	FLEXNET_MESSAGE_UNREGISTER_EXECUTOR = 3,
+	/* struct flexnet_set_class with one pidfd of one of the sender's own
+	 * threads; needs no HELLO. Children forked later inherit the class. */
+	FLEXNET_MESSAGE_SET_CLASS = 4,
+	/* struct flexnet_message alone; answered by struct flexnet_status. */
+	FLEXNET_MESSAGE_STATUS = 5,
+	/* daemon -> client, struct flexnet_message alone, no reply: the
+	 * scheduler goes away in good order; executors go on unpinned. */
+	FLEXNET_MESSAGE_DETACH = 6,
+};
+
+struct flexnet_message {
+	__u32 size;	/* bytes of the whole message, this header included */
+	__u16 type;	/* enum flexnet_message_type */
+	__u16 version;	/* FLEXNET_ABI_VERSION of the sender */
+	__u32 sequence; /* chosen by the requester, returned by the reply */
+	__s32 status;	/* reply: 0 or -errno; request: 0 */
+};
+
+struct flexnet_hello {
+	struct flexnet_message message;
+	char name[16];	 /* for status, zero-terminated */
+	__u32 executors; /* how many it means to register */
+	__u32 reserved[3];
+};
+
+struct flexnet_welcome {
+	struct flexnet_message message;
+	__u32 client;
+	__u32 page_bytes;
+	__u32 executors_max;
+	__u32 reserved;
+	__u64 objective_ns; /* the arbiter's queueing delay objective */
+};
+
+struct flexnet_register {
+	struct flexnet_message message;
+	__u32 slot;	  /* 0..executors_max-1, free */
+	__u32 flow_class; /* enum flexnet_flow_class */
+};
+
+struct flexnet_set_class {
+	struct flexnet_message message;
+	__u32 task_class; /* NORMAL, LATENCY or BATCH */
+	__u32 reserved;
+};
+
+struct flexnet_status_client {
+	__u32 client;
+	__u32 pid; /* in the daemon's pid namespace */
+	char name[16];
+	__u32 executors;	/* registered */
+	__u32 executors_wanted;
+	__u64 depth;	/* messages queued */
+	__u64 delay_ns; /* age of the oldest at the arbiter's last look */
+	__u64 run_ns;	/* CPU time of its executors */
+};
+
+struct flexnet_status {
+	struct flexnet_message message;
+	__u32 cpus;
+	__u32 cores_granted;
+	__u32 cores_max;
+	__u32 clients; /* entries used */
+	__u64 grants;
+	__u64 reclaims;
+	__u64 preemptions;
+	__u64 granted_core_ns; /* granted cores integrated over time */
+	__u64 uptime_ns;
+	char version[16];
+	char design[16];
+	struct flexnet_status_client client[FLEXNET_CLIENTS_MAX];
+};
+
+#endif /* FLEXNET_ABI_H */

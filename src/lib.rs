@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Executors for structurally extensible host network stacks.
+//!
+//! Packet work is wrapped into a coroutine and enqueued ([`coroutine`],
+//! [`queue`]); executors dequeue and resume it to completion ([`executor`]);
+//! what the coroutines do to sockets is in [`transport`]; the link to the
+//! scheduler that gives executors their cores is in [`client`], and everything
+//! works without it.
+
+pub mod abi;
+pub mod client;
+pub mod coroutine;
+pub mod executor;
+pub mod queue;
+pub(crate) mod sync;
+pub mod transport;

@@ -32,7 +32,7 @@ typedef signed int __s32;
 /* Grant changes remembered for statistics and tests; a power of two. */
 #define FLEXNET_TRANSITIONS 64
 
-/* Written by the loader before load (rodata `config`). Times in ns. */
+/* Written by the loader before load (rodata `settings`). Times in ns. */
 struct flexnet_config {
 	u64 objective_ns;	/* grow when the oldest queued message is older */
 	u64 low_mark_ns;	/* shrink only while delay is under it */
@@ -102,7 +102,7 @@ enum flexnet_event_kind {
 	/* No thread of the client runs and it has work: ring its eventfd. */
 	FLEXNET_EVENT_DOORBELL = 1,
 	/* The granted set changed; sent again only after the loader has
-	 * cleared `grants_event_pending`. Only when config.steer. */
+	 * cleared `grants_event_pending`. Only when settings.steer. */
 	FLEXNET_EVENT_GRANTS = 2,
 };
 struct flexnet_event {

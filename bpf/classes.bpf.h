@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * classes.bpf.h - what class a task has, what it is charged, and what is
+ * counted of it.
+ *
+ * A class comes from registration (clients.bpf.h) or from the parent. Virtual
+ * time is charged when a task stops; the per-CPU view other headers decide by
+ * (cpu_ctx) is written here and nowhere else.
+ */
+#ifndef FLEXNET_CLASSES_BPF_H
+#define FLEXNET_CLASSES_BPF_H
+
+/* CPU time of all executors up to their last stop. */
+u64 executors_run_ns;
+
+static void set_cgroup_weight(struct cgroup *cgrp, u32 weight)
+{
+	u32 *entry = bpf_cgrp_storage_get(&cgroup_weights, cgrp, NULL,
+					  BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (entry)
+		*entry = weight;
+	__sync_fetch_and_add(&cgroup_epoch, 1);
+}
+
+static void refresh_cgroup_weight(struct task_struct *p, struct task_ctx *tctx)
+{
+	struct cgroup *cgrp = scx_bpf_task_cgroup(p);
+	u32 *entry;
+
+	tctx->cgroup_epoch = cgroup_epoch;
+	tctx->cgroup_weight = 100;
+	if (!cgrp)
+		return;
+	entry = bpf_cgrp_storage_get(&cgroup_weights, cgrp, NULL, 0);
+	if (entry && *entry)
+		tctx->cgroup_weight = *entry;
+	bpf_cgroup_release(cgrp);
+}
+
+/* A new task has its parent's class, an executor's child none; what ran before
+ * the scheduler did is normal. */
+static void classify_new_task(struct task_struct *p, struct task_ctx *tctx, bool fork)
+{
+	struct task_struct *parent;
+	struct task_ctx *from;
+
+	tctx->task_class = FLEXNET_CLASS_NORMAL;
+	tctx->cgroup_weight = 100;
+	if (is_percpu_kthread(p)) {
+		tctx->task_class = FLEXNET_CLASS_KTHREAD;
+		return;
+	}
+	if (!fork || (p->flags & PF_KTHREAD))
+		return;
+	parent = bpf_get_current_task_btf();
+	from = task_ctx_of(parent);
+	if (from && (from->task_class == FLEXNET_CLASS_LATENCY ||
+		     from->task_class == FLEXNET_CLASS_BATCH))
+		tctx->task_class = from->task_class;
+}
+
+static __always_inline void task_waits(struct task_ctx *tctx, u64 now)
+{
+	tctx->enqueued_ns = now;
+}
+
+static __always_inline void task_leaves(struct task_ctx *tctx)
+{
+	struct executor_ctx *ectx;
+
+	if (class_of(tctx) != FLEXNET_CLASS_EXECUTOR)
+		return;
+	ectx = executor_ctx_of(executor_index(tctx));
+	if (ectx) {
+		ectx->runnable = 0;
+		ectx->cpu = -1;
+	}
+	publish_on_cpu(tctx, -1, false);
+}
+
+/* A task starts on a CPU. */
+static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tctx, s32 cpu, u64 now)
+{
+	u32 task_class = class_of(tctx);
+	struct flexnet_cpu_stats *stats = stats_here();
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	struct executor_ctx *ectx;
+
+	tctx->run_start_ns = now;
+	if (cctx) {
+		cctx->current_class = task_class;
+		cctx->executor = 0;
+		cctx->run_start_ns = now;
+		if (cctx->kick_claim_ns)
+			cctx->kick_claim_ns = 0;
+	}
+	if (stats && task_class < FLEXNET_CLASS_COUNT && tctx->enqueued_ns) {
+		if (now > tctx->enqueued_ns)
+			stats->wait_ns[task_class] += now - tctx->enqueued_ns;
+		stats->waits[task_class]++;
+	}
+	tctx->enqueued_ns = 0;
+	if (task_class != FLEXNET_CLASS_EXECUTOR) {
+		/* Racy across CPUs and harmless: it only ever lags. */
+		if (time_before(vtime_now, p->scx.dsq_vtime))
+			vtime_now = p->scx.dsq_vtime;
+		return;
+	}
+	ectx = executor_ctx_of(executor_index(tctx));
+	if (!ectx || !cctx)
+		return;
+	cctx->executor = executor_index(tctx) + 1;
+	ectx->cpu = cpu;
+	ectx->flagged_ns = 0;
+	ectx->run_start_ns = now;
+	WRITE_ONCE(ectx->runnable, 1);
+	publish_on_cpu(tctx, cpu, cctx->granted);
+}
+
+/* An executor's part of task_stops. */
+static __always_inline void executor_stops(struct task_ctx *tctx, struct cpu_ctx *cctx, u64 ran,
+					   bool runnable)
+{
+	struct flexnet_client_state *client = client_of(tctx->client);
+	struct executor_ctx *ectx = executor_ctx_of(executor_index(tctx));
+	struct flexnet_page *page = page_of(tctx->client);
+	u64 *vtime = client_vtime_of(tctx->client);
+
+	if (ectx) {
+		ectx->cpu = -1;
+		ectx->run_start_ns = 0;
+		ectx->run_ns += ran;
+		ectx->flagged_ns = 0;
+		WRITE_ONCE(ectx->runnable, runnable);
+	}
+	__sync_fetch_and_add(&executors_run_ns, ran);
+	if (client) {
+		__sync_fetch_and_add(&client->run_ns, ran);
+		__sync_fetch_and_add(&client->dispatches, 1);
+		if (cctx->granted)
+			__sync_fetch_and_add(&client->granted_run_ns, ran);
+	}
+	if (tctx->flow_class == FLEXNET_FLOW_LATENCY)
+		cctx->latency_used_ns += ran;
+	else
+		cctx->latency_used_ns = 0;
+	if (vtime && page) {
+		u64 now_vtime = *vtime + flexnet_scale_by_weight(ran, client_weight(page));
+
+		*vtime = now_vtime;
+		if (executor_vtime_now < now_vtime)
+			executor_vtime_now = now_vtime;
+	}
+	publish_on_cpu(tctx, -1, false);
+}
+
+/* A task leaves its CPU, to sleep or (runnable) to wait for another turn. */
+static __always_inline void task_stops(struct task_struct *p, struct task_ctx *tctx, s32 cpu,
+				       bool runnable, u64 now)
+{
+	u32 task_class = class_of(tctx);
+	struct flexnet_cpu_stats *stats = stats_here();
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	u64 ran = now > tctx->run_start_ns && tctx->run_start_ns ? now - tctx->run_start_ns : 0;
+
+	tctx->run_start_ns = 0;
+	if (stats && task_class < FLEXNET_CLASS_COUNT)
+		stats->run_ns[task_class] += ran;
+	if (!cctx)
+		return;
+	cctx->current_class = CLASS_NONE;
+	cctx->executor = 0;
+	if (task_class == FLEXNET_CLASS_EXECUTOR) {
+		executor_stops(tctx, cctx, ran, runnable);
+		return;
+	}
+	if (tctx->cgroup_epoch != cgroup_epoch)
+		refresh_cgroup_weight(p, tctx);
+	p->scx.dsq_vtime += flexnet_scale_by_weight(ran, weight_of(p, tctx));
+	if (task_class == FLEXNET_CLASS_LATENCY)
+		cctx->higher_used_ns += ran;
+	else
+		cctx->higher_used_ns = 0;
+}
+
+static s32 create_queues(void)
+{
+	s32 cpu, error;
+
+	error = scx_bpf_create_dsq(DSQ_EXECUTOR_LATENCY, -1);
+	error = error ?: scx_bpf_create_dsq(DSQ_EXECUTOR_THROUGHPUT, -1);
+	error = error ?: scx_bpf_create_dsq(DSQ_GENERAL_LATENCY, -1);
+	error = error ?: scx_bpf_create_dsq(DSQ_GENERAL, -1);
+	bpf_for(cpu, 0, settings.cpus) {
+		if (error)
+			break;
+		error = scx_bpf_create_dsq(pinned_dsq(cpu), -1);
+	}
+	return error;
+}
+
+/* Both masks, with every CPU general. */
+static s32 create_masks(void)
+{
+	const struct cpumask *online;
+	struct bpf_cpumask *mask;
+	struct cpu_ctx *cctx;
+	s32 cpu;
+
+	mask = bpf_cpumask_create();
+	if (!mask)
+		return -ENOMEM;
+	mask = bpf_kptr_xchg(&granted_cpumask, mask);
+	if (mask)
+		bpf_cpumask_release(mask);
+
+	mask = bpf_cpumask_create();
+	if (!mask)
+		return -ENOMEM;
+	bpf_for(cpu, 0, settings.cpus)
+		bpf_cpumask_set_cpu(cpu, mask);
+	mask = bpf_kptr_xchg(&general_cpumask, mask);
+	if (mask)
+		bpf_cpumask_release(mask);
+
+	online = scx_bpf_get_online_cpumask();
+	bpf_for(cpu, 0, settings.cpus) {
+		cctx = cpu_ctx_of(cpu);
+		if (!cctx)
+			continue;
+		cctx->current_class = CLASS_NONE;
+		cctx->online = bpf_cpumask_test_cpu(cpu, online);
+	}
+	scx_bpf_put_cpumask(online);
+	return 0;
+}
+
+#endif /* FLEXNET_CLASSES_BPF_H */

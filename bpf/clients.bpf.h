@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * clients.bpf.h - registrations, and what is read from and written to a
+ * client's page.
+ *
+ * What it promises: nothing a client writes is believed beyond its own harm:
+ * counters are clamped, indexes come from the registration and not from the
+ * page, what BPF wrote is never read back. What it leaves to others: who is a
+ * client (the loader) and what its numbers mean for cores (dedicated.bpf.h).
+ */
+#ifndef FLEXNET_CLIENTS_BPF_H
+#define FLEXNET_CLIENTS_BPF_H
+
+static __always_inline struct flexnet_page *page_of(u32 client)
+{
+	u32 zero = 0;
+	void *inner = bpf_map_lookup_elem(&pages, &client);
+
+	return inner ? bpf_map_lookup_elem(inner, &zero) : NULL;
+}
+
+static __always_inline struct flexnet_executor *page_executor(struct flexnet_page *page, u32 slot)
+{
+	barrier_var(slot);
+	return slot < FLEXNET_EXECUTORS_MAX ? &page->executors[slot] : NULL;
+}
+
+static __always_inline u32 executor_index(const struct task_ctx *tctx)
+{
+	return tctx->client * FLEXNET_EXECUTORS_MAX + tctx->slot;
+}
+
+/* The class of a task, an executor's registration checked: it ends with its
+ * client, whatever became of the thread. */
+static __always_inline u32 class_of(struct task_ctx *tctx)
+{
+	struct flexnet_client_state *client;
+	struct executor_ctx *ectx;
+
+	if (tctx->task_class != FLEXNET_CLASS_EXECUTOR)
+		return tctx->task_class;
+	client = client_of(tctx->client);
+	ectx = executor_ctx_of(executor_index(tctx));
+	if (client && ectx && READ_ONCE(client->generation) == tctx->client_generation &&
+	    ectx->registered && ectx->serial == tctx->serial)
+		return FLEXNET_CLASS_EXECUTOR;
+	tctx->task_class = FLEXNET_CLASS_NORMAL;
+	return FLEXNET_CLASS_NORMAL;
+}
+
+/* A client's weight on granted cores, 1..10000. */
+static __always_inline u32 client_weight(struct flexnet_page *page)
+{
+	u32 weight = READ_ONCE(page->client.weight);
+
+	if (!weight)
+		return 100;
+	return weight > 10000 ? 10000 : weight;
+}
+
+/* Flow class an executor says it has queued; anything unknown is throughput. */
+static __always_inline u32 executor_flow_class(struct flexnet_executor *executor)
+{
+	return READ_ONCE(executor->own.flow_class) == FLEXNET_FLOW_LATENCY ?
+		       FLEXNET_FLOW_LATENCY :
+		       FLEXNET_FLOW_THROUGHPUT;
+}
+
+/* Depth of one executor's queue in messages and the age of its oldest, ns. */
+static __always_inline u64 executor_look(struct flexnet_executor *executor, u64 now_ns, u64 *age_ns)
+{
+	u64 completed = READ_ONCE(executor->own.completed);
+	u64 moved = READ_ONCE(executor->foreign.moved);
+	u64 depth, position;
+
+	/* Completed before enqueued: so that depth errs towards more work. */
+	barrier();
+	depth = flexnet_queue_depth(READ_ONCE(executor->foreign.enqueued), completed, moved);
+	*age_ns = 0;
+	if (depth) {
+		position = ((completed + moved) / FLEXNET_STAMP_EVERY) & (FLEXNET_STAMPS - 1);
+		*age_ns = flexnet_queue_age(now_ns, READ_ONCE(executor->stamps[position]));
+	}
+	return depth;
+}
+
+/* Tells an executor that it is on a CPU, or (-1) that it no longer is. */
+static __always_inline void publish_on_cpu(struct task_ctx *tctx, s32 cpu, bool granted)
+{
+	struct flexnet_page *page = page_of(tctx->client);
+	struct flexnet_executor *executor;
+
+	if (!page)
+		return;
+	executor = page_executor(page, tctx->slot);
+	if (!executor)
+		return;
+	WRITE_ONCE(executor->sched.on_cpu, cpu);
+	WRITE_ONCE(executor->sched.on_granted_core, granted);
+	if (cpu >= 0) {
+		WRITE_ONCE(executor->sched.quantum_expired, 0);
+		__sync_fetch_and_add(&executor->sched.generation, 1);
+	}
+}
+
+/* Tells a client how many of its executors should run and how many cores the
+ * executor class has; `always` where the page is new. */
+static __always_inline void publish_grant(u32 id, struct flexnet_client_state *client,
+					  struct flexnet_page *page, u32 wanted, u32 granted,
+					  bool always)
+{
+	barrier_var(id);
+	if (id >= FLEXNET_CLIENTS_MAX)
+		return;
+	if (!always && client->wanted == wanted && published_granted[id] == granted)
+		return;
+	client->wanted = wanted;
+	published_granted[id] = granted;
+	WRITE_ONCE(page->grant.executors_wanted, wanted);
+	WRITE_ONCE(page->grant.cores_granted, granted);
+	WRITE_ONCE(page->grant.attached, 1);
+	__sync_fetch_and_add(&page->grant.generation, 1);
+}
+
+static __always_inline void send_event(u32 kind, u32 client)
+{
+	struct flexnet_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+
+	/* A full ring means that the loader is behind; what it missed is asked
+	 * for again at the next look. */
+	if (!event)
+		return;
+	event->kind = kind;
+	event->client = client;
+	bpf_ringbuf_submit(event, 0);
+}
+
+/* Applies what the loader stored for a thread by its pidfd. The thread id only
+ * finds the thread: one that got the id since has no registration. */
+SEC("syscall")
+int apply_registration(struct flexnet_apply *argument)
+{
+	struct flexnet_registration *asked;
+	struct flexnet_client_state *client;
+	struct executor_ctx *ectx;
+	struct task_struct *p;
+	struct task_ctx *tctx;
+	int ret = 0;
+
+	p = bpf_task_from_pid(argument->tid);
+	if (!p)
+		return -ESRCH;
+	asked = bpf_task_storage_get(&registrations, p, NULL, 0);
+	tctx = bpf_task_storage_get(&task_ctxs, p, NULL, 0);
+	if (!asked || !tctx) {
+		ret = -ESRCH;
+		goto out;
+	}
+	if (asked->task_class != FLEXNET_CLASS_EXECUTOR) {
+		tctx->task_class = asked->task_class <= FLEXNET_CLASS_BATCH ?
+					   asked->task_class :
+					   FLEXNET_CLASS_NORMAL;
+		goto out;
+	}
+	client = client_of(asked->client);
+	ectx = executor_ctx_of(asked->client * FLEXNET_EXECUTORS_MAX + asked->slot);
+	if (!client || !ectx || asked->slot >= FLEXNET_EXECUTORS_MAX || !(client->generation & 1)) {
+		ret = -EINVAL;
+		goto out;
+	}
+	tctx->client = asked->client;
+	tctx->slot = asked->slot;
+	tctx->flow_class = asked->flow_class;
+	tctx->client_generation = client->generation;
+	ectx->flow_class = asked->flow_class;
+	tctx->serial = ++ectx->serial;
+	ectx->flagged_ns = 0;
+	ectx->run_ns = 0;
+	ectx->cpu = -1;
+	ectx->runnable = 0;
+	if (!ectx->registered) {
+		ectx->registered = 1;
+		__sync_fetch_and_add(&client->executors, 1);
+	}
+	barrier();
+	tctx->task_class = FLEXNET_CLASS_EXECUTOR;
+out:
+	bpf_task_release(p);
+	return ret;
+}
+
+static void forget_executor(u32 index, struct flexnet_client_state *client)
+{
+	struct executor_ctx *ectx = executor_ctx_of(index);
+
+	if (!ectx || !ectx->registered)
+		return;
+	ectx->registered = 0;
+	ectx->runnable = 0;
+	ectx->cpu = -1;
+	ectx->flagged_ns = 0;
+	if (client->executors)
+		__sync_fetch_and_sub(&client->executors, 1);
+}
+
+/* A client came, went, or dropped an executor. Generations are odd while a
+ * client lives: its threads' registrations end with it. */
+SEC("syscall")
+int client_event(struct flexnet_client_event *argument)
+{
+	struct flexnet_client_state *client = client_of(argument->client);
+	struct flexnet_page *page;
+	u32 slot;
+
+	if (!client)
+		return -EINVAL;
+	switch (argument->op) {
+	case FLEXNET_CLIENT_START:
+		if (client->generation & 1)
+			return -EBUSY;
+		client->depth = 0;
+		client->delay_ns = 0;
+		client->run_ns = 0;
+		client->granted_run_ns = 0;
+		client->dispatches = 0;
+		client->executors = 0;
+		client->wanted = 0;
+		client->bell_ns = 0;
+		page = page_of(argument->client);
+		if (!page)
+			return -ENOENT;
+		publish_grant(argument->client, client, page, FLEXNET_EXECUTORS_MAX,
+			      arbiter.granted, true);
+		client->generation++;
+		return 0;
+	case FLEXNET_CLIENT_FORGET:
+		if (!(client->generation & 1))
+			return -ENOENT;
+		client->generation++;
+		bpf_for(slot, 0, FLEXNET_EXECUTORS_MAX)
+			forget_executor(argument->client * FLEXNET_EXECUTORS_MAX + slot, client);
+		return 0;
+	case FLEXNET_CLIENT_DROP_SLOT:
+		if (argument->slot >= FLEXNET_EXECUTORS_MAX)
+			return -EINVAL;
+		forget_executor(argument->client * FLEXNET_EXECUTORS_MAX + argument->slot, client);
+		return 0;
+	}
+	return -EINVAL;
+}
+
+#endif /* FLEXNET_CLIENTS_BPF_H */

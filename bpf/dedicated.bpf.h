@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * dedicated.bpf.h - granted cores: which they are, who runs on them, and when
+ * that changes.
+ *
+ * The problem: executors shall have cores of their own exactly while they have
+ * work, and the decision must follow load within a few hundred microseconds
+ * without a tick on an idle machine.
+ *
+ * The mechanism: decisions are taken on events (an executor becomes runnable)
+ * and in rounds of one bpf_timer, armed while executors are runnable, queues
+ * were not empty at the last look or cores are granted. A round looks at the
+ * active clients only, hands the sums to arbiter.h and acts on its answer.
+ *
+ * What it promises: the timer is armed by compare-and-swap and never cancelled;
+ * one round at a time. What it leaves to others: the arithmetic (arbiter.h) and
+ * everything that is no executor (general.bpf.h).
+ */
+#ifndef FLEXNET_DEDICATED_BPF_H
+#define FLEXNET_DEDICATED_BPF_H
+
+/* Granted CPUs and the rest, for the idle-CPU kfuncs; kept with
+ * arbiter.granted_mask. */
+private(MASKS) struct bpf_cpumask __kptr *granted_cpumask;
+private(MASKS) struct bpf_cpumask __kptr *general_cpumask;
+
+struct flexnet_arbiter_memory arbiter_memory;
+static u32 arbiter_busy;  /* 1: somebody decides */
+static u32 timer_armed;
+static u64 run_ns_seen;	  /* executors' CPU time at the last round */
+
+static __always_inline bool arbiter_try_lock(void)
+{
+	return __sync_val_compare_and_swap(&arbiter_busy, 0, 1) == 0;
+}
+
+static __always_inline void arbiter_unlock(void)
+{
+	__sync_lock_test_and_set(&arbiter_busy, 0);
+}
+
+/* Moves one CPU between the granted and the general set. */
+static void set_granted(s32 cpu, bool granted)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	struct bpf_cpumask *mask;
+	u32 word = (u32)cpu / 64;
+
+	barrier_var(word);
+	if (!cctx || word >= FLEXNET_CPU_WORDS)
+		return;
+	WRITE_ONCE(cctx->granted, granted);
+	bpf_rcu_read_lock();
+	mask = granted_cpumask;
+	if (mask) {
+		if (granted)
+			bpf_cpumask_set_cpu(cpu, mask);
+		else
+			bpf_cpumask_clear_cpu(cpu, mask);
+	}
+	mask = general_cpumask;
+	if (mask) {
+		if (granted)
+			bpf_cpumask_clear_cpu(cpu, mask);
+		else
+			bpf_cpumask_set_cpu(cpu, mask);
+	}
+	bpf_rcu_read_unlock();
+	if (granted)
+		__sync_fetch_and_or(&arbiter.granted_mask[word], 1ULL << (cpu & 63));
+	else
+		__sync_fetch_and_and(&arbiter.granted_mask[word], ~(1ULL << (cpu & 63)));
+}
+
+/* The next CPU to grant: the first candidate in the order that is not granted,
+ * preferring the last-level cache of `near`. -1 when there is none. */
+static s32 core_to_grant(s32 near)
+{
+	u32 near_index = (u32)near;
+	s32 best = -1;
+	u16 cache = 0xffff;
+	u32 i;
+
+	barrier_var(near_index);
+	if (near_index < FLEXNET_CPUS_MAX)
+		cache = settings.llc_of[near_index];
+	bpf_for(i, 0, settings.grant_candidates) {
+		struct cpu_ctx *cctx;
+		u32 cpu;
+
+		if (i >= FLEXNET_CPUS_MAX)
+			break;
+		cpu = settings.grant_order[i];
+		barrier_var(cpu);
+		if (cpu >= FLEXNET_CPUS_MAX)
+			continue;
+		cctx = &cpu_ctxs[cpu];
+		if (cctx->granted || !cctx->online)
+			continue;
+		if (settings.llc_of[cpu] == cache)
+			return cpu;
+		if (best < 0)
+			best = cpu;
+	}
+	return best;
+}
+
+/* The CPU to give back: the last granted one in the order, so that what stays
+ * granted is packed at the front of it. */
+static s32 core_to_reclaim(void)
+{
+	s32 last = -1;
+	u32 i;
+
+	bpf_for(i, 0, settings.grant_candidates) {
+		u32 cpu;
+
+		if (i >= FLEXNET_CPUS_MAX)
+			break;
+		cpu = settings.grant_order[i];
+		if (cpu_granted(cpu))
+			last = cpu;
+	}
+	return last;
+}
+
+static void record_transition(const struct flexnet_arbiter_decision *decision, u32 before, u64 now)
+{
+	struct flexnet_transition *entry =
+		&arbiter.transition[arbiter.transitions & (FLEXNET_TRANSITIONS - 1)];
+
+	entry->at_ns = now;
+	entry->cause_ns = decision->cause_ns;
+	entry->before = before;
+	entry->after = arbiter.granted;
+	entry->rounds = decision->rounds;
+	entry->reason = decision->reason;
+	barrier();
+	arbiter.transitions++;
+}
+
+/* Grants or reclaims until `decision->cores` are granted. Called with the
+ * arbiter locked. `near`: a CPU close to whose work it is, or -1. */
+static void apply_decision(const struct flexnet_arbiter_decision *decision, s32 near, u64 now)
+{
+	u32 before = arbiter.granted;
+	u32 i;
+
+	if (decision->cores == before)
+		return;
+	if (arbiter.granted_since_ns)
+		arbiter.granted_core_ns += before * (now - arbiter.granted_since_ns);
+	arbiter.granted_since_ns = now;
+	bpf_for(i, 0, FLEXNET_CPUS_MAX) {
+		s32 cpu;
+
+		if (arbiter.granted == decision->cores)
+			break;
+		if (arbiter.granted < decision->cores) {
+			cpu = core_to_grant(near);
+			if (cpu < 0)
+				break;
+			set_granted(cpu, true);
+			arbiter.granted++;
+			arbiter.grants++;
+		} else {
+			cpu = core_to_reclaim();
+			if (cpu < 0)
+				break;
+			set_granted(cpu, false);
+			arbiter.granted--;
+			arbiter.reclaims++;
+		}
+		/* It looks at its new queues; what waits there is stale for it
+		 * only in that it now goes elsewhere, since queues are shared. */
+		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+	}
+	if (arbiter.granted != before)
+		record_transition(decision, before, now);
+	if (settings.steer && __sync_val_compare_and_swap(&arbiter.grants_event_pending, 0, 1) == 0)
+		send_event(FLEXNET_EVENT_GRANTS, 0);
+}
+
+static __always_inline void arbiter_params(struct flexnet_arbiter_params *params)
+{
+	params->objective_ns = settings.objective_ns;
+	params->low_mark_ns = settings.low_mark_ns;
+	params->interval_ns = settings.interval_ns;
+	params->idle_delay_ns = settings.idle_delay_ns;
+	params->cores_max = settings.net_cores_max < settings.grant_candidates ?
+				    settings.net_cores_max :
+				    settings.grant_candidates;
+}
+
+/* Preempts a CPU for somebody who waits, once: pile-ups of preemptors on one
+ * victim are what the claim is for. It lapses when the CPU switches or after a
+ * millisecond, should the kick have hit a task of another class. */
+static bool preempt_cpu(s32 cpu, u64 now)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	u64 claimed;
+
+	if (!cctx)
+		return false;
+	claimed = READ_ONCE(cctx->kick_claim_ns);
+	if (claimed && now - claimed < 1000000)
+		return false;
+	if (__sync_val_compare_and_swap(&cctx->kick_claim_ns, claimed, now) != claimed)
+		return false;
+	stat_add(preemptions, 1);
+	scx_bpf_kick_cpu(cpu, SCX_KICK_PREEMPT);
+	return true;
+}
+
+static void timer_arm(void)
+{
+	struct round_timer *timer;
+	u32 zero = 0;
+
+	if (READ_ONCE(timer_armed) || __sync_val_compare_and_swap(&timer_armed, 0, 1) != 0)
+		return;
+	timer = bpf_map_lookup_elem(&round_timers, &zero);
+	/* 7.x may refuse with -ENOMEM: the next event tries again. */
+	if (!timer || bpf_timer_start(&timer->timer, settings.interval_ns, 0))
+		__sync_lock_test_and_set(&timer_armed, 0);
+	else
+		__sync_fetch_and_add(&arbiter.timer_starts, 1);
+}
+
+/* An executor became runnable. Grants the first core at once; all else is the
+ * rounds' business. */
+static void executor_woke(u32 client, u32 index, s32 near, u64 now)
+{
+	struct flexnet_arbiter_params params;
+	struct flexnet_arbiter_decision decision = {};
+	struct flexnet_arbiter_look look = {};
+	struct executor_ctx *ectx = executor_ctx_of(index);
+	u64 bit = 1ULL << (client & 63);
+
+	if (ectx)
+		WRITE_ONCE(ectx->runnable, 1);
+	if (!(READ_ONCE(active_clients) & bit))
+		__sync_fetch_and_or(&active_clients, bit);
+	timer_arm();
+	if (READ_ONCE(arbiter.granted) || !settings.net_cores_max || !arbiter_try_lock())
+		return;
+	if (!arbiter.granted) {
+		arbiter_params(&params);
+		look.now_ns = now;
+		look.runnable = 1;
+		flexnet_arbiter_round(&params, &look, &arbiter_memory, &decision);
+		apply_decision(&decision, near, now);
+	}
+	arbiter_unlock();
+}
+
+/* Where a waking executor should go at once: an idle granted core it may use,
+ * else a granted core that is lent or runs a lower flow class. */
+static s32 granted_core_for(struct task_struct *p, struct task_ctx *tctx, bool *idle)
+{
+	struct bpf_cpumask *mask;
+	s32 cpu = -1;
+	u32 i;
+
+	*idle = false;
+	bpf_rcu_read_lock();
+	mask = granted_cpumask;
+	if (mask)
+		cpu = scx_bpf_pick_idle_cpu(cast_mask(mask), 0);
+	bpf_rcu_read_unlock();
+	if (cpu >= 0 && bpf_cpumask_test_cpu(cpu, p->cpus_ptr)) {
+		*idle = true;
+		return cpu;
+	}
+	bpf_for(i, 0, settings.grant_candidates) {
+		struct cpu_ctx *cctx;
+
+		if (i >= FLEXNET_CPUS_MAX)
+			break;
+		cpu = settings.grant_order[i];
+		cctx = cpu_ctx_of(cpu);
+		if (!cctx || !cctx->granted || !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
+			continue;
+		if (cctx->current_class != FLEXNET_CLASS_EXECUTOR &&
+		    cctx->current_class != FLEXNET_CLASS_KTHREAD)
+			return cpu;
+		if (tctx->flow_class == FLEXNET_FLOW_LATENCY && cctx->executor) {
+			struct executor_ctx *running = executor_ctx_of(cctx->executor - 1);
+
+			if (running && running->flow_class == FLEXNET_FLOW_THROUGHPUT)
+				return cpu;
+		}
+	}
+	return -1;
+}
+
+/* Is any granted core in this task's affinity? */
+static __always_inline bool may_run_granted(struct task_struct *p)
+{
+	struct bpf_cpumask *mask;
+	bool ret = false;
+
+	if (!READ_ONCE(arbiter.granted))
+		return false;
+	bpf_rcu_read_lock();
+	mask = granted_cpumask;
+	if (mask)
+		ret = bpf_cpumask_intersects(cast_mask(mask), p->cpus_ptr);
+	bpf_rcu_read_unlock();
+	return ret;
+}
+
+/* Puts a runnable executor into the queue of its flow class, by its client's
+ * virtual time. */
+static void enqueue_executor(struct task_struct *p, struct task_ctx *tctx, u64 enq_flags, u64 now)
+{
+	struct flexnet_page *page = page_of(tctx->client);
+	struct flexnet_executor *executor = page ? page_executor(page, tctx->slot) : NULL;
+	struct executor_ctx *ectx = executor_ctx_of(executor_index(tctx));
+	u64 *vtime = client_vtime_of(tctx->client);
+	bool idle;
+	s32 cpu;
+
+	if (executor)
+		tctx->flow_class = executor_flow_class(executor);
+	if (ectx)
+		ectx->flow_class = tctx->flow_class;
+	if (vtime)
+		*vtime = flexnet_wakeup_vtime(*vtime, executor_vtime_now, settings.quantum_ns);
+	scx_bpf_dsq_insert_vtime(p,
+				 tctx->flow_class == FLEXNET_FLOW_LATENCY ? DSQ_EXECUTOR_LATENCY :
+									    DSQ_EXECUTOR_THROUGHPUT,
+				 settings.slice_ns, vtime ? *vtime : 0, enq_flags);
+	cpu = granted_core_for(p, tctx, &idle);
+	if (cpu < 0)
+		return;
+	if (idle) {
+		stat_add(kicks, 1);
+		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+	} else if (preempt_cpu(cpu, now)) {
+		stat_add(takebacks, 1);
+	}
+}
+
+/* Serves executors on a CPU; true when one was moved to it. */
+static bool dispatch_executors(struct cpu_ctx *cctx)
+{
+	u64 first = DSQ_EXECUTOR_LATENCY, second = DSQ_EXECUTOR_THROUGHPUT;
+	s32 lower = scx_bpf_dsq_nr_queued(DSQ_EXECUTOR_THROUGHPUT);
+
+	/* Latency flows first, within a budget: a client that calls all its
+	 * flows latency must not starve the others. */
+	if (flexnet_lower_class_first(cctx->latency_used_ns, 4 * settings.quantum_ns, lower > 0)) {
+		first = DSQ_EXECUTOR_THROUGHPUT;
+		second = DSQ_EXECUTOR_LATENCY;
+	}
+	if (scx_bpf_dsq_move_to_local(first, 0))
+		return true;
+	return scx_bpf_dsq_move_to_local(second, 0);
+}
+
+#endif /* FLEXNET_DEDICATED_BPF_H */

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * general.bpf.h - everything that is no executor: fair virtual time with
+ * latency tasks first.
+ *
+ * Three queues a task can wait in: DSQ_GENERAL_LATENCY, DSQ_GENERAL (both
+ * shared, since most machines this runs on have few last-level caches and a
+ * shared queue is work-conserving without balancing), and one a CPU for tasks
+ * pinned to it. A task that finds an idle CPU waits in none of them.
+ *
+ * What it promises: work is conserved; within a queue the one with the least
+ * virtual time is next; a lower class has a turn at the latest after
+ * settings.starvation_ns of the higher one's run time on a core.
+ */
+#ifndef FLEXNET_GENERAL_BPF_H
+#define FLEXNET_GENERAL_BPF_H
+
+/* CPUs looked at for a victim: beyond that, the next one that switches serves
+ * the waiting task soon enough. */
+#define VICTIM_CPUS_MAX 32
+
+static __always_inline bool is_pinned(struct task_struct *p)
+{
+	return p->nr_cpus_allowed == 1 || is_migration_disabled(p);
+}
+
+static __always_inline bool is_percpu_kthread(struct task_struct *p)
+{
+	return (p->flags & PF_KTHREAD) && p->nr_cpus_allowed == 1;
+}
+
+static __always_inline u64 slice_of(u32 task_class)
+{
+	return task_class == FLEXNET_CLASS_LATENCY ? settings.latency_slice_ns : settings.slice_ns;
+}
+
+/* Weight of a task: nice and its cgroup's cpu.weight; a batch task counts a
+ * quarter. */
+static __always_inline u32 weight_of(struct task_struct *p, struct task_ctx *tctx)
+{
+	u32 weight = p->scx.weight;
+
+	if (tctx->cgroup_weight != 100 && tctx->cgroup_weight)
+		weight = weight * tctx->cgroup_weight / 100;
+	if (tctx->task_class == FLEXNET_CLASS_BATCH)
+		weight /= 4;
+	return weight ? weight : 1;
+}
+
+static __always_inline bool preemptible(struct cpu_ctx *cctx)
+{
+	return cctx->current_class == FLEXNET_CLASS_NORMAL ||
+	       cctx->current_class == FLEXNET_CLASS_BATCH;
+}
+
+/* A CPU whose task a latency task may displace: its last one when it can, else
+ * one that runs batch, else one that runs normal work. -1: none. */
+static s32 victim_for(struct task_struct *p, s32 prev_cpu)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(prev_cpu);
+	s32 best = -1;
+	u32 i;
+
+	if (cctx && preemptible(cctx) && bpf_cpumask_test_cpu(prev_cpu, p->cpus_ptr))
+		return prev_cpu;
+	bpf_for(i, 0, VICTIM_CPUS_MAX) {
+		s32 cpu = prev_cpu + 1 + (s32)i;
+
+		if (i >= settings.cpus)
+			break;
+		if (cpu >= (s32)settings.cpus)
+			cpu -= settings.cpus;
+		cctx = cpu_ctx_of(cpu);
+		if (!cctx || !cctx->online || !preemptible(cctx) ||
+		    !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
+			continue;
+		if (cctx->current_class == FLEXNET_CLASS_BATCH)
+			return cpu;
+		if (best < 0)
+			best = cpu;
+	}
+	return best;
+}
+
+/* An idle CPU this task may use and should: a general one first, then a granted
+ * one where those are lent. Claims it. -1: none. */
+static s32 idle_cpu_for(struct task_struct *p, s32 prev_cpu, u64 wake_flags)
+{
+	struct bpf_cpumask *general;
+	bool idle = false;
+	s32 cpu = -EBUSY;
+
+	if (!READ_ONCE(arbiter.granted)) {
+		cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
+		return idle ? cpu : -1;
+	}
+	bpf_rcu_read_lock();
+	general = general_cpumask;
+	if (general)
+		cpu = scx_bpf_select_cpu_and(p, prev_cpu, wake_flags, cast_mask(general), 0);
+	bpf_rcu_read_unlock();
+	if (cpu >= 0)
+		return cpu;
+	if (settings.lend || is_pinned(p)) {
+		cpu = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+		if (cpu >= 0)
+			return cpu;
+	}
+	return -1;
+}
+
+static __always_inline u64 start_vtime(struct task_struct *p, u32 task_class)
+{
+	return flexnet_wakeup_vtime(p->scx.dsq_vtime, vtime_now, slice_of(task_class));
+}
+
+/* Makes sure that somebody will look at the queue the task was put into. */
+static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool pinned, u64 now)
+{
+	struct cpu_ctx *cctx;
+	s32 cpu;
+
+	if (pinned) {
+		cctx = cpu_ctx_of(prev_cpu);
+		if (cctx && task_class == FLEXNET_CLASS_LATENCY && preemptible(cctx))
+			preempt_cpu(prev_cpu, now);
+		else
+			scx_bpf_kick_cpu(prev_cpu, SCX_KICK_IDLE);
+		return;
+	}
+	cpu = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+	if (cpu >= 0) {
+		stat_add(kicks, 1);
+		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+		return;
+	}
+	if (task_class != FLEXNET_CLASS_LATENCY)
+		return;
+	cpu = victim_for(p, prev_cpu);
+	if (cpu >= 0)
+		preempt_cpu(cpu, now);
+}
+
+/* Puts a task that found no idle CPU into its queue. */
+static void enqueue_general(struct task_struct *p, u32 task_class, u64 enq_flags, u64 now)
+{
+	s32 prev_cpu = scx_bpf_task_cpu(p);
+	bool pinned = is_pinned(p);
+	u64 vtime = start_vtime(p, task_class);
+	u64 dsq = DSQ_GENERAL;
+
+	if (pinned)
+		dsq = pinned_dsq(prev_cpu);
+	else if (task_class == FLEXNET_CLASS_LATENCY)
+		dsq = DSQ_GENERAL_LATENCY;
+	scx_bpf_dsq_insert_vtime(p, dsq, slice_of(task_class), vtime, enq_flags);
+	kick_for(p, task_class, prev_cpu, pinned, now);
+}
+
+/* Virtual time of the first task in a queue, U64_MAX where it is empty. */
+static u64 first_vtime(u64 dsq)
+{
+	struct task_struct *p;
+	u64 vtime = ~0ULL;
+
+	bpf_for_each(scx_dsq, p, dsq, 0) {
+		vtime = p->scx.dsq_vtime;
+		break;
+	}
+	return vtime;
+}
+
+/* Serves pinned and shared tasks on a CPU; true when one was moved to it. */
+static bool dispatch_general(s32 cpu, struct cpu_ctx *cctx)
+{
+	u64 shared = DSQ_GENERAL_LATENCY, other = DSQ_GENERAL, pinned = pinned_dsq(cpu);
+	s32 latency = scx_bpf_dsq_nr_queued(DSQ_GENERAL_LATENCY);
+	s32 normal = scx_bpf_dsq_nr_queued(DSQ_GENERAL);
+	s32 here = scx_bpf_dsq_nr_queued(pinned);
+
+	if (here > 0) {
+		/* A turn after the higher class's budget, or the lesser
+		 * virtual time against the same class. */
+		if ((!latency && !normal) ||
+		    flexnet_lower_class_first(cctx->higher_used_ns, settings.starvation_ns, here) ||
+		    (!latency && first_vtime(pinned) <= first_vtime(DSQ_GENERAL)))
+			if (scx_bpf_dsq_move_to_local(pinned, 0))
+				return true;
+	}
+	if (flexnet_lower_class_first(cctx->higher_used_ns, settings.starvation_ns, normal > 0)) {
+		shared = DSQ_GENERAL;
+		other = DSQ_GENERAL_LATENCY;
+	}
+	if (latency + normal > 0 &&
+	    (scx_bpf_dsq_move_to_local(shared, 0) || scx_bpf_dsq_move_to_local(other, 0)))
+		return true;
+	/* What is shared may not run here; the pinned may. */
+	return here > 0 && scx_bpf_dsq_move_to_local(pinned, 0);
+}
+
+#endif /* FLEXNET_GENERAL_BPF_H */

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * scx_flexnet - a sched_ext scheduler whose first class are network executors.
+ *
+ * Executors (threads that drain network queues, registered by their process
+ * over the control socket) run on cores granted to them by load; everything
+ * else is scheduled by fair virtual time on the rest, latency tasks first.
+ * ARCHITECTURE.md follows a decision from queue depth to a core.
+ *
+ * This file is the table of operations and what is common to them:
+ *   state.bpf.h      maps, globals, per-task and per-CPU state
+ *   clients.bpf.h    registrations and the shared pages
+ *   dedicated.bpf.h  granted cores and who runs on them
+ *   rounds.bpf.h     the arbiter's rounds
+ *   general.bpf.h    all other tasks
+ *   classes.bpf.h    class, weight and accounting of a task
+ */
+#include <scx/common.bpf.h>
+#include "intf.h"
+#include <flexnet/arbiter.h>
+
+char _license[] SEC("license") = "GPL";
+UEI_DEFINE(uei);
+
+#include "state.bpf.h"
+#include "clients.bpf.h"
+#include "dedicated.bpf.h"
+#include "general.bpf.h"
+#include "classes.bpf.h"
+#include "rounds.bpf.h"
+
+/*
+ * A task wakes. An executor stays where it was unless a granted core is idle:
+ * where it runs is decided at dispatch. Anything else goes at once to an idle
+ * CPU, if there is one.
+ */
+s32 BPF_STRUCT_OPS(flexnet_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flags)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+	u32 task_class;
+	s32 cpu;
+
+	if (!tctx)
+		return prev_cpu;
+	task_class = class_of(tctx);
+	if (task_class == FLEXNET_CLASS_EXECUTOR)
+		return prev_cpu;
+	cpu = idle_cpu_for(p, prev_cpu, wake_flags);
+	if (cpu < 0)
+		return prev_cpu;
+	task_waits(tctx, scx_bpf_now());
+	scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, slice_of(task_class), 0);
+	stat_add(direct_dispatches, 1);
+	return cpu;
+}
+
+/* A task is runnable and was not placed by select_cpu. */
+void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+	u64 now = scx_bpf_now();
+	u32 task_class;
+
+	if (!tctx) {
+		/* Cannot be: init_task makes it. Any queue beats a stall. */
+		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, settings.slice_ns, enq_flags);
+		return;
+	}
+	task_class = class_of(tctx);
+	task_waits(tctx, now);
+	/* Per-CPU kernel threads work for everybody on their CPU, and others
+	 * wait for them: first come, first served ahead of the queues. */
+	if (is_percpu_kthread(p) && task_class == FLEXNET_CLASS_KTHREAD) {
+		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, settings.latency_slice_ns, enq_flags);
+		return;
+	}
+	if (task_class == FLEXNET_CLASS_EXECUTOR) {
+		executor_woke(tctx->client, executor_index(tctx), scx_bpf_task_cpu(p), now);
+		if (may_run_granted(p) && !is_migration_disabled(p)) {
+			enqueue_executor(p, tctx, enq_flags, now);
+			return;
+		}
+		/* No granted core for it: a latency task on the general ones. */
+		task_class = FLEXNET_CLASS_LATENCY;
+	}
+	enqueue_general(p, task_class, enq_flags, now);
+}
+
+/* General tasks on a granted core: those that can run nowhere else, and when
+ * the core is lent everybody. A guest's turn comes at the latest every
+ * settings.starvation_ns, whatever executors want. */
+static bool dispatch_guests(s32 cpu, struct cpu_ctx *cctx, u64 now, bool due)
+{
+	struct bpf_cpumask *general;
+	struct task_struct *p;
+	bool moved = false;
+
+	if (settings.lend || !due) {
+		moved = settings.lend ? dispatch_general(cpu, cctx) :
+				      scx_bpf_dsq_move_to_local(pinned_dsq(cpu), 0);
+	} else if (!(moved = scx_bpf_dsq_move_to_local(pinned_dsq(cpu), 0))) {
+		bpf_rcu_read_lock();
+		general = general_cpumask;
+		bpf_for_each(scx_dsq, p, DSQ_GENERAL, 0) {
+			if (!general || bpf_cpumask_intersects(cast_mask(general), p->cpus_ptr) ||
+			    !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
+				continue;
+			moved = scx_bpf_dsq_move(BPF_FOR_EACH_ITER, p, SCX_DSQ_LOCAL_ON | cpu, 0);
+			break;
+		}
+		bpf_rcu_read_unlock();
+	}
+	if (moved && due)
+		stat_add(rescues, 1);
+	if (due)
+		cctx->guest_turn_ns = now;
+	return moved;
+}
+
+/* A CPU looks for its next task. */
+void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	u64 now = scx_bpf_now();
+	struct task_ctx *tctx;
+	bool due;
+
+	if (!cctx)
+		return;
+	if (READ_ONCE(cctx->granted)) {
+		due = now - cctx->guest_turn_ns > settings.starvation_ns;
+		if (due && dispatch_guests(cpu, cctx, now, true))
+			return;
+		if (dispatch_executors(cctx))
+			return;
+		/* The executor that ran goes on before a guest does. */
+		if (prev && (prev->scx.flags & SCX_TASK_QUEUED) && (tctx = task_ctx_of(prev)) &&
+		    class_of(tctx) == FLEXNET_CLASS_EXECUTOR) {
+			prev->scx.slice = settings.slice_ns;
+			return;
+		}
+		if (dispatch_guests(cpu, cctx, now, false))
+			return;
+	} else {
+		if (dispatch_general(cpu, cctx))
+			return;
+		/* Executors that were queued for cores which are granted no
+		 * longer: any CPU serves them. */
+		if (scx_bpf_dsq_move_to_local(DSQ_EXECUTOR_LATENCY, 0) ||
+		    scx_bpf_dsq_move_to_local(DSQ_EXECUTOR_THROUGHPUT, 0))
+			return;
+	}
+	if (prev && (prev->scx.flags & SCX_TASK_QUEUED)) {
+		tctx = task_ctx_of(prev);
+		prev->scx.slice = slice_of(tctx ? class_of(tctx) : FLEXNET_CLASS_NORMAL);
+	}
+}
+
+void BPF_STRUCT_OPS(flexnet_running, struct task_struct *p)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (tctx)
+		task_runs(p, tctx, scx_bpf_task_cpu(p), scx_bpf_now());
+}
+
+void BPF_STRUCT_OPS(flexnet_stopping, struct task_struct *p, bool runnable)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (tctx)
+		task_stops(p, tctx, scx_bpf_task_cpu(p), runnable, scx_bpf_now());
+}
+
+void BPF_STRUCT_OPS(flexnet_enable, struct task_struct *p)
+{
+	p->scx.dsq_vtime = vtime_now;
+}
+
+/* It left for another scheduling class, or the scheduler goes. */
+void BPF_STRUCT_OPS(flexnet_disable, struct task_struct *p)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (tctx)
+		task_leaves(tctx);
+}
+
+s32 BPF_STRUCT_OPS_SLEEPABLE(flexnet_init_task, struct task_struct *p,
+			     struct scx_init_task_args *args)
+{
+	struct task_ctx *tctx =
+		bpf_task_storage_get(&task_ctxs, p, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!tctx)
+		return -ENOMEM;
+	classify_new_task(p, tctx, args->fork);
+	return 0;
+}
+
+void BPF_STRUCT_OPS(flexnet_exit_task, struct task_struct *p, struct scx_exit_task_args *args)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (tctx)
+		task_leaves(tctx);
+}
+
+s32 BPF_STRUCT_OPS_SLEEPABLE(flexnet_cgroup_init, struct cgroup *cgrp,
+			     struct scx_cgroup_init_args *args)
+{
+	set_cgroup_weight(cgrp, args->weight);
+	return 0;
+}
+
+void BPF_STRUCT_OPS(flexnet_cgroup_set_weight, struct cgroup *cgrp, u32 weight)
+{
+	set_cgroup_weight(cgrp, weight);
+}
+
+void BPF_STRUCT_OPS(flexnet_cgroup_move, struct task_struct *p, struct cgroup *from,
+		    struct cgroup *to)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (tctx)
+		tctx->cgroup_epoch = 0;
+}
+
+/* RT or deadline tasks took the CPU: what waits in its local queue goes on
+ * elsewhere. The loader leaves this out where the kernel does it by itself. */
+void BPF_STRUCT_OPS(flexnet_cpu_release, s32 cpu, struct scx_cpu_release_args *args)
+{
+	scx_bpf_reenqueue_local();
+}
+
+void BPF_STRUCT_OPS(flexnet_dump, struct scx_dump_ctx *dctx)
+{
+	scx_bpf_dump("granted %u of %u, rounds %llu, armed %u, active %llx", arbiter.granted,
+		     settings.net_cores_max, arbiter.rounds, timer_armed, active_clients);
+	scx_bpf_dump("queued: executors %d+%d, latency %d, general %d",
+		     scx_bpf_dsq_nr_queued(DSQ_EXECUTOR_LATENCY),
+		     scx_bpf_dsq_nr_queued(DSQ_EXECUTOR_THROUGHPUT),
+		     scx_bpf_dsq_nr_queued(DSQ_GENERAL_LATENCY),
+		     scx_bpf_dsq_nr_queued(DSQ_GENERAL));
+}
+
+s32 BPF_STRUCT_OPS_SLEEPABLE(flexnet_init)
+{
+	struct round_timer *timer;
+	u32 zero = 0;
+	s32 error;
+
+	error = create_queues();
+	if (error)
+		return error;
+	error = create_masks();
+	if (error)
+		return error;
+	timer = bpf_map_lookup_elem(&round_timers, &zero);
+	if (!timer)
+		return -ENOENT;
+	bpf_timer_init(&timer->timer, &round_timers, CLOCK_MONOTONIC);
+	return bpf_timer_set_callback(&timer->timer, round_fires);
+}
+
+void BPF_STRUCT_OPS(flexnet_exit, struct scx_exit_info *info)
+{
+	UEI_RECORD(uei, info);
+}
+
+SCX_OPS_DEFINE(flexnet_ops,
+	       .select_cpu = (void *)flexnet_select_cpu,
+	       .enqueue = (void *)flexnet_enqueue,
+	       .dispatch = (void *)flexnet_dispatch,
+	       .running = (void *)flexnet_running,
+	       .stopping = (void *)flexnet_stopping,
+	       .enable = (void *)flexnet_enable,
+	       .disable = (void *)flexnet_disable,
+	       .init_task = (void *)flexnet_init_task,
+	       .exit_task = (void *)flexnet_exit_task,
+	       .cgroup_init = (void *)flexnet_cgroup_init,
+	       .cgroup_set_weight = (void *)flexnet_cgroup_set_weight,
+	       .cgroup_move = (void *)flexnet_cgroup_move,
+	       .cpu_release = (void *)flexnet_cpu_release,
+	       .dump = (void *)flexnet_dump,
+	       .init = (void *)flexnet_init,
+	       .exit = (void *)flexnet_exit,
+	       .timeout_ms = 10000,
+	       .name = "flexnet");

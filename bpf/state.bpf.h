@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * state.bpf.h - maps, globals and per-task and per-CPU state of the scheduler.
+ *
+ * What it is for: every piece of memory the other headers share, declared once.
+ * What it promises: accessors that bound every index, so that callers need no
+ * checks of their own but for NULL. What it leaves to others: all decisions.
+ */
+#ifndef FLEXNET_STATE_BPF_H
+#define FLEXNET_STATE_BPF_H
+
+#define FLEXNET_EXECUTORS_ALL (FLEXNET_CLIENTS_MAX * FLEXNET_EXECUTORS_MAX)
+/* No class: the idle task or a task of another scheduling class runs. */
+#define CLASS_NONE FLEXNET_CLASS_COUNT
+
+/* Shared queues. All are ordered by virtual time. */
+enum dsq {
+	DSQ_EXECUTOR_LATENCY = 0,    /* executors with latency flows */
+	DSQ_EXECUTOR_THROUGHPUT = 1, /* executors with throughput flows */
+	DSQ_GENERAL_LATENCY = 2,     /* latency tasks */
+	DSQ_GENERAL = 3,	     /* normal and batch tasks */
+	DSQ_PINNED = 1024,	     /* + CPU: tasks that can run there only */
+};
+
+/* Configuration, written by the loader before load. */
+const volatile struct flexnet_config settings = {
+	.objective_ns = 50000,
+	.low_mark_ns = 10000,
+	.interval_ns = 100000,
+	.idle_delay_ns = 20000000,
+	.quantum_ns = 1000000,
+	.grace_ns = 100000,
+	.slice_ns = 4000000,
+	.latency_slice_ns = 1000000,
+	.starvation_ns = 20000000,
+	.cpus = 1,
+	.general_cores_min = 1,
+};
+
+/* Read by the loader at any time. */
+struct flexnet_arbiter_state arbiter;
+struct flexnet_client_state clients[FLEXNET_CLIENTS_MAX];
+
+/* A task, from init to exit. */
+struct task_ctx {
+	u32 task_class;
+	u32 client;		/* executors only, as the next three */
+	u32 slot;
+	u32 flow_class;
+	u64 client_generation;	/* the registration holds while it is the client's */
+	u64 serial;		/* and this the slot's */
+	u64 enqueued_ns;	/* runnable and waiting since, 0: not waiting */
+	u64 run_start_ns;	/* on a CPU since */
+	u64 charged_ns;		/* up to here its run time is accounted */
+	u32 cgroup_weight;	/* cpu.weight of its cgroup */
+	u32 cgroup_epoch;	/* the epoch this was read in */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct task_ctx);
+} task_ctxs SEC(".maps");
+
+/* What the loader asks for a thread, written by the thread's pidfd. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct flexnet_registration);
+} registrations SEC(".maps");
+
+/* cpu.weight by cgroup. */
+struct {
+	__uint(type, BPF_MAP_TYPE_CGRP_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, u32);
+} cgroup_weights SEC(".maps");
+
+/* The clients' pages. The template must be a real variable in .maps, or libbpf
+ * cannot size the inner maps. */
+struct page_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct flexnet_page);
+} page_template SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, FLEXNET_CLIENTS_MAX);
+	__type(key, u32);
+	__array(values, struct page_map);
+} pages SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 64 * 1024);
+} events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct flexnet_cpu_stats);
+} cpu_stats SEC(".maps");
+
+struct round_timer {
+	struct bpf_timer timer;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct round_timer);
+} round_timers SEC(".maps");
+
+/* A CPU. Written by the CPU itself but for kick_claim_ns and granted; a cache
+ * line each, since every context switch writes it. */
+struct cpu_ctx {
+	u32 granted;		/* to the executor class */
+	u32 current_class;	/* of the task on it, CLASS_NONE if it is none of ours */
+	u32 executor;		/* index + 1 of the executor on it, 0: none */
+	u32 online;
+	u64 kick_claim_ns;	/* somebody preempts it, since */
+	u64 higher_used_ns;	/* latency tasks' run since normal ones had a turn */
+	u64 latency_used_ns;	/* the same among executors, by flow class */
+	u64 guest_turn_ns;	/* last turn of general tasks on a granted core */
+	u64 run_start_ns;	/* of the task on it */
+} __attribute__((aligned(64)));
+struct cpu_ctx cpu_ctxs[FLEXNET_CPUS_MAX];
+
+/* An executor, by client * FLEXNET_EXECUTORS_MAX + slot. */
+struct executor_ctx {
+	u32 registered;
+	u32 runnable;	  /* running or waiting for a core */
+	s32 cpu;	  /* where it runs, -1 */
+	u32 flow_class;
+	u64 run_start_ns;
+	u64 run_ns;	  /* CPU time up to the last stop */
+	u64 flagged_ns;	  /* quantum_expired raised since, 0: not */
+	u64 serial;	  /* moves with each registration of the slot */
+} __attribute__((aligned(64)));
+struct executor_ctx executor_ctxs[FLEXNET_EXECUTORS_ALL];
+
+/* Virtual time of each client's executors and of the general queues. */
+u64 client_vtimes[FLEXNET_CLIENTS_MAX];
+u64 executor_vtime_now;
+u64 vtime_now;
+
+/* What each client's page was last told: BPF never reads back what it wrote. */
+u32 published_granted[FLEXNET_CLIENTS_MAX];
+
+/* Clients worth a look: a bit each, set when an executor becomes runnable. */
+u64 active_clients;
+/* Moves with each change of any cgroup's weight. */
+u32 cgroup_epoch = 1;
+
+static __always_inline struct cpu_ctx *cpu_ctx_of(s32 cpu)
+{
+	u32 index = (u32)cpu;
+
+	barrier_var(index);
+	return index < FLEXNET_CPUS_MAX ? &cpu_ctxs[index] : NULL;
+}
+
+static __always_inline struct executor_ctx *executor_ctx_of(u32 index)
+{
+	barrier_var(index);
+	return index < FLEXNET_EXECUTORS_ALL ? &executor_ctxs[index] : NULL;
+}
+
+static __always_inline struct flexnet_client_state *client_of(u32 index)
+{
+	barrier_var(index);
+	return index < FLEXNET_CLIENTS_MAX ? &clients[index] : NULL;
+}
+
+static __always_inline u64 *client_vtime_of(u32 index)
+{
+	barrier_var(index);
+	return index < FLEXNET_CLIENTS_MAX ? &client_vtimes[index] : NULL;
+}
+
+static __always_inline struct task_ctx *task_ctx_of(struct task_struct *p)
+{
+	return bpf_task_storage_get(&task_ctxs, p, NULL, 0);
+}
+
+static __always_inline struct flexnet_cpu_stats *stats_here(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&cpu_stats, &zero);
+}
+
+/* Counts in this CPU's entry, where it can. */
+#define stat_add(field, n)                                      \
+	do {                                                    \
+		struct flexnet_cpu_stats *__stats = stats_here(); \
+		if (__stats)                                    \
+			__stats->field += (n);                  \
+	} while (0)
+
+static __always_inline u64 pinned_dsq(s32 cpu)
+{
+	return DSQ_PINNED + (u32)cpu;
+}
+
+static __always_inline bool cpu_granted(s32 cpu)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+
+	return cctx && READ_ONCE(cctx->granted);
+}
+
+#endif /* FLEXNET_STATE_BPF_H */

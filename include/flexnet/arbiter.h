@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * arbiter.h - core-allocation arithmetic of the default design.
+ *
+ * What it is for: how many cores the executor class shall have, which, and who
+ * goes next on a core. Numbers in, numbers out: no kernel, no clock, no I/O.
+ * The same source is compiled into BPF and into host tests and the simulator.
+ *
+ * What it promises: u64 arithmetic that neither overflows for times under 500
+ * years nor divides by zero; no call keeps state but in the struct passed in;
+ * decisions of consecutive rounds are never opposite.
+ *
+ * What it leaves to others: reading queues (bpf/clients.bpf.h), acting on a
+ * decision (bpf/dedicated.bpf.h).
+ */
+#ifndef FLEXNET_ARBITER_H
+#define FLEXNET_ARBITER_H
+
+#ifdef __BPF__
+#define FLEXNET_INLINE static __always_inline
+#else
+#include <stdint.h>
+#define FLEXNET_INLINE static inline
+typedef uint64_t flexnet_u64;
+typedef uint32_t flexnet_u32;
+typedef int32_t flexnet_s32;
+#endif
+#ifdef __BPF__
+typedef unsigned long long flexnet_u64;
+typedef unsigned int flexnet_u32;
+typedef int flexnet_s32;
+#endif
+
+/* One core's worth of utilisation in fixed point. */
+#define FLEXNET_CORE 1024u
+/* A set of cores carries at most this much of itself: above it queueing delay
+ * grows steeply (M/M/1 at 85% waits 5.7 service times), and Caladan's
+ * utilisation range ends at 95% and starts at 75%. */
+#define FLEXNET_UTILISATION_MAX 870u
+/* The average of utilisation forgets half in about this many rounds. */
+#define FLEXNET_AVERAGE_SHIFT 3
+/* Where only stalled flows keep the timer armed, its period doubles up to
+ * interval << this: a peer that stopped reading must not cost a tick. */
+#define FLEXNET_BACKOFF_SHIFT_MAX 7
+
+/* Why the number of granted cores changed. */
+enum flexnet_reason {
+	FLEXNET_REASON_NONE = 0,
+	FLEXNET_REASON_ARRIVAL = 1, /* work came and no core was granted */
+	FLEXNET_REASON_DELAY = 2,   /* the oldest message is over the objective */
+	FLEXNET_REASON_CALM = 3,    /* fewer cores carry the load */
+	FLEXNET_REASON_IDLE = 4,    /* no work for the idle delay */
+	FLEXNET_REASON_LIMIT = 5,   /* the operator's bounds, hotplug */
+};
+
+/* The operator's numbers; times in ns. */
+struct flexnet_arbiter_params {
+	flexnet_u64 objective_ns;  /* grow above this delay of the oldest message */
+	flexnet_u64 low_mark_ns;   /* shrink only below this delay */
+	flexnet_u64 interval_ns;   /* between rounds */
+	flexnet_u64 idle_delay_ns; /* calm this long before cores go back */
+	flexnet_u32 cores_max;	   /* most cores ever granted */
+};
+
+/* What one round sees; times in ns. */
+struct flexnet_arbiter_look {
+	flexnet_u64 now_ns;
+	flexnet_u64 delay_ns;	  /* age of the oldest queued message, 0: none */
+	flexnet_u64 busy_ns;	  /* executor CPU time since the last round */
+	flexnet_u64 depth;	  /* messages queued */
+	flexnet_u32 runnable;	  /* executors running or waiting for a core */
+	flexnet_u32 granted;	  /* cores granted now */
+};
+
+/* Between rounds. Starts as zeros. */
+struct flexnet_arbiter_memory {
+	flexnet_u64 round_ns;	   /* when the last round was */
+	flexnet_u64 calm_since_ns; /* since when delay is under the low mark, 0: it is not */
+	flexnet_u64 idle_since_ns; /* since when there is no work, 0: there is */
+	flexnet_u64 pressed_since_ns; /* since when more cores are wanted, 0: not */
+	flexnet_u64 average;	   /* busy cores * FLEXNET_CORE */
+	flexnet_u32 pressed_rounds; /* rounds since then */
+	flexnet_s32 direction;	   /* of the last round: +1, 0, -1 */
+	flexnet_u32 backoff;	   /* rounds in a row with stalled flows only, capped */
+};
+
+/* What a round decides. */
+struct flexnet_arbiter_decision {
+	flexnet_u32 cores;  /* to be granted from now on */
+	flexnet_u32 reason; /* enum flexnet_reason */
+	flexnet_u64 cause_ns; /* when what caused it was first seen */
+	flexnet_u32 rounds; /* rounds from then to now */
+};
+
+/* Messages queued at one executor. Counters are a hostile client's word: what
+ * cannot be is 0. Load completed and moved before enqueued. */
+FLEXNET_INLINE flexnet_u64 flexnet_queue_depth(flexnet_u64 enqueued, flexnet_u64 completed,
+					       flexnet_u64 moved)
+{
+	flexnet_u64 done = completed + moved;
+
+	return enqueued > done ? enqueued - done : 0;
+}
+
+/* Age of the message with that stamp, ns; a stamp of the future or none is 0. */
+FLEXNET_INLINE flexnet_u64 flexnet_queue_age(flexnet_u64 now_ns, flexnet_u64 stamp_ns)
+{
+	return stamp_ns && now_ns > stamp_ns ? now_ns - stamp_ns : 0;
+}
+
+/* Most cores that may be granted: the operator's maximum, and as many general
+ * cores as the minimum stay (one at least). */
+FLEXNET_INLINE flexnet_u32 flexnet_cores_max(flexnet_u32 online, flexnet_u32 general_min,
+					     flexnet_u32 net_max)
+{
+	flexnet_u32 room;
+
+	if (general_min < 1)
+		general_min = 1;
+	room = online > general_min ? online - general_min : 0;
+	return room < net_max ? room : net_max;
+}
+
+/* Time until the next round, ns. */
+FLEXNET_INLINE flexnet_u64 flexnet_next_round(const struct flexnet_arbiter_params *params,
+					      const struct flexnet_arbiter_memory *memory)
+{
+	flexnet_u32 shift = memory->backoff;
+
+	if (shift > FLEXNET_BACKOFF_SHIFT_MAX)
+		shift = FLEXNET_BACKOFF_SHIFT_MAX;
+	return params->interval_ns << shift;
+}
+
+/* Does this look say that another core is wanted, and could it help? One more
+ * core than runnable executors would only idle. */
+FLEXNET_INLINE int flexnet_wants_core(const struct flexnet_arbiter_params *params,
+				      const struct flexnet_arbiter_look *look)
+{
+	if (look->granted == 0)
+		return look->runnable > 0;
+	return look->runnable > look->granted && look->delay_ns > params->objective_ns;
+}
+
+/* Folds one look into the averages and the times since when. */
+FLEXNET_INLINE void flexnet_arbiter_observe(const struct flexnet_arbiter_params *params,
+					    const struct flexnet_arbiter_look *look,
+					    struct flexnet_arbiter_memory *memory)
+{
+	flexnet_u64 elapsed = look->now_ns > memory->round_ns ? look->now_ns - memory->round_ns : 1;
+	flexnet_u64 busy;
+
+	/* After a pause the average of before it means nothing. */
+	if (!memory->round_ns || elapsed > params->idle_delay_ns + params->interval_ns) {
+		memory->average = 0;
+		elapsed = params->interval_ns ? params->interval_ns : 1;
+	}
+	busy = look->busy_ns * FLEXNET_CORE / elapsed;
+	memory->average -= memory->average >> FLEXNET_AVERAGE_SHIFT;
+	memory->average += busy >> FLEXNET_AVERAGE_SHIFT;
+	memory->round_ns = look->now_ns;
+
+	if (look->runnable || look->depth)
+		memory->idle_since_ns = 0;
+	else if (!memory->idle_since_ns)
+		memory->idle_since_ns = look->now_ns;
+
+	if (look->delay_ns >= params->low_mark_ns)
+		memory->calm_since_ns = 0;
+	else if (!memory->calm_since_ns)
+		memory->calm_since_ns = look->now_ns;
+
+	if (look->runnable || !look->depth)
+		memory->backoff = 0;
+	else if (memory->backoff < FLEXNET_BACKOFF_SHIFT_MAX)
+		memory->backoff++;
+
+	if (!flexnet_wants_core(params, look)) {
+		memory->pressed_since_ns = 0;
+		memory->pressed_rounds = 0;
+	} else {
+		if (!memory->pressed_since_ns)
+			memory->pressed_since_ns = look->now_ns;
+		memory->pressed_rounds++;
+	}
+}
+
+/*
+ * One round of the default design's rule.
+ *
+ * Grow by one when the oldest message is older than the objective, or at once
+ * when work arrives and no core is granted. Shrink by one when the delay stayed
+ * under the low mark for the idle delay and the remaining cores carry the
+ * utilisation; give all back when there was no work for the idle delay. Never
+ * two opposite decisions in consecutive rounds: a round between them decides
+ * nothing.
+ */
+FLEXNET_INLINE void flexnet_arbiter_round(const struct flexnet_arbiter_params *params,
+					  const struct flexnet_arbiter_look *look,
+					  struct flexnet_arbiter_memory *memory,
+					  struct flexnet_arbiter_decision *decision)
+{
+	flexnet_s32 last = memory->direction;
+
+	/* Rounds further apart than that are not consecutive. */
+	if (look->now_ns >= memory->round_ns + 2 * params->interval_ns)
+		last = 0;
+	flexnet_arbiter_observe(params, look, memory);
+	memory->direction = 0;
+	decision->cores = look->granted;
+	decision->reason = FLEXNET_REASON_NONE;
+	decision->cause_ns = look->now_ns;
+	decision->rounds = 1;
+
+	if (look->granted > params->cores_max) {
+		decision->cores = params->cores_max;
+		decision->reason = FLEXNET_REASON_LIMIT;
+	} else if (memory->pressed_since_ns && look->granted < params->cores_max && last >= 0) {
+		decision->cores = look->granted + 1;
+		decision->reason = look->granted ? FLEXNET_REASON_DELAY : FLEXNET_REASON_ARRIVAL;
+		decision->cause_ns = memory->pressed_since_ns;
+		decision->rounds = memory->pressed_rounds;
+	} else if (look->granted && last <= 0 && memory->idle_since_ns &&
+		   look->now_ns - memory->idle_since_ns >= params->idle_delay_ns) {
+		decision->cores = 0;
+		decision->reason = FLEXNET_REASON_IDLE;
+		decision->cause_ns = memory->idle_since_ns;
+	} else if (look->granted > 1 && last <= 0 && memory->calm_since_ns &&
+		   look->now_ns - memory->calm_since_ns >= params->idle_delay_ns &&
+		   memory->average <=
+			   (flexnet_u64)(look->granted - 1) * FLEXNET_UTILISATION_MAX) {
+		decision->cores = look->granted - 1;
+		decision->reason = FLEXNET_REASON_CALM;
+		decision->cause_ns = memory->calm_since_ns;
+		/* The next core goes back only after another calm spell. */
+		memory->calm_since_ns = look->now_ns;
+	}
+	if (decision->cores != look->granted)
+		memory->direction = decision->cores > look->granted ? 1 : -1;
+}
+
+/* How many of a client's executors should run: those that have work, no more
+ * than there are cores, one at least. */
+FLEXNET_INLINE flexnet_u32 flexnet_executors_wanted(flexnet_u32 executors, flexnet_u32 granted)
+{
+	if (granted < 1)
+		granted = 1;
+	return executors < granted ? executors : granted;
+}
+
+/* Virtual time of `run_ns` at `weight` (100 is nice 0), ns. */
+FLEXNET_INLINE flexnet_u64 flexnet_scale_by_weight(flexnet_u64 run_ns, flexnet_u32 weight)
+{
+	if (weight < 1)
+		weight = 1;
+	if (weight > 10000)
+		weight = 10000;
+	return run_ns * 100 / weight;
+}
+
+/* Virtual time a task starts from when it wakes: its own, but no further
+ * behind the queue's than `lag_ns`, so that a sleeper neither saves up turns
+ * nor loses its place. */
+FLEXNET_INLINE flexnet_u64 flexnet_wakeup_vtime(flexnet_u64 own, flexnet_u64 queue, flexnet_u64 lag_ns)
+{
+	flexnet_u64 floor = queue > lag_ns ? queue - lag_ns : 0;
+
+	return own > floor ? own : floor;
+}
+
+/*
+ * A higher class goes first until it used `budget_ns` of a core while a lower
+ * one waited; then the lower one has a turn. So a client that lies about its
+ * class, or a latency task that never sleeps, starves nobody. Returns 1 when
+ * the lower class goes first. `used_ns` is what the higher class ran on this
+ * core since the lower one last did.
+ */
+FLEXNET_INLINE int flexnet_lower_class_first(flexnet_u64 used_ns, flexnet_u64 budget_ns,
+					     flexnet_u32 lower_waiting)
+{
+	return lower_waiting && used_ns >= budget_ns;
+}
+
+/* What an executor that runs on a core others wait for should be told. */
+enum flexnet_preempt {
+	FLEXNET_PREEMPT_NO = 0,
+	FLEXNET_PREEMPT_FLAG = 1, /* raise the flag in its line */
+	FLEXNET_PREEMPT_KICK = 2, /* it ignored the flag for the grace: kick */
+};
+
+FLEXNET_INLINE int flexnet_preempt_step(flexnet_u64 now_ns, flexnet_u64 run_start_ns,
+					flexnet_u64 flagged_ns, flexnet_u64 quantum_ns,
+					flexnet_u64 grace_ns)
+{
+	if (flagged_ns)
+		return now_ns > flagged_ns && now_ns - flagged_ns >= grace_ns ?
+			       FLEXNET_PREEMPT_KICK :
+			       FLEXNET_PREEMPT_NO;
+	return now_ns > run_start_ns && now_ns - run_start_ns >= quantum_ns ? FLEXNET_PREEMPT_FLAG :
+									       FLEXNET_PREEMPT_NO;
+}
+
+#endif /* FLEXNET_ARBITER_H */

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Tables for include/flexnet/arbiter.h, compiled for the host: the source BPF
+ * runs is the one tested here. Prints the first failing row and exits 1.
+ */
+#include <flexnet/arbiter.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define US 1000ull
+#define MS 1000000ull
+
+static int failures;
+
+#define EXPECT(condition, ...)                                             \
+	do {                                                               \
+		if (!(condition)) {                                        \
+			fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);    \
+			fprintf(stderr, __VA_ARGS__);                      \
+			fprintf(stderr, " (%s)\n", #condition);            \
+			failures++;                                        \
+		}                                                          \
+	} while (0)
+
+static const struct flexnet_arbiter_params params = {
+	.objective_ns = 50 * US,
+	.low_mark_ns = 10 * US,
+	.interval_ns = 100 * US,
+	.idle_delay_ns = 20 * MS,
+	.cores_max = 4,
+};
+
+struct row {
+	const char *what;
+	flexnet_u64 at_ns;
+	flexnet_u64 delay_ns, busy_ns, depth;
+	flexnet_u32 runnable;
+	flexnet_u32 cores, reason; /* expected */
+};
+
+/* Runs rows as consecutive rounds, feeding back what was granted. */
+static void run_rows(const char *name, const struct row *rows, size_t count)
+{
+	struct flexnet_arbiter_memory memory;
+	flexnet_u32 granted = 0;
+	size_t i;
+
+	memset(&memory, 0, sizeof(memory));
+	for (i = 0; i < count; i++) {
+		const struct row *row = &rows[i];
+		struct flexnet_arbiter_look look = {
+			.now_ns = row->at_ns,
+			.delay_ns = row->delay_ns,
+			.busy_ns = row->busy_ns,
+			.depth = row->depth,
+			.runnable = row->runnable,
+			.granted = granted,
+		};
+		struct flexnet_arbiter_decision decision;
+
+		flexnet_arbiter_round(&params, &look, &memory, &decision);
+		EXPECT(decision.cores == row->cores && decision.reason == row->reason,
+		       "%s, row %zu (%s): %u cores for reason %u, expected %u for %u", name, i,
+		       row->what, decision.cores, decision.reason, row->cores, row->reason);
+		granted = decision.cores;
+	}
+}
+
+static void test_growth(void)
+{
+	static const struct row rows[] = {
+		{ "work arrives: a core at once", 1 * MS, 0, 0, 1, 1, 1, FLEXNET_REASON_ARRIVAL },
+		{ "late, but one executor", 1 * MS + 100 * US, 900 * US, 100 * US, 9, 1, 1, 0 },
+		{ "late, a second could run", 1 * MS + 200 * US, 60 * US, 100 * US, 9, 2, 2,
+		  FLEXNET_REASON_DELAY },
+		{ "exactly at the objective", 1 * MS + 300 * US, 50 * US, 200 * US, 9, 3, 2, 0 },
+		{ "over it", 1 * MS + 400 * US, 51 * US, 200 * US, 9, 3, 3, FLEXNET_REASON_DELAY },
+		{ "again", 1 * MS + 500 * US, 51 * US, 200 * US, 9, 9, 4, FLEXNET_REASON_DELAY },
+		{ "the operator's maximum", 1 * MS + 600 * US, 9 * MS, 400 * US, 9, 9, 4, 0 },
+	};
+
+	run_rows("growth", rows, sizeof(rows) / sizeof(rows[0]));
+}
+
+static void test_idle(void)
+{
+	static const struct row rows[] = {
+		{ "work", 1 * MS, 0, 0, 1, 1, 1, FLEXNET_REASON_ARRIVAL },
+		{ "gone", 2 * MS, 0, 0, 0, 0, 1, 0 },
+		{ "nearly the idle delay", 22 * MS - 1, 0, 0, 0, 0, 1, 0 },
+		{ "the idle delay", 22 * MS, 0, 0, 0, 0, 0, FLEXNET_REASON_IDLE },
+		{ "not the opposite in the next round", 22 * MS + 100 * US, 0, 0, 1, 1, 0, 0 },
+		{ "but in the one after it", 22 * MS + 200 * US, 0, 0, 1, 1, 1,
+		  FLEXNET_REASON_ARRIVAL },
+	};
+	static const struct row later[] = {
+		{ "work", 1 * MS, 0, 0, 1, 1, 1, FLEXNET_REASON_ARRIVAL },
+		{ "gone", 2 * MS, 0, 0, 0, 0, 1, 0 },
+		{ "idle", 30 * MS, 0, 0, 0, 0, 0, FLEXNET_REASON_IDLE },
+		{ "seconds later: at once", 3000 * MS, 0, 0, 1, 1, 1, FLEXNET_REASON_ARRIVAL },
+	};
+	static const struct row stalled[] = {
+		{ "work", 1 * MS, 0, 0, 1, 1, 1, FLEXNET_REASON_ARRIVAL },
+		{ "a peer stopped reading: keeps the core", 2 * MS, 0, 0, 5, 0, 1, 0 },
+		{ "however long", 90 * MS, 0, 0, 5, 0, 1, 0 },
+	};
+
+	run_rows("idle", rows, sizeof(rows) / sizeof(rows[0]));
+	run_rows("later", later, sizeof(later) / sizeof(later[0]));
+	run_rows("stalled", stalled, sizeof(stalled) / sizeof(stalled[0]));
+}
+
+/* Two cores at a given load: are both kept? */
+static void test_shrink(void)
+{
+	static const struct {
+		flexnet_u64 busy_permille; /* of one core, both together */
+		flexnet_u32 cores;
+	} table[] = { { 0, 1 }, { 500, 1 }, { 800, 1 }, { 900, 2 }, { 1500, 2 }, { 2000, 2 } };
+	size_t i;
+
+	for (i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct flexnet_arbiter_memory memory = { 0 };
+		struct flexnet_arbiter_look look = { .runnable = 2, .depth = 1, .granted = 2 };
+		struct flexnet_arbiter_decision decision = { 0 };
+		int round;
+
+		for (round = 0; round < 300 && look.granted == 2; round++) {
+			look.now_ns = 1 * MS + round * params.interval_ns;
+			look.busy_ns = params.interval_ns * table[i].busy_permille / 1000;
+			flexnet_arbiter_round(&params, &look, &memory, &decision);
+			look.granted = decision.cores;
+		}
+		EXPECT(look.granted == table[i].cores, "at %llu permille of a core: %u cores kept, not %u",
+		       (unsigned long long)table[i].busy_permille, look.granted, table[i].cores);
+		if (table[i].cores == 1)
+			EXPECT(decision.reason == FLEXNET_REASON_CALM && round >= 200,
+			       "shrunk after %d rounds for reason %u", round, decision.reason);
+	}
+}
+
+static void test_no_opposites(void)
+{
+	struct flexnet_arbiter_memory memory = { 0 };
+	flexnet_u32 granted = 0, seed = 1;
+	int last = 0, round;
+
+	for (round = 0; round < 200000; round++) {
+		struct flexnet_arbiter_look look = { .now_ns = 1 * MS + round * params.interval_ns };
+		struct flexnet_arbiter_decision decision;
+		int direction;
+
+		seed = seed * 1664525u + 1013904223u;
+		look.runnable = (seed >> 8) % 3 ? (seed >> 12) % 7 : 0;
+		look.depth = look.runnable ? (seed >> 20) % 9 : 0;
+		look.delay_ns = look.depth ? (seed >> 16) % (200 * US) : 0;
+		if ((round / 1000) % 2)
+			look.runnable = look.depth = look.delay_ns = 0;
+		look.busy_ns = look.runnable * params.interval_ns / 2;
+		look.granted = granted;
+		flexnet_arbiter_round(&params, &look, &memory, &decision);
+		direction = (decision.cores > granted) - (decision.cores < granted);
+		EXPECT(direction * last >= 0, "opposite decisions in rounds %d and %d", round - 1, round);
+		EXPECT(decision.cores <= params.cores_max, "%u cores", decision.cores);
+		granted = decision.cores;
+		last = direction;
+	}
+}
+
+static void test_limit(void)
+{
+	struct flexnet_arbiter_params none = params;
+	struct flexnet_arbiter_memory memory = { 0 };
+	struct flexnet_arbiter_look look = { .now_ns = 1 * MS, .runnable = 3, .depth = 3 };
+	struct flexnet_arbiter_decision decision;
+
+	none.cores_max = 0;
+	flexnet_arbiter_round(&none, &look, &memory, &decision);
+	EXPECT(decision.cores == 0, "a maximum of zero grants %u", decision.cores);
+	look.granted = 3;
+	flexnet_arbiter_round(&none, &look, &memory, &decision);
+	EXPECT(decision.cores == 0 && decision.reason == FLEXNET_REASON_LIMIT, "kept %u",
+	       decision.cores);
+}
+
+static void test_small_functions(void)
+{
+	static const struct {
+		flexnet_u32 online, general_min, net_max, cores;
+	} cores[] = { { 1, 1, 8, 0 }, { 2, 1, 8, 1 }, { 2, 0, 8, 1 }, { 8, 2, 4, 4 }, { 8, 6, 4, 2 },
+		      { 4, 9, 4, 0 }, { 8, 1, 0, 0 } };
+	size_t i;
+
+	for (i = 0; i < sizeof(cores) / sizeof(cores[0]); i++)
+		EXPECT(flexnet_cores_max(cores[i].online, cores[i].general_min, cores[i].net_max) ==
+			       cores[i].cores,
+		       "cores_max row %zu", i);
+
+	EXPECT(flexnet_queue_depth(10, 4, 3) == 3, "depth");
+	EXPECT(flexnet_queue_depth(10, 9, 3) == 0, "a client that completes what it never queued");
+	EXPECT(flexnet_queue_age(100, 40) == 60 && flexnet_queue_age(100, 0) == 0 &&
+		       flexnet_queue_age(100, 140) == 0,
+	       "age, no stamp, a stamp of the future");
+
+	EXPECT(flexnet_executors_wanted(8, 3) == 3 && flexnet_executors_wanted(2, 3) == 2 &&
+		       flexnet_executors_wanted(5, 0) == 1,
+	       "wanted executors");
+
+	EXPECT(flexnet_scale_by_weight(1000, 100) == 1000 && flexnet_scale_by_weight(1000, 200) == 500 &&
+		       flexnet_scale_by_weight(1000, 0) == 100000 &&
+		       flexnet_scale_by_weight(1000000, 4000000000u) == 10000,
+	       "weights are clamped to 1..10000");
+
+	EXPECT(flexnet_wakeup_vtime(100, 1000, 50) == 950 && flexnet_wakeup_vtime(990, 1000, 50) == 990 &&
+		       flexnet_wakeup_vtime(5, 20, 50) == 5 && flexnet_wakeup_vtime(2000, 1000, 50) == 2000,
+	       "a sleeper comes back at most a lag behind");
+
+	EXPECT(!flexnet_lower_class_first(99, 100, 1) && flexnet_lower_class_first(100, 100, 1) &&
+		       !flexnet_lower_class_first(100, 100, 0),
+	       "a lower class has its turn after the budget, if it waits");
+
+	EXPECT(flexnet_preempt_step(10 * MS, 9 * MS, 0, 1 * MS, 100 * US) == FLEXNET_PREEMPT_FLAG &&
+		       flexnet_preempt_step(10 * MS, 9 * MS + 1, 0, 1 * MS, 100 * US) ==
+			       FLEXNET_PREEMPT_NO &&
+		       flexnet_preempt_step(10 * MS, 8 * MS, 10 * MS - 99 * US, 1 * MS, 100 * US) ==
+			       FLEXNET_PREEMPT_NO &&
+		       flexnet_preempt_step(10 * MS, 8 * MS, 10 * MS - 100 * US, 1 * MS, 100 * US) ==
+			       FLEXNET_PREEMPT_KICK,
+	       "flag at the quantum, kick after the grace");
+}
+
+static void test_backoff(void)
+{
+	struct flexnet_arbiter_memory memory = { 0 };
+	struct flexnet_arbiter_look look = { .now_ns = 1 * MS, .depth = 1, .granted = 1 };
+	int round;
+
+	EXPECT(flexnet_next_round(&params, &memory) == params.interval_ns, "first period");
+	for (round = 0; round < 20; round++) {
+		look.now_ns += params.interval_ns;
+		flexnet_arbiter_observe(&params, &look, &memory);
+	}
+	EXPECT(flexnet_next_round(&params, &memory) == params.interval_ns << FLEXNET_BACKOFF_SHIFT_MAX,
+	       "stalled flows: %llu", (unsigned long long)flexnet_next_round(&params, &memory));
+	look.runnable = 1;
+	look.now_ns += params.interval_ns;
+	flexnet_arbiter_observe(&params, &look, &memory);
+	EXPECT(flexnet_next_round(&params, &memory) == params.interval_ns, "work again");
+}
+
+int main(void)
+{
+	test_growth();
+	test_idle();
+	test_shrink();
+	test_no_opposites();
+	test_limit();
+	test_small_functions();
+	test_backoff();
+	if (failures)
+		return EXIT_FAILURE;
+	puts("arbiter: all tables hold");
+	return EXIT_SUCCESS;
+}

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# Which QEMU to run and how to accelerate it.
+# shellcheck shell=bash
+
+# QEMU 7.2's multi-threaded TCG breaks the guest kernel's text patching
+# (measured: the guest died in 5 of 5 boots that attached in a loop); 10.0 is
+# fine. An older one than this is replaced by the archive's, in a private
+# directory with its own libraries.
+QEMU_MAJOR_MIN=10
+
+qemu_major() { "$@" --version 2>/dev/null | sed -nE '1s/.*version ([0-9]+)\..*/\1/p'; }
+
+fetch_qemu() {
+	local dir=$TARGET/qemu loader
+	if [ ! -x "$dir/run" ]; then
+		prepare_private_apt
+		say "downloading a newer QEMU (the machine's own breaks guests under emulation)"
+		private_apt apt-get -qq install -y --download-only --no-install-recommends qemu-system-x86 >/dev/null ||
+			return 1
+		rm -rf "$dir"
+		mkdir -p "$dir/root"
+		for deb in "$APT_DIR"/cache/archives/*.deb; do dpkg -x "$deb" "$dir/root"; done
+		rm -f "$APT_DIR"/cache/archives/*.deb
+		loader=$(find "$dir/root" -name 'ld-linux-x86-64.so.2' | head -n 1)
+		local libraries=$dir/root/usr/lib/x86_64-linux-gnu:$dir/root/lib/x86_64-linux-gnu
+		cat >"$dir/run.new" <<-RUN
+			#!/bin/sh
+			export QEMU_MODULE_DIR="$dir/root/usr/lib/x86_64-linux-gnu/qemu"
+			exec "$loader" --library-path "$libraries" "$dir/root/usr/bin/qemu-system-x86_64" \\
+				-L "$dir/root/usr/share/qemu" -L "$dir/root/usr/share/seabios" "\$@"
+		RUN
+		chmod +x "$dir/run.new"
+		mv "$dir/run.new" "$dir/run"
+	fi
+	[ -n "$(qemu_major "$dir/run")" ]
+}
+
+# Sets QEMU (array) and TCG (its acceleration argument).
+choose_qemu() {
+	QEMU=(qemu-system-x86_64)
+	TCG=tcg,thread=multi
+	local major
+	major=$(qemu_major "${QEMU[@]}" || true)
+	if [ "${major:-0}" -lt "$QEMU_MAJOR_MIN" ]; then
+		if command -v apt-get >/dev/null && fetch_qemu; then
+			QEMU=("$TARGET/qemu/run")
+		elif [ -n "$major" ]; then
+			say "QEMU $major is old and no newer one can be had: one thread, slower"
+			TCG=tcg,thread=single
+		else
+			die "no qemu-system-x86_64: run ci/setup"
+		fi
+	fi
+}
+
+# Sets ACCEL. /dev/kvm may open and still not run a kernel, so one boot with a
+# short limit decides, and the answer is remembered. FLEXNET_ACCEL=kvm|tcg
+# decides instead.
+choose_accel() {
+	local memo=$TARGET/vm/accel answer=${FLEXNET_ACCEL:-}
+	if [ -z "$answer" ] && [ -e "$memo" ]; then answer=$(cat "$memo"); fi
+	if [ -z "$answer" ]; then
+		answer=tcg
+		if [ -w /dev/kvm ]; then
+			say "trying KVM (once, 20 s at most)"
+			if kvm_boots "$1"; then answer=kvm; fi
+		fi
+		mkdir -p "$TARGET/vm"
+		echo "$answer" >"$memo"
+	fi
+	case $answer in
+	kvm) ACCEL=(-accel kvm -cpu host) ;;
+	tcg) ACCEL=(-accel "$TCG" -cpu max) ;;
+	*) die "FLEXNET_ACCEL is '$answer': kvm or tcg" ;;
+	esac
+}
+
+# Does a kernel panic for want of a root file system within 20 s under KVM?
+kvm_boots() {
+	local log=$TARGET/vm/kvm.log
+	mkdir -p "$TARGET/vm"
+	timeout -k 2 20 "${QEMU[@]}" -accel kvm -cpu host -m 512M -display none -nodefaults -no-reboot \
+		-serial "file:$log" -kernel "$1" -append "console=ttyS0 panic=-1" </dev/null >/dev/null 2>&1 || true
+	grep -q 'Unable to mount root' "$log" 2>/dev/null
+}

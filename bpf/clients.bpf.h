@@ -19,10 +19,12 @@ static __always_inline struct flexnet_page *page_of(u32 client)
 	return inner ? bpf_map_lookup_elem(inner, &zero) : NULL;
 }
 
-static __always_inline struct flexnet_executor *page_executor(struct flexnet_page *page, u32 slot)
+static __always_inline struct flexnet_executor *page_executor(struct flexnet_page *page, u64 slot)
 {
+	if (slot >= FLEXNET_EXECUTORS_MAX)
+		return NULL;
 	barrier_var(slot);
-	return slot < FLEXNET_EXECUTORS_MAX ? &page->executors[slot] : NULL;
+	return &page->executors[slot];
 }
 
 static __always_inline u32 executor_index(const struct task_ctx *tctx)
@@ -105,13 +107,13 @@ static __always_inline void publish_on_cpu(struct task_ctx *tctx, s32 cpu, bool 
 
 /* Tells a client how many of its executors should run and how many cores the
  * executor class has; `always` where the page is new. */
-static __always_inline void publish_grant(u32 id, struct flexnet_client_state *client,
+static __always_inline void publish_grant(u64 id, struct flexnet_client_state *client,
 					  struct flexnet_page *page, u32 wanted, u32 granted,
 					  bool always)
 {
-	barrier_var(id);
 	if (id >= FLEXNET_CLIENTS_MAX)
 		return;
+	barrier_var(id);
 	if (!always && client->wanted == wanted && published_granted[id] == granted)
 		return;
 	client->wanted = wanted;

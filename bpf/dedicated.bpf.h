@@ -40,15 +40,15 @@ static __always_inline void arbiter_unlock(void)
 }
 
 /* Moves one CPU between the granted and the general set. */
-static void set_granted(s32 cpu, bool granted)
+__noinline int set_granted(s32 cpu, bool granted)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct bpf_cpumask *mask;
-	u32 word = (u32)cpu / 64;
+	u64 word = (u32)cpu / 64;
 
-	barrier_var(word);
 	if (!cctx || word >= FLEXNET_CPU_WORDS)
-		return;
+		return 0;
+	barrier_var(word);
 	WRITE_ONCE(cctx->granted, granted);
 	bpf_rcu_read_lock();
 	mask = granted_cpumask;
@@ -70,34 +70,43 @@ static void set_granted(s32 cpu, bool granted)
 		__sync_fetch_and_or(&arbiter.granted_mask[word], 1ULL << (cpu & 63));
 	else
 		__sync_fetch_and_and(&arbiter.granted_mask[word], ~(1ULL << (cpu & 63)));
+	return 0;
+}
+
+/* The i-th CPU in the order of granting, -1 past its end. */
+static __always_inline s32 candidate(u64 i)
+{
+	if (i >= FLEXNET_CPUS_MAX)
+		return -1;
+	barrier_var(i);
+	return settings.grant_order[i];
+}
+
+/* A CPU's last-level cache, -1 where that is unknown. */
+static __always_inline s32 llc_of(s32 cpu)
+{
+	u64 index = (u32)cpu;
+
+	if (index >= FLEXNET_CPUS_MAX)
+		return -1;
+	barrier_var(index);
+	return settings.llc_of[index];
 }
 
 /* The next CPU to grant: the first candidate in the order that is not granted,
  * preferring the last-level cache of `near`. -1 when there is none. */
-static s32 core_to_grant(s32 near)
+__noinline s32 core_to_grant(s32 near)
 {
-	u32 near_index = (u32)near;
-	s32 best = -1;
-	u16 cache = 0xffff;
+	s32 best = -1, cache = llc_of(near);
 	u32 i;
 
-	barrier_var(near_index);
-	if (near_index < FLEXNET_CPUS_MAX)
-		cache = settings.llc_of[near_index];
 	bpf_for(i, 0, settings.grant_candidates) {
-		struct cpu_ctx *cctx;
-		u32 cpu;
+		s32 cpu = candidate(i);
+		struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 
-		if (i >= FLEXNET_CPUS_MAX)
-			break;
-		cpu = settings.grant_order[i];
-		barrier_var(cpu);
-		if (cpu >= FLEXNET_CPUS_MAX)
+		if (!cctx || cctx->granted || !cctx->online)
 			continue;
-		cctx = &cpu_ctxs[cpu];
-		if (cctx->granted || !cctx->online)
-			continue;
-		if (settings.llc_of[cpu] == cache)
+		if (llc_of(cpu) == cache)
 			return cpu;
 		if (best < 0)
 			best = cpu;
@@ -107,24 +116,22 @@ static s32 core_to_grant(s32 near)
 
 /* The CPU to give back: the last granted one in the order, so that what stays
  * granted is packed at the front of it. */
-static s32 core_to_reclaim(void)
+__noinline s32 core_to_reclaim(void)
 {
 	s32 last = -1;
 	u32 i;
 
 	bpf_for(i, 0, settings.grant_candidates) {
-		u32 cpu;
+		s32 cpu = candidate(i);
 
-		if (i >= FLEXNET_CPUS_MAX)
-			break;
-		cpu = settings.grant_order[i];
 		if (cpu_granted(cpu))
 			last = cpu;
 	}
 	return last;
 }
 
-static void record_transition(const struct flexnet_arbiter_decision *decision, u32 before, u64 now)
+static __always_inline void record_transition(const struct flexnet_arbiter_decision *decision,
+					      u32 before, u64 now)
 {
 	struct flexnet_transition *entry =
 		&arbiter.transition[arbiter.transitions & (FLEXNET_TRANSITIONS - 1)];
@@ -139,8 +146,36 @@ static void record_transition(const struct flexnet_arbiter_decision *decision, u
 	arbiter.transitions++;
 }
 
-/* Grants or reclaims until `decision->cores` are granted. Called with the
- * arbiter locked. `near`: a CPU close to whose work it is, or -1. */
+/* Grants or reclaims one core towards `wanted`; 0 when there is nothing more to
+ * do. `near`: a CPU close to whose work it is, or -1. */
+__noinline int move_one_core(u32 wanted, s32 near)
+{
+	s32 cpu;
+
+	if (arbiter.granted == wanted)
+		return 0;
+	if (arbiter.granted < wanted) {
+		cpu = core_to_grant(near);
+		if (cpu < 0)
+			return 0;
+		set_granted(cpu, true);
+		arbiter.granted++;
+		arbiter.grants++;
+	} else {
+		cpu = core_to_reclaim();
+		if (cpu < 0)
+			return 0;
+		set_granted(cpu, false);
+		arbiter.granted--;
+		arbiter.reclaims++;
+	}
+	/* It looks at the queues that are its own now; those it served before
+	 * are shared, so nothing is left behind in them. */
+	scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+	return 1;
+}
+
+/* Acts on a decision. Called with the arbiter locked. */
 static void apply_decision(const struct flexnet_arbiter_decision *decision, s32 near, u64 now)
 {
 	u32 before = arbiter.granted;
@@ -151,30 +186,9 @@ static void apply_decision(const struct flexnet_arbiter_decision *decision, s32 
 	if (arbiter.granted_since_ns)
 		arbiter.granted_core_ns += before * (now - arbiter.granted_since_ns);
 	arbiter.granted_since_ns = now;
-	bpf_for(i, 0, FLEXNET_CPUS_MAX) {
-		s32 cpu;
-
-		if (arbiter.granted == decision->cores)
+	bpf_for(i, 0, FLEXNET_CPUS_MAX)
+		if (!move_one_core(decision->cores, near))
 			break;
-		if (arbiter.granted < decision->cores) {
-			cpu = core_to_grant(near);
-			if (cpu < 0)
-				break;
-			set_granted(cpu, true);
-			arbiter.granted++;
-			arbiter.grants++;
-		} else {
-			cpu = core_to_reclaim();
-			if (cpu < 0)
-				break;
-			set_granted(cpu, false);
-			arbiter.granted--;
-			arbiter.reclaims++;
-		}
-		/* It looks at its new queues; what waits there is stale for it
-		 * only in that it now goes elsewhere, since queues are shared. */
-		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
-	}
 	if (arbiter.granted != before)
 		record_transition(decision, before, now);
 	if (settings.steer && __sync_val_compare_and_swap(&arbiter.grants_event_pending, 0, 1) == 0)
@@ -227,23 +241,15 @@ static void timer_arm(void)
 		__sync_fetch_and_add(&arbiter.timer_starts, 1);
 }
 
-/* An executor became runnable. Grants the first core at once; all else is the
- * rounds' business. */
-static void executor_woke(u32 client, u32 index, s32 near, u64 now)
+/* Grants the first core to work that has none. */
+__noinline int grant_first_core(s32 near, u64 now)
 {
 	struct flexnet_arbiter_params params;
 	struct flexnet_arbiter_decision decision = {};
 	struct flexnet_arbiter_look look = {};
-	struct executor_ctx *ectx = executor_ctx_of(index);
-	u64 bit = 1ULL << (client & 63);
 
-	if (ectx)
-		WRITE_ONCE(ectx->runnable, 1);
-	if (!(READ_ONCE(active_clients) & bit))
-		__sync_fetch_and_or(&active_clients, bit);
-	timer_arm();
-	if (READ_ONCE(arbiter.granted) || !settings.net_cores_max || !arbiter_try_lock())
-		return;
+	if (!arbiter_try_lock())
+		return 0;
 	if (!arbiter.granted) {
 		arbiter_params(&params);
 		look.now_ns = now;
@@ -252,6 +258,23 @@ static void executor_woke(u32 client, u32 index, s32 near, u64 now)
 		apply_decision(&decision, near, now);
 	}
 	arbiter_unlock();
+	return 0;
+}
+
+/* An executor became runnable. Grants the first core at once; all else is the
+ * rounds' business. */
+static __always_inline void executor_woke(u32 client, u32 index, s32 near, u64 now)
+{
+	struct executor_ctx *ectx = executor_ctx_of(index);
+	u64 bit = 1ULL << (client & 63);
+
+	if (ectx)
+		WRITE_ONCE(ectx->runnable, 1);
+	if (!(READ_ONCE(active_clients) & bit))
+		__sync_fetch_and_or(&active_clients, bit);
+	timer_arm();
+	if (!READ_ONCE(arbiter.granted) && settings.net_cores_max)
+		grant_first_core(near, now);
 }
 
 /* Where a waking executor should go at once: an idle granted core it may use,
@@ -275,9 +298,7 @@ static s32 granted_core_for(struct task_struct *p, struct task_ctx *tctx, bool *
 	bpf_for(i, 0, settings.grant_candidates) {
 		struct cpu_ctx *cctx;
 
-		if (i >= FLEXNET_CPUS_MAX)
-			break;
-		cpu = settings.grant_order[i];
+		cpu = candidate(i);
 		cctx = cpu_ctx_of(cpu);
 		if (!cctx || !cctx->granted || !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
 			continue;

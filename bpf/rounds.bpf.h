@@ -11,114 +11,124 @@
 #ifndef FLEXNET_ROUNDS_BPF_H
 #define FLEXNET_ROUNDS_BPF_H
 
-/* What a round adds up over clients. */
+/*
+ * What a round adds up; written by who holds the arbiter. The functions below
+ * take plain numbers and are not static: so the verifier checks each once, not
+ * once for every turn of the loops around them.
+ */
 struct round_sum {
 	u64 delay_ns;
 	u64 depth;
 	u64 run_ns;
 	u32 runnable;
 	s32 near;
+	/* Of the client that is looked at. */
+	u32 client_runnable;
+	u32 client_kept;  /* of these, told to go on running */
+	u32 client_awake; /* executors with work that are not parked */
 };
+struct round_sum round_sum; /* not static: the compiler would split it under its type */
 
-/* Adds one executor; returns 1 when its thread may run or runs. */
-static int look_at_executor(struct flexnet_page *page, u32 client, u32 slot, u64 now,
-			    struct flexnet_client_state *state, struct round_sum *sum, bool *parked)
+/* Adds one executor to the sums. */
+__noinline int look_at_executor(u32 client, u32 slot, u64 now)
 {
 	struct executor_ctx *ectx = executor_ctx_of(client * FLEXNET_EXECUTORS_MAX + slot);
-	struct flexnet_executor *executor = page_executor(page, slot);
+	struct flexnet_client_state *state = client_of(client);
+	struct flexnet_page *page = page_of(client);
+	struct flexnet_executor *executor = page ? page_executor(page, slot) : NULL;
 	u64 depth, age, start;
 
-	if (!ectx || !executor || !ectx->registered)
+	if (!ectx || !executor || !state || !ectx->registered)
 		return 0;
 	depth = executor_look(executor, now, &age);
 	state->depth += depth;
-	sum->depth += depth;
+	round_sum.depth += depth;
 	if (age > state->delay_ns)
 		state->delay_ns = age;
 	if (depth && READ_ONCE(executor->own.state) != FLEXNET_EXECUTOR_PARKED)
-		*parked = false;
+		round_sum.client_awake++;
 	if (!READ_ONCE(ectx->runnable))
 		return 0;
 	/* Delay that another core could lower: somebody runnable has it. */
-	if (age > sum->delay_ns)
-		sum->delay_ns = age;
-	sum->runnable++;
+	if (age > round_sum.delay_ns)
+		round_sum.delay_ns = age;
+	round_sum.runnable++;
+	round_sum.client_runnable++;
 	start = ectx->run_start_ns;
 	if (ectx->cpu >= 0) {
-		sum->near = ectx->cpu;
+		round_sum.near = ectx->cpu;
 		if (start && now > start)
-			sum->run_ns += now - start;
+			round_sum.run_ns += now - start;
 	}
-	return 1;
+	return 0;
 }
 
-/* Asks a client's surplus executors to park: the ones with the highest slots,
- * whose work the others then take. Never all of them. */
-static void publish_parks(struct flexnet_page *page, u32 client, u32 wanted, u64 now)
+/* Asks an executor to park when as many of lower slots as are wanted run: its
+ * work is then theirs to take. */
+__noinline int publish_park(u32 client, u32 slot, u32 wanted)
 {
-	u32 slot, running = 0;
+	struct executor_ctx *ectx = executor_ctx_of(client * FLEXNET_EXECUTORS_MAX + slot);
+	struct flexnet_page *page = page_of(client);
+	struct flexnet_executor *executor = page ? page_executor(page, slot) : NULL;
+	u32 park = 0;
 
-	bpf_for(slot, 0, FLEXNET_EXECUTORS_MAX) {
-		struct executor_ctx *ectx = executor_ctx_of(client * FLEXNET_EXECUTORS_MAX + slot);
-		struct flexnet_executor *executor = page_executor(page, slot);
-		u32 park;
-
-		if (!ectx || !executor || !ectx->registered)
-			continue;
-		park = ectx->runnable && running >= wanted;
-		if (ectx->runnable)
-			running++;
-		if (READ_ONCE(executor->sched.park_request) != park)
-			WRITE_ONCE(executor->sched.park_request, park);
+	if (!ectx || !executor || !ectx->registered)
+		return 0;
+	if (READ_ONCE(ectx->runnable))
+		park = round_sum.client_kept++ >= wanted;
+	if (ectx->park_asked != park) {
+		ectx->park_asked = park;
+		WRITE_ONCE(executor->sched.park_request, park);
 	}
+	return 0;
 }
 
-static void look_at_client(u32 id, u64 now, struct round_sum *sum)
+__noinline int look_at_client(u32 id, u64 now)
 {
 	struct flexnet_client_state *state = client_of(id);
 	struct flexnet_page *page = page_of(id);
-	u32 slot, runnable = 0, wanted;
-	bool parked = true;
 	u64 bit = 1ULL << (id & 63);
+	u32 slot, wanted;
 
 	if (!state || !page || !(state->generation & 1)) {
 		__sync_fetch_and_and(&active_clients, ~bit);
-		return;
+		return 0;
 	}
 	state->depth = 0;
 	state->delay_ns = 0;
+	round_sum.client_runnable = 0;
+	round_sum.client_kept = 0;
+	round_sum.client_awake = 0;
 	bpf_for(slot, 0, FLEXNET_EXECUTORS_MAX)
-		runnable += look_at_executor(page, id, slot, now, state, sum, &parked);
-	wanted = flexnet_executors_wanted(runnable ? state->executors : 1, arbiter.granted);
+		look_at_executor(id, slot, now);
+	wanted = flexnet_executors_wanted(round_sum.client_runnable ? state->executors : 1,
+					  arbiter.granted);
 	publish_grant(id, state, page, wanted, arbiter.granted, false);
-	publish_parks(page, id, wanted, now);
-	if (runnable)
-		return;
+	bpf_for(slot, 0, FLEXNET_EXECUTORS_MAX)
+		publish_park(id, slot, wanted);
+	if (round_sum.client_runnable)
+		return 0;
 	if (!state->depth) {
 		__sync_fetch_and_and(&active_clients, ~bit);
-		return;
+		return 0;
 	}
 	/* Work, and all who could do it are parked: only the client's own
 	 * process can wake them, so the loader rings its doorbell. */
-	if (parked && now - state->bell_ns > 1000000) {
+	if (!round_sum.client_awake && now - state->bell_ns > 1000000) {
 		state->bell_ns = now;
 		send_event(FLEXNET_EVENT_DOORBELL, id);
 	}
+	return 0;
 }
 
 /* Raises the flag of an executor whose quantum is over while others wait for
  * its core, and kicks one that ignored it. */
-static void enforce_quantum(s32 cpu, struct cpu_ctx *cctx, u64 now)
+static __always_inline void enforce_quantum(s32 cpu, u32 index, u64 now)
 {
-	u32 index = cctx->executor;
-	struct executor_ctx *ectx;
+	struct executor_ctx *ectx = executor_ctx_of(index);
 	struct flexnet_executor *executor;
 	struct flexnet_page *page;
 
-	if (!index)
-		return;
-	index--;
-	ectx = executor_ctx_of(index);
 	if (!ectx)
 		return;
 	switch (flexnet_preempt_step(now, ectx->run_start_ns, ectx->flagged_ns, settings.quantum_ns,
@@ -138,66 +148,70 @@ static void enforce_quantum(s32 cpu, struct cpu_ctx *cctx, u64 now)
 	}
 }
 
-/* Granted cores: quanta where executors wait, takeback of lent cores, and the
- * turn of general tasks that can run nowhere else. */
-static void look_at_granted_cores(u64 now)
+/* One granted core: its quantum where executors wait, its takeback where it is
+ * lent, and the turn of general tasks that can run nowhere else. */
+__noinline int look_at_granted_core(s32 cpu, u32 waiting, u64 now)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	u32 executor;
+
+	if (!cctx || !cctx->granted)
+		return 0;
+	executor = cctx->executor;
+	if (waiting && executor)
+		enforce_quantum(cpu, executor - 1, now);
+	else if (waiting && cctx->current_class == CLASS_NONE)
+		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+	else if (waiting && cctx->current_class != FLEXNET_CLASS_KTHREAD && preempt_cpu(cpu, now))
+		stat_add(takebacks, 1);
+	if (now - cctx->guest_turn_ns > settings.starvation_ns &&
+	    (scx_bpf_dsq_nr_queued(pinned_dsq(cpu)) || scx_bpf_dsq_nr_queued(DSQ_GENERAL) ||
+	     scx_bpf_dsq_nr_queued(DSQ_GENERAL_LATENCY)))
+		preempt_cpu(cpu, now);
+	return 0;
+}
+
+static __always_inline void look_at_granted_cores(u64 now)
 {
 	u32 waiting = scx_bpf_dsq_nr_queued(DSQ_EXECUTOR_LATENCY) +
 		      scx_bpf_dsq_nr_queued(DSQ_EXECUTOR_THROUGHPUT);
 	u32 i;
 
-	bpf_for(i, 0, settings.grant_candidates) {
-		struct cpu_ctx *cctx;
-		s32 cpu;
-
-		if (i >= FLEXNET_CPUS_MAX)
-			break;
-		cpu = settings.grant_order[i];
-		cctx = cpu_ctx_of(cpu);
-		if (!cctx || !cctx->granted)
-			continue;
-		if (waiting && cctx->executor)
-			enforce_quantum(cpu, cctx, now);
-		else if (waiting && cctx->current_class == CLASS_NONE)
-			scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
-		else if (waiting && cctx->current_class != FLEXNET_CLASS_KTHREAD &&
-			 preempt_cpu(cpu, now))
-			stat_add(takebacks, 1);
-		if (now - cctx->guest_turn_ns > settings.starvation_ns &&
-		    (scx_bpf_dsq_nr_queued(pinned_dsq(cpu)) || scx_bpf_dsq_nr_queued(DSQ_GENERAL) ||
-		     scx_bpf_dsq_nr_queued(DSQ_GENERAL_LATENCY)))
-			preempt_cpu(cpu, now);
-	}
+	bpf_for(i, 0, settings.grant_candidates)
+		look_at_granted_core(candidate(i), waiting, now);
 }
 
-/* One round; true while there is reason for another. */
-static bool arbiter_look(u64 now)
+/* One round; 1 while there is reason for another. */
+__noinline int arbiter_look(u64 now)
 {
 	struct flexnet_arbiter_params params;
 	struct flexnet_arbiter_decision decision = {};
 	struct flexnet_arbiter_look look = {};
-	struct round_sum sum = { .near = -1 };
 	u64 seen, active = READ_ONCE(active_clients);
 	u32 id;
 
+	round_sum.delay_ns = 0;
+	round_sum.depth = 0;
+	round_sum.runnable = 0;
+	round_sum.near = -1;
+	round_sum.run_ns = READ_ONCE(executors_run_ns);
 	bpf_for(id, 0, FLEXNET_CLIENTS_MAX)
 		if (active & (1ULL << id))
-			look_at_client(id, now, &sum);
-	sum.run_ns += READ_ONCE(executors_run_ns);
+			look_at_client(id, now);
 	seen = run_ns_seen;
-	run_ns_seen = sum.run_ns;
+	run_ns_seen = round_sum.run_ns;
 
 	arbiter_params(&params);
 	look.now_ns = now;
-	look.delay_ns = sum.delay_ns;
-	look.depth = sum.depth;
-	look.runnable = sum.runnable;
+	look.delay_ns = round_sum.delay_ns;
+	look.depth = round_sum.depth;
+	look.runnable = round_sum.runnable;
 	look.granted = arbiter.granted;
-	look.busy_ns = sum.run_ns > seen ? sum.run_ns - seen : 0;
+	look.busy_ns = round_sum.run_ns > seen ? round_sum.run_ns - seen : 0;
 	flexnet_arbiter_round(&params, &look, &arbiter_memory, &decision);
-	apply_decision(&decision, sum.near, now);
+	apply_decision(&decision, round_sum.near, now);
 	arbiter.rounds++;
-	return sum.runnable || sum.depth || arbiter.granted;
+	return look.runnable || look.depth || arbiter.granted;
 }
 
 static int round_fires(void *map, int *key, struct round_timer *timer)

@@ -139,6 +139,7 @@ struct executor_ctx {
 	u32 runnable;	  /* running or waiting for a core */
 	s32 cpu;	  /* where it runs, -1 */
 	u32 flow_class;
+	u32 park_asked;	  /* what park_request says */
 	u64 run_start_ns;
 	u64 run_ns;	  /* CPU time up to the last stop */
 	u64 flagged_ns;	  /* quantum_expired raised since, 0: not */
@@ -161,28 +162,37 @@ u32 cgroup_epoch = 1;
 
 static __always_inline struct cpu_ctx *cpu_ctx_of(s32 cpu)
 {
-	u32 index = (u32)cpu;
+	u64 index = (u32)cpu;
 
+	if (index >= FLEXNET_CPUS_MAX)
+		return NULL;
+	/* The register that was checked must be the one that is used. */
 	barrier_var(index);
-	return index < FLEXNET_CPUS_MAX ? &cpu_ctxs[index] : NULL;
+	return &cpu_ctxs[index];
 }
 
-static __always_inline struct executor_ctx *executor_ctx_of(u32 index)
+static __always_inline struct executor_ctx *executor_ctx_of(u64 index)
 {
+	if (index >= FLEXNET_EXECUTORS_ALL)
+		return NULL;
 	barrier_var(index);
-	return index < FLEXNET_EXECUTORS_ALL ? &executor_ctxs[index] : NULL;
+	return &executor_ctxs[index];
 }
 
-static __always_inline struct flexnet_client_state *client_of(u32 index)
+static __always_inline struct flexnet_client_state *client_of(u64 index)
 {
+	if (index >= FLEXNET_CLIENTS_MAX)
+		return NULL;
 	barrier_var(index);
-	return index < FLEXNET_CLIENTS_MAX ? &clients[index] : NULL;
+	return &clients[index];
 }
 
-static __always_inline u64 *client_vtime_of(u32 index)
+static __always_inline u64 *client_vtime_of(u64 index)
 {
+	if (index >= FLEXNET_CLIENTS_MAX)
+		return NULL;
 	barrier_var(index);
-	return index < FLEXNET_CLIENTS_MAX ? &client_vtimes[index] : NULL;
+	return &client_vtimes[index];
 }
 
 static __always_inline struct task_ctx *task_ctx_of(struct task_struct *p)

@@ -8,9 +8,6 @@
 //! works without it.
 
 pub mod abi;
-pub mod client;
 pub mod coroutine;
-pub mod executor;
 pub mod queue;
 pub(crate) mod sync;
-pub mod transport;

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! The Rust mirror of include/flexnet/abi.h: the shared page and the control
+//! socket's messages. tests/abi_layout.rs compares every size and offset with
+//! the C compiler's.
+//!
+//! Fields of the page that several threads or the kernel touch are atomics;
+//! who may write which line is said in abi.h.
+
+#![allow(
+    missing_docs,
+    reason = "each field is documented in abi.h, the one definition"
+)]
+
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
+
+pub const VERSION: u16 = 1;
+pub const PAGE_MAGIC: u32 = 0x3158_4c46;
+pub const PAGE_BYTES: usize = 16384;
+pub const EXECUTORS_MAX: usize = 16;
+pub const CLIENTS_MAX: usize = 64;
+pub const STAMPS: usize = 64;
+pub const STAMP_EVERY: u64 = 16;
+pub const SOCKET_PATH: &str = "/run/scx_flexnet/control.sock";
+
+/// Scheduling class of a task (`enum flexnet_class`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Class {
+    Normal = 0,
+    Latency = 1,
+    Batch = 2,
+    Executor = 3,
+}
+
+/// What kind of flows an executor serves (`enum flexnet_flow_class`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum FlowClass {
+    #[default]
+    Throughput = 0,
+    Latency = 1,
+}
+
+/// `enum flexnet_executor_state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ExecutorState {
+    Absent = 0,
+    Running = 1,
+    Parked = 2,
+    Waiting = 3,
+}
+
+#[repr(C, align(64))]
+pub struct PageHeader {
+    pub magic: u32,
+    pub version: u32,
+    pub page_bytes: u32,
+    pub client: u32,
+    pub executors_max: u32,
+    pub reserved: [u32; 11],
+}
+
+#[repr(C, align(64))]
+pub struct PageClient {
+    pub weight: AtomicU32,
+    pub max_cores: AtomicU32,
+    pub reserved: [u32; 14],
+}
+
+#[repr(C, align(64))]
+pub struct PageGrant {
+    pub generation: AtomicU64,
+    pub attached: AtomicU32,
+    pub executors_wanted: AtomicU32,
+    pub cores_granted: AtomicU32,
+    pub reserved: [u32; 11],
+}
+
+#[repr(C, align(64))]
+pub struct ExecutorForeign {
+    pub enqueued: AtomicU64,
+    pub moved: AtomicU64,
+    pub reserved: [u64; 6],
+}
+
+#[repr(C, align(64))]
+pub struct ExecutorOwn {
+    pub completed: AtomicU64,
+    pub run_start_ns: AtomicU64,
+    pub state: AtomicU32,
+    pub flow_class: AtomicU32,
+    pub parks: AtomicU64,
+    pub resumes: AtomicU64,
+    pub reserved: [u64; 3],
+}
+
+#[repr(C, align(64))]
+pub struct ExecutorSched {
+    pub on_cpu: AtomicI32,
+    pub park_request: AtomicU32,
+    pub quantum_expired: AtomicU32,
+    pub on_granted_core: AtomicU32,
+    pub generation: AtomicU64,
+    pub reserved: [u64; 5],
+}
+
+#[repr(C, align(64))]
+pub struct Executor {
+    pub foreign: ExecutorForeign,
+    pub own: ExecutorOwn,
+    pub sched: ExecutorSched,
+    pub reserved: [u64; 8],
+    pub stamps: [AtomicU64; STAMPS],
+}
+
+#[repr(C, align(64))]
+pub struct Page {
+    pub header: PageHeader,
+    pub client: PageClient,
+    pub grant: PageGrant,
+    pub reserved: [u8; 5 * 64],
+    pub executors: [Executor; EXECUTORS_MAX],
+    pub reserve: [u8; PAGE_BYTES - 8 * 64 - EXECUTORS_MAX * size_of::<Executor>()],
+}
+
+const _: () = assert!(size_of::<Page>() == PAGE_BYTES);
+const _: () = assert!(size_of::<Executor>() == 768);
+const _: () = assert!(std::mem::offset_of!(Page, executors) == 512);
+
+pub const MESSAGE_HELLO: u16 = 1;
+pub const MESSAGE_REGISTER_EXECUTOR: u16 = 2;
+pub const MESSAGE_UNREGISTER_EXECUTOR: u16 = 3;
+pub const MESSAGE_SET_CLASS: u16 = 4;
+pub const MESSAGE_STATUS: u16 = 5;
+pub const MESSAGE_DETACH: u16 = 6;
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Message {
+    pub size: u32,
+    pub kind: u16,
+    pub version: u16,
+    pub sequence: u32,
+    pub status: i32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Hello {
+    pub message: Message,
+    pub name: [u8; 16],
+    pub executors: u32,
+    pub reserved: [u32; 3],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Welcome {
+    pub message: Message,
+    pub client: u32,
+    pub page_bytes: u32,
+    pub executors_max: u32,
+    pub reserved: u32,
+    pub objective_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Register {
+    pub message: Message,
+    pub slot: u32,
+    pub flow_class: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct SetClass {
+    pub message: Message,
+    pub task_class: u32,
+    pub reserved: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct StatusClient {
+    pub client: u32,
+    pub pid: u32,
+    pub name: [u8; 16],
+    pub executors: u32,
+    pub executors_wanted: u32,
+    pub depth: u64,
+    pub delay_ns: u64,
+    pub run_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Status {
+    pub message: Message,
+    pub cpus: u32,
+    pub cores_granted: u32,
+    pub cores_max: u32,
+    pub clients: u32,
+    pub grants: u64,
+    pub reclaims: u64,
+    pub preemptions: u64,
+    pub granted_core_ns: u64,
+    pub uptime_ns: u64,
+    pub version: [u8; 16],
+    pub design: [u8; 16],
+    pub client: [StatusClient; CLIENTS_MAX],
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self {
+            message: Message::default(),
+            cpus: 0,
+            cores_granted: 0,
+            cores_max: 0,
+            clients: 0,
+            grants: 0,
+            reclaims: 0,
+            preemptions: 0,
+            granted_core_ns: 0,
+            uptime_ns: 0,
+            version: [0; 16],
+            design: [0; 16],
+            client: [StatusClient::default(); CLIENTS_MAX],
+        }
+    }
+}
+
+/// Structures that travel over the control socket as their bytes.
+///
+/// # Safety
+/// `repr(C)`, no padding, every bit pattern valid, starts with a [`Message`].
+pub unsafe trait Wire: Copy + Default {
+    /// The message type of requests of this form.
+    fn as_bytes(&self) -> &[u8] {
+        // SAFETY: the trait promises plain bytes without padding.
+        unsafe { std::slice::from_raw_parts((self as *const Self).cast(), size_of::<Self>()) }
+    }
+
+    /// Fills a structure from what arrived: a shorter message leaves zeros, a
+    /// longer one is cut. `None` when not even the header is there.
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() < size_of::<Message>() {
+            return None;
+        }
+        let mut value = Self::default();
+        let length = bytes.len().min(size_of::<Self>());
+        // SAFETY: every bit pattern is valid, and `length` is within both.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut value).cast(), length);
+        }
+        Some(value)
+    }
+}
+
+macro_rules! wire {
+    ($($name:ident)*) => { $(
+        // SAFETY: integers only, laid out without padding (tests/abi_layout.rs).
+        unsafe impl Wire for $name {}
+    )* };
+}
+wire!(Message Hello Welcome Register SetClass Status);
+
+/// A name of at most 15 bytes, zero-terminated.
+pub fn name_bytes(name: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let length = name.len().min(15);
+    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    bytes
+}
+
+/// The text of a zero-terminated field; bytes that are no text are replaced.
+pub fn name_text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Stackless coroutines in preallocated cells.
+//!
+//! Packet work that is more than bytes (a developer's own encapsulation) is a
+//! `Future<Output = ()>` stored inline in a cell of a [`Slab`]; creating,
+//! resuming and finishing one allocates nothing as long as it fits
+//! [`CELL_BYTES`]. [`yield_now`] gives the executor to others between units of
+//! work; [`sleep_until`] and [`sleep`] wait for a time.
+//!
+//! Left to others: when a coroutine is resumed ([`crate::executor`]), and what
+//! wakes it ([`Context`](std::task::Context)'s waker, made there). Nothing here
+//! knows of sockets or of scheduling.
+
+mod slab;
+mod timer;
+mod yields;
+
+pub use slab::{CELL_BYTES, CellId, Exhausted, Slab};
+pub use timer::{Sleep, Timers, sleep, sleep_until};
+pub use yields::{YieldNow, yield_now};
+
+pub(crate) use timer::with_timers;

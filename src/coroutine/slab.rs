@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Cells for coroutines: fixed size, aligned to a cache line, made once.
+
+use std::cell::UnsafeCell;
+use std::future::Future;
+use std::mem::MaybeUninit;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+/// Bytes a coroutine may have to live in its cell; larger ones are boxed. With
+/// its header a cell is four cache lines.
+pub const CELL_BYTES: usize = 240;
+
+/// No cell: the end of the free list.
+const NONE: u32 = u32::MAX;
+
+type ResumeFn = unsafe fn(*mut u8, &mut Context<'_>) -> Poll<()>;
+type DropFn = unsafe fn(*mut u8);
+
+#[repr(C, align(16))]
+struct Storage(MaybeUninit<[u8; CELL_BYTES]>);
+
+#[repr(C, align(64))]
+struct Cell {
+    storage: UnsafeCell<Storage>,
+    vtable: UnsafeCell<Option<&'static VTable>>,
+    /// The next free cell, while this one is free.
+    next: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Cell>() == 256);
+
+struct VTable {
+    resume: ResumeFn,
+    drop: DropFn,
+}
+
+/// Names a coroutine in its [`Slab`]. Not checked for reuse: whoever holds it
+/// is who resumes it to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CellId(u32);
+
+impl CellId {
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0.into()
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits as u32)
+    }
+}
+
+/// Every cell is taken: let some finish first, or make a larger slab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exhausted;
+
+impl std::fmt::Display for Exhausted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("every coroutine cell is taken")
+    }
+}
+
+impl std::error::Error for Exhausted {}
+
+/// A fixed number of cells with a free list any thread may use.
+pub struct Slab {
+    cells: Box<[Cell]>,
+    /// Index of the first free cell, and above it a count that moves with each
+    /// change, so that a stale compare-and-swap fails (ABA).
+    free: AtomicU64,
+}
+
+// SAFETY: a cell in use is touched by who holds its CellId alone, a free one by
+// who took it off the list; the futures are Send.
+unsafe impl Send for Slab {}
+// SAFETY: as above.
+unsafe impl Sync for Slab {}
+
+fn vtable_of<F: Future<Output = ()>>() -> &'static VTable {
+    unsafe fn resume<F: Future<Output = ()>>(at: *mut u8, context: &mut Context<'_>) -> Poll<()> {
+        // SAFETY: create wrote an F there, which stays until drop: pinned.
+        unsafe { Pin::new_unchecked(&mut *at.cast::<F>()) }.poll(context)
+    }
+    unsafe fn drop_at<F>(at: *mut u8) {
+        // SAFETY: create wrote an F there; called once, at its end.
+        unsafe { at.cast::<F>().drop_in_place() }
+    }
+    const {
+        &VTable {
+            resume: resume::<F>,
+            drop: drop_at::<F>,
+        }
+    }
+}
+
+impl Slab {
+    /// Makes `cells` cells (at least 1). The only allocation.
+    pub fn new(cells: u32) -> Self {
+        let count = cells.clamp(1, NONE - 1);
+        Self {
+            cells: (0..count)
+                .map(|i| Cell {
+                    storage: UnsafeCell::new(Storage(MaybeUninit::uninit())),
+                    vtable: UnsafeCell::new(None),
+                    next: AtomicU32::new(if i + 1 == count { NONE } else { i + 1 }),
+                })
+                .collect(),
+            free: AtomicU64::new(0),
+        }
+    }
+
+    /// Stores a coroutine; it runs when it is first resumed. One that is larger
+    /// than [`CELL_BYTES`] or aligned to more than 16 is boxed.
+    ///
+    /// # Errors
+    /// [`Exhausted`] when every cell is taken; the future is dropped.
+    #[inline]
+    pub fn create<F>(&self, future: F) -> Result<CellId, Exhausted>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if size_of::<F>() <= CELL_BYTES && align_of::<F>() <= 16 {
+            self.put(future)
+        } else {
+            self.put(Box::pin(future))
+        }
+    }
+
+    #[inline]
+    fn put<F: Future<Output = ()> + Send + 'static>(&self, future: F) -> Result<CellId, Exhausted> {
+        let index = self.take_free().ok_or(Exhausted)?;
+        let cell = &self.cells[index as usize];
+        // SAFETY: the cell was taken off the free list: this thread's alone;
+        // size and alignment were checked by create.
+        unsafe {
+            cell.storage.get().cast::<F>().write(future);
+            *cell.vtable.get() = Some(vtable_of::<F>());
+        }
+        Ok(CellId(index))
+    }
+
+    /// Runs a coroutine to its next await that is not ready. When it finishes
+    /// or panics its cell is free again, and `id` names nothing. A panic counts
+    /// as the end of this coroutine and of no other.
+    ///
+    /// # Safety
+    /// `id` came from this slab's `create`, the coroutine has not finished, and
+    /// no other thread resumes it now.
+    #[inline]
+    pub unsafe fn resume(&self, id: CellId, context: &mut Context<'_>) -> Poll<()> {
+        let cell = &self.cells[id.0 as usize];
+        let at = cell.storage.get().cast::<u8>();
+        // SAFETY: the caller owns the cell; create set the vtable.
+        let Some(vtable) = (unsafe { *cell.vtable.get() }) else {
+            return Poll::Ready(());
+        };
+        // SAFETY: the storage holds the future the vtable was made for.
+        let polled = catch_unwind(AssertUnwindSafe(|| unsafe { (vtable.resume)(at, context) }));
+        if matches!(polled, Ok(Poll::Pending)) {
+            return Poll::Pending;
+        }
+        // SAFETY: it has finished, and the caller promised to be alone.
+        unsafe { self.discard(id) };
+        Poll::Ready(())
+    }
+
+    /// Drops a coroutine that will not be resumed again and frees its cell.
+    ///
+    /// # Safety
+    /// As for [`Slab::resume`].
+    pub unsafe fn discard(&self, id: CellId) {
+        let cell = &self.cells[id.0 as usize];
+        // SAFETY: the caller owns the cell.
+        let vtable = unsafe { (*cell.vtable.get()).take() };
+        if let Some(vtable) = vtable {
+            let at = cell.storage.get().cast::<u8>();
+            // A destructor that panics ends here: the cell must come back.
+            // SAFETY: the storage holds the future, dropped once (take above).
+            let _ = catch_unwind(AssertUnwindSafe(|| unsafe { (vtable.drop)(at) }));
+            self.give_free(id.0);
+        }
+    }
+
+    #[inline]
+    fn take_free(&self) -> Option<u32> {
+        let mut head = self.free.load(Ordering::Acquire);
+        loop {
+            let index = head as u32;
+            if index == NONE {
+                return None;
+            }
+            let next = self.cells[index as usize].next.load(Ordering::Relaxed);
+            let new = ((head >> 32).wrapping_add(1) << 32) | u64::from(next);
+            match self
+                .free
+                .compare_exchange_weak(head, new, Ordering::Acquire, Ordering::Acquire)
+            {
+                Ok(_) => return Some(index),
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    #[inline]
+    fn give_free(&self, index: u32) {
+        let mut head = self.free.load(Ordering::Relaxed);
+        loop {
+            self.cells[index as usize]
+                .next
+                .store(head as u32, Ordering::Relaxed);
+            let new = ((head >> 32).wrapping_add(1) << 32) | u64::from(index);
+            match self
+                .free
+                .compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed)
+            {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
+}
+
+impl Drop for Slab {
+    fn drop(&mut self) {
+        for index in 0..self.cells.len() as u32 {
+            // SAFETY: exclusive access; a cell without a future is left alone.
+            unsafe { self.discard(CellId(index)) };
+        }
+    }
+}
+
+#[cfg(all(test, not(flexnet_loom)))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::task::Waker;
+
+    fn resume(slab: &Slab, id: CellId) -> Poll<()> {
+        // SAFETY: the tests resume each coroutine from one thread to its end.
+        unsafe { slab.resume(id, &mut Context::from_waker(Waker::noop())) }
+    }
+
+    #[test]
+    fn a_coroutine_yields_and_finishes_and_its_cell_comes_back() {
+        let slab = Slab::new(1);
+        for _ in 0..3 {
+            let id = slab.create(crate::coroutine::yield_now()).unwrap();
+            assert_eq!(slab.create(async {}), Err(Exhausted));
+            assert_eq!(resume(&slab, id), Poll::Pending);
+            assert_eq!(resume(&slab, id), Poll::Ready(()));
+        }
+    }
+
+    #[test]
+    fn large_ones_are_boxed_and_all_are_dropped() {
+        let slab = Slab::new(2);
+        let token = Arc::new(());
+        for held in [token.clone(), token.clone()] {
+            let large = [0u8; 4096];
+            slab.create(async move {
+                crate::coroutine::yield_now().await;
+                drop((held, large));
+            })
+            .unwrap();
+        }
+        assert_eq!(Arc::strong_count(&token), 3);
+        drop(slab);
+        assert_eq!(Arc::strong_count(&token), 1);
+    }
+
+    #[test]
+    fn a_panic_ends_one_coroutine_only() {
+        let slab = Slab::new(2);
+        let other = slab.create(async {}).unwrap();
+        let id = slab
+            .create(async { std::panic::resume_unwind(Box::new("stop")) })
+            .unwrap();
+        assert_eq!(resume(&slab, id), Poll::Ready(()));
+        assert_eq!(resume(&slab, other), Poll::Ready(()));
+        assert!(slab.create(async {}).is_ok());
+    }
+
+    #[test]
+    fn threads_share_the_free_list() {
+        let slab = Slab::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        if let Ok(id) = slab.create(crate::coroutine::yield_now()) {
+                            assert_eq!(resume(&slab, id), Poll::Pending);
+                            assert_eq!(resume(&slab, id), Poll::Ready(()));
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!((0..9).filter(|_| slab.create(async {}).is_ok()).count(), 8);
+    }
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Timers of one executor: a heap of deadlines, looked at between resumes.
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+struct Entry {
+    deadline: Instant,
+    order: u64,
+    waker: Waker,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+impl Eq for Entry {}
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.deadline, self.order).cmp(&(other.deadline, other.order))
+    }
+}
+
+/// Deadlines of coroutines that wait, earliest first. One a thread.
+#[derive(Default)]
+pub struct Timers {
+    heap: BinaryHeap<Reverse<Entry>>,
+    order: u64,
+}
+
+impl Timers {
+    /// Room for `capacity` waiting coroutines without allocating.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self {
+            heap: BinaryHeap::with_capacity(capacity),
+            order: 0,
+        }
+    }
+
+    /// Wakes `waker` once `deadline` has passed and [`Timers::fire`] is called.
+    pub fn insert(&mut self, deadline: Instant, waker: Waker) {
+        self.order += 1;
+        self.heap.push(Reverse(Entry {
+            deadline,
+            order: self.order,
+            waker,
+        }));
+    }
+
+    /// The earliest deadline.
+    pub fn next(&self) -> Option<Instant> {
+        self.heap.peek().map(|Reverse(entry)| entry.deadline)
+    }
+
+    /// Wakes everything due at `now`; how many that were.
+    pub fn fire(&mut self, now: Instant) -> usize {
+        let mut fired = 0;
+        while self.next().is_some_and(|deadline| deadline <= now) {
+            if let Some(Reverse(entry)) = self.heap.pop() {
+                entry.waker.wake();
+                fired += 1;
+            }
+        }
+        fired
+    }
+}
+
+thread_local! {
+    static TIMERS: RefCell<Timers> = RefCell::new(Timers::with_capacity(64));
+}
+
+/// Runs `f` on the timers of this thread (an executor's).
+pub(crate) fn with_timers<R>(f: impl FnOnce(&mut Timers) -> R) -> R {
+    TIMERS.with_borrow_mut(f)
+}
+
+/// Returned by [`sleep_until`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct Sleep {
+    deadline: Instant,
+    armed: bool,
+}
+
+/// Waits until `deadline`, at a resolution of what the executor does between
+/// two looks at its timers (it parks no longer than to the earliest). For
+/// coroutines on an executor: elsewhere nobody looks, and it never completes.
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    Sleep {
+        deadline,
+        armed: false,
+    }
+}
+
+/// [`sleep_until`] `duration` from now.
+pub fn sleep(duration: Duration) -> Sleep {
+    sleep_until(Instant::now() + duration)
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if Instant::now() >= self.deadline {
+            return Poll::Ready(());
+        }
+        if !self.armed {
+            self.armed = true;
+            with_timers(|timers| timers.insert(self.deadline, context.waker().clone()));
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(all(test, not(flexnet_loom)))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    struct Count(AtomicU32);
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn due_timers_fire_once_in_any_order_of_insertion() {
+        let count = Arc::new(Count(AtomicU32::new(0)));
+        let start = Instant::now();
+        let mut timers = Timers::default();
+        for millis in [30, 10, 20] {
+            timers.insert(start + Duration::from_millis(millis), count.clone().into());
+        }
+        assert_eq!(timers.next(), Some(start + Duration::from_millis(10)));
+        assert_eq!(timers.fire(start), 0);
+        assert_eq!(timers.fire(start + Duration::from_millis(20)), 2);
+        assert_eq!(timers.fire(start + Duration::from_millis(20)), 0);
+        assert_eq!(timers.fire(start + Duration::from_secs(1)), 1);
+        assert_eq!(count.0.load(Ordering::Relaxed), 3);
+    }
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Who may drain a flow, and whether it is in a run queue.
+
+use crate::sync::{AtomicBool, Ordering, fence_seqcst};
+
+/// Two bits a flow: *notified* (it is in exactly one run queue, or about to be
+/// put into one by who set the bit) and *busy* (somebody drains it).
+///
+/// The promise: when [`Gate::notify`] returns false, somebody who was notified
+/// before will look at the flow's ring after this call; so work pushed before
+/// `notify` is never left behind.
+#[derive(Debug, Default)]
+pub struct Gate {
+    notified: AtomicBool,
+    busy: AtomicBool,
+}
+
+impl Gate {
+    /// A flow that is idle.
+    pub fn new() -> Self {
+        Self {
+            notified: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
+        }
+    }
+
+    /// Work was pushed. True: the caller must put the flow into a run queue.
+    #[inline]
+    pub fn notify(&self) -> bool {
+        // Pairs with the fence of `enter`: either the one who drains sees the
+        // work, or this sees that he took the flow out of the queue.
+        fence_seqcst!("gate_notify");
+        !self.notified.load(Ordering::Relaxed)
+            && self
+                .notified
+                .compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// The flow was taken out of its run queue. True: the caller drains it and
+    /// then calls [`Gate::leave`]. False: somebody else is draining it, and
+    /// will find in `leave` what there is.
+    #[inline]
+    pub fn enter(&self) -> bool {
+        self.notified.store(false, Ordering::Release);
+        fence_seqcst!("gate_enter");
+        self.try_busy()
+    }
+
+    /// Takes the flow to drain it inline, whether it is in a run queue or not.
+    #[inline]
+    pub fn enter_inline(&self) -> bool {
+        self.try_busy()
+    }
+
+    #[inline]
+    fn try_busy(&self) -> bool {
+        !self.busy.load(Ordering::Relaxed)
+            && self
+                .busy
+                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// Ends draining. The caller then looks at the ring again (after the fence
+    /// in here) and, where something is left, calls [`Gate::notify`].
+    #[inline]
+    pub fn leave(&self) {
+        self.busy.store(false, Ordering::Release);
+        fence_seqcst!("gate_leave");
+    }
+
+    /// Is it in a run queue (or about to be)?
+    #[inline]
+    pub fn is_notified(&self) -> bool {
+        self.notified.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(all(test, not(flexnet_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_notification_until_entered() {
+        let gate = Gate::new();
+        assert!(gate.notify());
+        assert!(!gate.notify());
+        assert!(gate.enter());
+        assert!(
+            gate.notify(),
+            "work that comes while it is drained is announced"
+        );
+        assert!(!gate.enter(), "but not drained by two");
+        gate.leave();
+        assert!(gate.enter_inline());
+        gate.leave();
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! The queues under loom: every interleaving within the bound, on the source
+//! that ships.
+
+use super::*;
+use crate::sync::{AtomicU32, Ordering};
+use loom::sync::Arc;
+use loom::thread;
+
+fn model(test: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    // A lost wakeup shows as a sleeper that yields for ever.
+    builder.max_branches = 5_000;
+    builder.check(test);
+}
+
+#[test]
+fn loom_run_queue_keeps_everything() {
+    model(|| {
+        let queue = Arc::new(RunQueue::new(2));
+        let pushers: Vec<_> = (0..2u32)
+            .map(|i| {
+                let queue = queue.clone();
+                thread::spawn(move || queue.push(i).is_ok())
+            })
+            .collect();
+        let early = queue.pop();
+        for pusher in pushers {
+            assert!(pusher.join().unwrap(), "two fit");
+        }
+        let mut got: Vec<u32> = early.into_iter().collect();
+        got.extend(std::iter::from_fn(|| queue.pop()));
+        got.sort_unstable();
+        assert_eq!(got, [0, 1]);
+    });
+}
+
+/// An executor that sleeps when the queue is empty sees the push.
+#[test]
+fn loom_parking_loses_no_wakeup() {
+    model(|| {
+        let shared = Arc::new((Parker::new(), AtomicU32::new(0)));
+        let executor = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let (parker, work) = &*shared;
+                while work.load(Ordering::Relaxed) == 0 {
+                    parker.prepare(Sleep::Futex);
+                    if work.load(Ordering::Relaxed) != 0 {
+                        parker.cancel();
+                    } else {
+                        parker.sleep();
+                    }
+                }
+            })
+        };
+        shared.1.store(1, Ordering::Relaxed);
+        shared.0.unpark();
+        executor.join().unwrap();
+    });
+}
+
+/// What two submitters push is drained by who was notified, one at a time, and
+/// nothing stays behind when all is quiet.
+#[test]
+fn loom_gate_leaves_nothing_behind() {
+    model(|| {
+        #[derive(Default)]
+        struct Flow {
+            gate: Gate,
+            pushed: AtomicU32,
+            drained: AtomicU32,
+            draining: AtomicU32,
+        }
+        impl Flow {
+            fn is_empty(&self) -> bool {
+                self.pushed.load(Ordering::Relaxed) == self.drained.load(Ordering::Relaxed)
+            }
+            /// As an executor does that took the flow from its run queue.
+            fn serve(&self) {
+                while self.gate.enter() {
+                    assert_eq!(
+                        self.draining.fetch_add(1, Ordering::Relaxed),
+                        0,
+                        "two drain"
+                    );
+                    let there = self.pushed.load(Ordering::Acquire);
+                    self.drained.store(there, Ordering::Relaxed);
+                    self.draining.fetch_sub(1, Ordering::Relaxed);
+                    self.gate.leave();
+                    if self.is_empty() || !self.gate.notify() {
+                        return;
+                    }
+                }
+            }
+            fn submit(&self) {
+                self.pushed.fetch_add(1, Ordering::Release);
+                if self.gate.notify() {
+                    self.serve();
+                }
+            }
+        }
+        let flow = Arc::new(Flow::default());
+        let submitter = {
+            let flow = flow.clone();
+            thread::spawn(move || flow.submit())
+        };
+        flow.submit();
+        submitter.join().unwrap();
+        assert!(flow.is_empty(), "work left behind");
+    });
+}

@@ -9,5 +9,9 @@
 
 pub mod abi;
 pub mod coroutine;
+#[cfg(not(flexnet_loom))]
+pub mod executor;
 pub mod queue;
 pub(crate) mod sync;
+#[cfg(not(flexnet_loom))]
+pub mod transport;

@@ -63,16 +63,14 @@ impl Timers {
         self.heap.peek().map(|Reverse(entry)| entry.deadline)
     }
 
-    /// Wakes everything due at `now`; how many that were.
-    pub fn fire(&mut self, now: Instant) -> usize {
-        let mut fired = 0;
+    /// Takes the wakers of everything due at `now`, earliest first. Allocates
+    /// only when there are any.
+    pub fn take_due(&mut self, now: Instant) -> Vec<Waker> {
+        let mut due = Vec::new();
         while self.next().is_some_and(|deadline| deadline <= now) {
-            if let Some(Reverse(entry)) = self.heap.pop() {
-                entry.waker.wake();
-                fired += 1;
-            }
+            due.extend(self.heap.pop().map(|Reverse(entry)| entry.waker));
         }
-        fired
+        due
     }
 }
 
@@ -137,6 +135,10 @@ mod tests {
         }
     }
 
+    fn fire(timers: &mut Timers, now: Instant) -> usize {
+        timers.take_due(now).into_iter().map(Waker::wake).count()
+    }
+
     #[test]
     fn due_timers_fire_once_in_any_order_of_insertion() {
         let count = Arc::new(Count(AtomicU32::new(0)));
@@ -146,10 +148,10 @@ mod tests {
             timers.insert(start + Duration::from_millis(millis), count.clone().into());
         }
         assert_eq!(timers.next(), Some(start + Duration::from_millis(10)));
-        assert_eq!(timers.fire(start), 0);
-        assert_eq!(timers.fire(start + Duration::from_millis(20)), 2);
-        assert_eq!(timers.fire(start + Duration::from_millis(20)), 0);
-        assert_eq!(timers.fire(start + Duration::from_secs(1)), 1);
+        assert_eq!(fire(&mut timers, start), 0);
+        assert_eq!(fire(&mut timers, start + Duration::from_millis(20)), 2);
+        assert_eq!(fire(&mut timers, start + Duration::from_millis(20)), 0);
+        assert_eq!(fire(&mut timers, start + Duration::from_secs(1)), 1);
         assert_eq!(count.0.load(Ordering::Relaxed), 3);
     }
 }

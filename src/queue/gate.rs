@@ -3,8 +3,10 @@
 
 use crate::sync::{AtomicBool, Ordering, fence_seqcst};
 
-/// Two bits a flow: *notified* (it is in exactly one run queue, or about to be
-/// put into one by who set the bit) and *busy* (somebody drains it).
+/// Three bits a flow: *notified* (it is in exactly one run queue, or about to be
+/// put into one by who set the bit), *busy* (somebody drains it) and *blocked*
+/// (it waits for its socket's writability: draining now would only get EAGAIN,
+/// so submitters do not notify; who waits for it does).
 ///
 /// The promise: when [`Gate::notify`] returns false, somebody who was notified
 /// before will look at the flow's ring after this call; so work pushed before
@@ -13,6 +15,7 @@ use crate::sync::{AtomicBool, Ordering, fence_seqcst};
 pub struct Gate {
     notified: AtomicBool,
     busy: AtomicBool,
+    blocked: AtomicBool,
 }
 
 impl Gate {
@@ -21,6 +24,7 @@ impl Gate {
         Self {
             notified: AtomicBool::new(false),
             busy: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
         }
     }
 
@@ -31,6 +35,7 @@ impl Gate {
         // work, or this sees that he took the flow out of the queue.
         fence_seqcst!("gate_notify");
         !self.notified.load(Ordering::Relaxed)
+            && !self.blocked.load(Ordering::Relaxed)
             && self
                 .notified
                 .compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed)
@@ -68,6 +73,24 @@ impl Gate {
     pub fn leave(&self) {
         self.busy.store(false, Ordering::Release);
         fence_seqcst!("gate_leave");
+    }
+
+    /// Whoever drains, before [`Gate::leave`]: the socket takes nothing now, and
+    /// somebody will call [`Gate::unblock`].
+    pub fn block(&self) {
+        self.blocked.store(true, Ordering::Relaxed);
+    }
+
+    /// The socket takes bytes again. True as for [`Gate::notify`].
+    pub fn unblock(&self) -> bool {
+        self.blocked.store(false, Ordering::Relaxed);
+        self.notify()
+    }
+
+    /// Does it wait for its socket?
+    #[inline]
+    pub fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed)
     }
 
     /// Is it in a run queue (or about to be)?

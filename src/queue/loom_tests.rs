@@ -50,7 +50,7 @@ fn loom_parking_loses_no_wakeup() {
                     if work.load(Ordering::Relaxed) != 0 {
                         parker.cancel();
                     } else {
-                        parker.sleep();
+                        parker.sleep(None);
                     }
                 }
             })

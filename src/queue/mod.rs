@@ -23,5 +23,7 @@ pub use parker::{Parker, Sleep};
 pub use ring::{Charge, FlowRing, Full, Record, RecordKind, RingReader};
 pub use run_queue::RunQueue;
 
+pub(crate) use parker::{futex_wait, futex_wake};
+
 #[cfg(all(test, flexnet_loom))]
 mod loom_tests;

@@ -7,6 +7,7 @@
 //! loom tests (ci/mutants).
 
 use crate::sync::{AtomicU32, Ordering, fence_seqcst};
+use std::time::Duration;
 
 const RUNNING: u32 = 0;
 const PARKED_FUTEX: u32 = 1;
@@ -62,10 +63,14 @@ impl Parker {
     }
 
     /// Executor: sleeps until woken, after [`Parker::prepare`] with
-    /// [`Sleep::Futex`]; returns at once when somebody woke it since.
-    pub fn sleep(&self) {
+    /// [`Sleep::Futex`], or until `timeout` has passed; returns at once when
+    /// somebody woke it since.
+    pub fn sleep(&self, timeout: Option<Duration>) {
         while self.state.load(Ordering::Acquire) == PARKED_FUTEX {
-            futex_wait(&self.state, PARKED_FUTEX);
+            futex_wait(&self.state, PARKED_FUTEX, timeout);
+            if timeout.is_some() {
+                break;
+            }
         }
         self.cancel();
     }
@@ -112,26 +117,30 @@ impl Parker {
 }
 
 #[cfg(not(flexnet_loom))]
-fn futex_wait(word: &AtomicU32, expected: u32) {
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
+    use rustix::thread::futex;
+    let timeout = timeout.map(|t| futex::Timespec {
+        tv_sec: t.as_secs() as i64,
+        tv_nsec: t.subsec_nanos().into(),
+    });
     // A failed wait (the word changed, a signal) is a wakeup: callers look again.
-    let _ =
-        rustix::thread::futex::wait(word, rustix::thread::futex::Flags::PRIVATE, expected, None);
+    let _ = futex::wait(word, futex::Flags::PRIVATE, expected, timeout.as_ref());
 }
 
 #[cfg(not(flexnet_loom))]
-fn futex_wake(word: &AtomicU32) {
+pub(crate) fn futex_wake(word: &AtomicU32) {
     let _ = rustix::thread::futex::wake(word, rustix::thread::futex::Flags::PRIVATE, 1);
 }
 
 // loom has no futex: a sleeper lets others run until the word changes, and a
 // lost wakeup shows as a model that never ends.
 #[cfg(flexnet_loom)]
-fn futex_wait(_word: &AtomicU32, _expected: u32) {
+pub(crate) fn futex_wait(_word: &AtomicU32, _expected: u32, _timeout: Option<Duration>) {
     loom::thread::yield_now();
 }
 
 #[cfg(flexnet_loom)]
-fn futex_wake(_word: &AtomicU32) {}
+pub(crate) fn futex_wake(_word: &AtomicU32) {}
 
 #[cfg(all(test, not(flexnet_loom)))]
 mod tests {
@@ -144,7 +153,7 @@ mod tests {
         std::thread::scope(|scope| {
             parker.prepare(Sleep::Futex);
             scope.spawn(|| assert_eq!(parker.unpark(), Some(Sleep::Futex)));
-            parker.sleep();
+            parker.sleep(None);
         });
         assert!(!parker.is_parked());
         parker.prepare(Sleep::Poll);

@@ -65,6 +65,9 @@ pub struct FlowRing {
     /// Bytes published, written by submitters.
     tail: CacheLine<AtomicUsize>,
     appending: AtomicBool,
+    /// What submitters last saw of `head`: looked at again only when the ring
+    /// seems full, since each look may cost a cache miss.
+    head_seen: UnsafeCell<usize>,
 }
 
 // SAFETY: bytes between head and tail belong to the reader (exclusive by Gate),
@@ -85,6 +88,7 @@ impl FlowRing {
             head: CacheLine(AtomicUsize::new(0)),
             tail: CacheLine(AtomicUsize::new(0)),
             appending: AtomicBool::new(false),
+            head_seen: UnsafeCell::new(0),
         }
     }
 
@@ -111,6 +115,17 @@ impl FlowRing {
         self.tail
             .load(Ordering::Relaxed)
             .wrapping_sub(self.head.load(Ordering::Relaxed))
+    }
+
+    /// How far submitters got: what is pushed by now is drained when
+    /// [`FlowRing::is_drained_to`] says so of this.
+    pub fn tail(&self) -> usize {
+        self.tail.load(Ordering::Acquire)
+    }
+
+    /// Was everything before that tail consumed?
+    pub fn is_drained_to(&self, tail: usize) -> bool {
+        self.head.load(Ordering::Acquire).wrapping_sub(tail) as isize >= 0
     }
 
     fn at(&self, position: usize) -> *mut u8 {
@@ -153,11 +168,15 @@ impl FlowRing {
         let capacity = self.capacity();
         let need = HEADER_BYTES + payload.len().next_multiple_of(HEADER_BYTES);
         let mut tail = self.tail.load(Ordering::Relaxed);
-        let free = capacity - tail.wrapping_sub(self.head.load(Ordering::Acquire));
         let to_end = capacity - (tail & (capacity - 1));
         let pad = if to_end < need { to_end } else { 0 };
-        if free < need + pad {
-            return Err(Full);
+        // SAFETY: only the holder of `appending` touches it.
+        let head = unsafe { &mut *self.head_seen.get() };
+        if capacity - tail.wrapping_sub(*head) < need + pad {
+            *head = self.head.load(Ordering::Acquire);
+            if capacity - tail.wrapping_sub(*head) < need + pad {
+                return Err(Full);
+            }
         }
         if pad > 0 {
             let length = (pad - HEADER_BYTES) as u32;

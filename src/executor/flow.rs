@@ -1,0 +1,525 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! A flow: one ordered stream of packet work, and who may drain it when.
+//!
+//! Submitters push records and notify; whoever enters the gate drains: an
+//! executor that took the flow from a run queue, or a submitter who does it
+//! inline because no executor runs. What is in the ring leaves in its order,
+//! whoever drains.
+
+use super::runtime::Shared;
+use crate::abi::FlowClass;
+use crate::coroutine::{CellId, Exhausted};
+use crate::queue::{Charge, FlowRing, Full, Gate, Record, RecordKind, RingReader};
+use std::cell::UnsafeCell;
+use std::future::Future;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use super::waiters::Waiters;
+
+/// What draining came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing is left that this drain knows how to send.
+    Empty,
+    /// The budget is used up; there is more.
+    More,
+    /// The socket takes nothing now.
+    Blocked,
+    /// Try again after so long (the kernel lacks memory).
+    Later(Duration),
+    /// The coroutine whose turn it is waits; it wakes the flow itself.
+    Waiting,
+}
+
+/// Sends a flow's records: what a transport implements.
+pub trait Drain: Send {
+    /// Sends records until one of the outcomes of [`Progress`] is reached, and
+    /// consumes what was sent. A [`RecordKind::Coroutine`] ends it with
+    /// [`Progress::Empty`]. `budget` is in bytes. Errors go to
+    /// [`Work::fail`].
+    fn drain(&mut self, work: &mut Work<'_>, budget: usize) -> Progress;
+
+    /// Sends `bytes` at once, before anything in the ring (which is empty), and
+    /// holds back what the socket does not take. An errno when nothing was
+    /// taken and nothing is held back.
+    ///
+    /// # Errors
+    /// The socket's errno.
+    fn send_now(&mut self, _bytes: &[u8]) -> Result<Progress, i32> {
+        Err(libc::EOPNOTSUPP)
+    }
+
+    /// Is something held back outside of the ring (the rest of an inline send)?
+    fn has_rest(&self) -> bool {
+        false
+    }
+
+    /// What to wait on when [`Progress::Blocked`].
+    fn fd(&self) -> Option<BorrowedFd<'_>>;
+}
+
+/// What a [`Drain`] works on: the flow's records, and the account of who did
+/// them.
+pub struct Work<'a> {
+    reader: RingReader<'a>,
+    flow: &'a FlowCore,
+    by: Option<u16>,
+    charge: Charge,
+    done: u64,
+}
+
+impl<'a> Work<'a> {
+    /// The records there are, oldest first.
+    pub fn records(&self) -> impl Iterator<Item = Record<'a>> + use<'a> {
+        self.reader.records()
+    }
+
+    /// The oldest record was sent (or failed): takes it off.
+    #[inline]
+    pub fn consume(&mut self, charge: Charge) {
+        self.reader.consume();
+        if charge != self.charge {
+            self.settle();
+            self.charge = charge;
+        }
+        self.done += 1;
+    }
+
+    /// The flow failed with this errno: kept for the next operation.
+    pub fn fail(&self, errno: i32) {
+        self.flow.error.store(errno, Ordering::Release);
+    }
+
+    fn settle(&mut self) {
+        if self.done > 0 {
+            self.flow
+                .shared
+                .pages()
+                .settle(self.charge, self.done, self.by);
+            self.done = 0;
+        }
+    }
+}
+
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
+/// Shared by a flow's handles, the run queue that has it and the reactor.
+pub(crate) struct FlowCore {
+    shared: Arc<Shared>,
+    token: u64,
+    home: AtomicU32,
+    ring: FlowRing,
+    gate: Gate,
+    /// Its coroutine was woken while somebody drained.
+    woken: AtomicBool,
+    /// Something is held back outside of the ring.
+    rest: AtomicBool,
+    /// A sticky errno, 0: none.
+    error: AtomicI32,
+    waiters: Waiters,
+    drain: UnsafeCell<Box<dyn Drain>>,
+}
+
+// SAFETY: `drain` is touched only by who is inside the gate.
+unsafe impl Send for FlowCore {}
+// SAFETY: as above.
+unsafe impl Sync for FlowCore {}
+
+/// Exclusive use of a flow, until dropped by [`FlowCore::leave`].
+pub(crate) struct Inside<'a> {
+    flow: &'a Arc<FlowCore>,
+    progress: Progress,
+}
+
+impl Inside<'_> {
+    /// The transport's half.
+    pub(crate) fn drain_mut<R>(&mut self, f: impl FnOnce(&mut dyn Drain) -> R) -> R {
+        // SAFETY: inside the gate, so nobody else has it.
+        f(unsafe { &mut **self.flow.drain.get() })
+    }
+
+    /// As a drain would have come to.
+    pub(crate) fn set_progress(&mut self, progress: Progress) {
+        self.progress = progress;
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        let rest = self.drain_mut(|drain| drain.has_rest());
+        self.flow.rest.store(rest, Ordering::Relaxed);
+        self.flow.leave(self.progress);
+    }
+}
+
+impl FlowCore {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        home: u32,
+        ring_bytes: usize,
+        drain: Box<dyn Drain>,
+    ) -> Arc<Self> {
+        let token = shared.reactor().new_token();
+        Arc::new(Self {
+            shared,
+            token,
+            home: AtomicU32::new(home),
+            ring: FlowRing::new(ring_bytes),
+            gate: Gate::new(),
+            woken: AtomicBool::new(false),
+            rest: AtomicBool::new(false),
+            error: AtomicI32::new(0),
+            waiters: Waiters::default(),
+            drain: UnsafeCell::new(drain),
+        })
+    }
+
+    pub(crate) fn token(&self) -> u64 {
+        self.token
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn ring(&self) -> &FlowRing {
+        &self.ring
+    }
+
+    /// The executor it is submitted to.
+    #[inline]
+    pub(crate) fn home(&self) -> u16 {
+        self.home.load(Ordering::Relaxed) as u16
+    }
+
+    /// The sticky error.
+    #[inline]
+    pub(crate) fn error(&self) -> Option<io::Error> {
+        match self.error.load(Ordering::Acquire) {
+            0 => None,
+            errno => Some(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// The sticky error, which is forgotten (datagrams: it was about one).
+    pub(crate) fn take_error(&self) -> Option<io::Error> {
+        match self.error.swap(0, Ordering::AcqRel) {
+            0 => None,
+            errno => Some(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// Keeps an errno for the next operation.
+    pub(crate) fn fail(&self, errno: i32) {
+        self.error.store(errno, Ordering::Release);
+    }
+
+    /// Is it cheaper to send a little now and here than to enqueue it? When the
+    /// executor is parked, since waking costs more than sending; latency flows
+    /// also when it waits for a CPU.
+    #[inline]
+    pub(crate) fn prefers_inline(&self) -> bool {
+        if self.gate.is_notified() || !self.is_drained() {
+            return false;
+        }
+        let home = self.home();
+        self.shared.is_parked(home)
+            || (self.shared.flow_class() == FlowClass::Latency && self.shared.is_off_cpu(home))
+    }
+
+    /// Should who waits for the flow do its work? When no executor is about to.
+    pub(crate) fn needs_help(&self) -> bool {
+        let home = self.home();
+        if self.gate.is_blocked() && self.shared.is_parked(home) {
+            return false; // it sleeps until the socket takes bytes
+        }
+        self.shared.is_off_cpu(home)
+    }
+
+    /// Is nothing accepted that has not been given to the kernel?
+    #[inline]
+    pub(crate) fn is_drained(&self) -> bool {
+        self.ring.is_empty() && !self.rest.load(Ordering::Relaxed)
+    }
+
+    /// Is everything up to this position of the ring given to the kernel?
+    pub(crate) fn is_drained_to(&self, tail: usize) -> bool {
+        self.ring.is_drained_to(tail) && !self.rest.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
+
+    /// Appends a record and sees to it that somebody drains it.
+    #[inline]
+    pub(crate) fn submit(
+        self: &Arc<Self>,
+        kind: RecordKind,
+        data: u64,
+        payload: &[u8],
+    ) -> Result<(), Full> {
+        let home = self.home();
+        let (mut number, mut charge) = (0, Charge::default());
+        self.ring.push(kind, data, payload, || {
+            (number, charge) = self.shared.pages().charge(home);
+            charge
+        })?;
+        if self.gate.notify() {
+            self.shared.pages().stamp_if_first(charge, number);
+            self.enqueue(home);
+        }
+        Ok(())
+    }
+
+    /// Puts a notified flow into a run queue.
+    fn enqueue(self: &Arc<Self>, home: u16) {
+        if let Err(flow) = self.shared.enqueue(home, self.clone()) {
+            // No executor can take it: done here, and nothing stays behind.
+            flow.serve(None);
+        }
+    }
+
+    /// The reactor: its socket takes bytes again.
+    pub(crate) fn unblocked(self: &Arc<Self>) {
+        if self.gate.unblock() {
+            self.enqueue(self.home());
+        }
+    }
+
+    /// Takes the gate to do something inline; `None` while somebody drains.
+    #[inline]
+    pub(crate) fn enter_inline(self: &Arc<Self>) -> Option<Inside<'_>> {
+        self.gate.enter_inline().then_some(Inside {
+            flow: self,
+            progress: Progress::More,
+        })
+    }
+
+    /// Does it wait for its socket?
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.gate.is_blocked()
+    }
+
+    /// Drains what is there, once within the budget, as executor `by` or (None)
+    /// inline. Called by who took the flow from a run queue.
+    pub(crate) fn serve(self: &Arc<Self>, by: Option<u16>) {
+        if self.gate.enter() {
+            self.drain_inside(
+                Inside {
+                    flow: self,
+                    progress: Progress::More,
+                },
+                by,
+            );
+        }
+    }
+
+    /// Drains inline, if nobody else does.
+    pub(crate) fn serve_inline(self: &Arc<Self>) -> Option<Progress> {
+        let inside = self.enter_inline()?;
+        Some(self.drain_inside(inside, None))
+    }
+
+    fn drain_inside(self: &Arc<Self>, mut inside: Inside<'_>, by: Option<u16>) -> Progress {
+        let mut budget = self.shared.budget_bytes();
+        // SAFETY: inside the gate: the only reader.
+        let reader = unsafe { self.ring.reader() };
+        let mut work = Work {
+            reader,
+            flow: self,
+            by,
+            charge: Charge::default(),
+            done: 0,
+        };
+        loop {
+            let progress = inside.drain_mut(|drain| drain.drain(&mut work, budget));
+            inside.progress = progress;
+            if progress != Progress::Empty {
+                break;
+            }
+            // The transport stopped: at the ring's end or at a coroutine.
+            let Some(record) = work.records().next() else {
+                break;
+            };
+            if record.kind != RecordKind::Coroutine {
+                inside.progress = Progress::More;
+                break;
+            }
+            if !self.resume(record.data) {
+                inside.progress = Progress::Waiting;
+                break;
+            }
+            work.consume(record.charge);
+            budget = budget.saturating_sub(self.shared.budget_bytes() / 64);
+            if budget == 0 {
+                inside.progress = Progress::More;
+                break;
+            }
+        }
+        inside.progress
+    }
+
+    /// Resumes the coroutine at the ring's head; true when it finished.
+    fn resume(self: &Arc<Self>, cell: u64) -> bool {
+        self.woken.store(false, Ordering::Relaxed);
+        let waker: Waker = self.clone().into();
+        let polled = super::worker::as_current(&self.shared, || {
+            // SAFETY: the cell was made for this record, and whoever is inside
+            // the gate is alone; the record is consumed when it has finished.
+            unsafe {
+                self.shared
+                    .slab()
+                    .resume(CellId::from_bits(cell), &mut Context::from_waker(&waker))
+            }
+        });
+        polled == Poll::Ready(())
+    }
+
+    /// Ends draining, and sees to what is left.
+    fn leave(self: &Arc<Self>, progress: Progress) {
+        if progress == Progress::Blocked {
+            self.gate.block();
+        }
+        let fd = (progress == Progress::Blocked).then(|| {
+            // SAFETY: still inside the gate; the descriptor lives as long as
+            // the drain, which lives as long as the flow.
+            let drain = unsafe { &**self.drain.get() };
+            drain.fd()
+        });
+        self.gate.leave();
+        self.waiters.wake();
+        match progress {
+            Progress::Blocked => {
+                let armed = match fd.flatten() {
+                    Some(fd) => self.shared.wait_flow(self, fd),
+                    None => Ok(()),
+                };
+                if armed.is_err() {
+                    // Not something to wait for: try again in turn.
+                    self.unblocked();
+                }
+            }
+            Progress::Later(delay) => self.shared.later(self, delay),
+            Progress::Waiting => {
+                if self.woken.load(Ordering::Acquire) && self.gate.notify() {
+                    self.enqueue(self.home());
+                }
+            }
+            Progress::Empty | Progress::More => {
+                if !self.is_drained() && self.gate.notify() {
+                    self.enqueue(self.home());
+                }
+            }
+        }
+    }
+}
+
+impl Wake for FlowCore {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::Release);
+        if self.gate.notify() {
+            self.enqueue(self.home());
+        }
+    }
+}
+
+impl Drop for FlowCore {
+    fn drop(&mut self) {
+        // SAFETY: exclusive: the last handle is gone.
+        let mut reader = unsafe { self.ring.reader() };
+        while let Some(record) = reader.records().next() {
+            if record.kind == RecordKind::Coroutine {
+                // SAFETY: nobody resumes it any more.
+                unsafe { self.shared.slab().discard(CellId::from_bits(record.data)) };
+            }
+            reader.consume();
+            self.shared.pages().settle(record.charge, 1, None);
+        }
+    }
+}
+
+/// A handle on a flow: one ordered stream of packet work. Sockets have one
+/// ([`crate::transport`]); [`super::Runtime::flow`] makes one that has no socket.
+#[derive(Clone)]
+pub struct Flow(pub(crate) Arc<FlowCore>);
+
+impl Flow {
+    /// Puts a coroutine of one's own on the flow: it runs on an executor, after
+    /// all that was submitted to the flow before and before what comes later.
+    /// What it awaits ([`crate::coroutine::yield_now`],
+    /// [`crate::coroutine::sleep`], [`super::writable`]) lets other flows go on.
+    ///
+    /// ```
+    /// use flexnet::executor::Runtime;
+    ///
+    /// let runtime = Runtime::builder().build()?;
+    /// let flow = runtime.flow()?;
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// flow.submit(async move {
+    ///     flexnet::coroutine::yield_now().await;
+    ///     sender.send("done").ok();
+    /// })?;
+    /// assert_eq!(receiver.recv()?, "done");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`SubmitError`]: every cell is taken, or the flow's ring is full; the
+    /// coroutine is dropped. Try again when some of it has been done.
+    pub fn submit<F>(&self, future: F) -> Result<(), SubmitError>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let slab = self.0.shared.slab();
+        let cell = slab
+            .create(future)
+            .map_err(|Exhausted| SubmitError::Cells)?;
+        self.0
+            .submit(RecordKind::Coroutine, cell.to_bits(), &[])
+            .map_err(|Full| {
+                // SAFETY: made above, and nobody has seen it.
+                unsafe { slab.discard(cell) };
+                SubmitError::Full
+            })
+    }
+
+    /// The sticky error of the flow, if it failed.
+    pub fn error(&self) -> Option<io::Error> {
+        self.0.error()
+    }
+}
+
+/// A coroutine was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubmitError {
+    /// Every coroutine cell of the runtime is taken
+    /// ([`super::Builder::coroutines`] makes more).
+    Cells,
+    /// The flow's ring is full.
+    Full,
+}
+
+impl std::fmt::Display for SubmitError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Cells => "every coroutine cell of the runtime is taken",
+            Self::Full => "the flow's ring is full",
+        })
+    }
+}
+
+impl std::error::Error for SubmitError {}

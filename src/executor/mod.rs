@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Executors: threads that dequeue flows and resume their work to completion.
+//!
+//! A [`Runtime`] has up to 16 executors. Each takes flows from its run queue,
+//! or from a sibling's when its own is empty, and drains them within a budget;
+//! it parks when there is nothing to do or the scheduler asks it to. While it
+//! runs, submitting costs no system call; while it is parked, submitters of
+//! small sends do the work inline, which is cheaper than waking.
+//!
+//! Promised: what was accepted is done, in the order of its flow, also across
+//! shutdown and the loss of the scheduler; a panic in a coroutine ends that
+//! coroutine only. Left to others: what is sent how ([`crate::transport`]), and
+//! on which cores executors run (the scheduler, through [`Link`]).
+
+mod flow;
+mod link;
+mod reactor;
+mod runtime;
+mod waiters;
+mod worker;
+
+pub use flow::{Drain, Flow, Progress, SubmitError, Work};
+pub use link::{Link, PageRef};
+pub use reactor::{Writable, writable};
+pub use runtime::{Builder, Runtime};
+
+pub(crate) use flow::FlowCore;
+pub(crate) use waiters::block_on;

@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! The runtime: executors that share flows, pages and coroutine cells.
+
+use super::flow::{Drain, Flow, FlowCore, Progress};
+use super::link::{Link, Pages};
+use super::reactor::Reactor;
+use super::worker;
+use crate::abi::{EXECUTORS_MAX, FlowClass};
+use crate::coroutine::Slab;
+use crate::queue::{Parker, RunQueue};
+use crate::sync::CacheLine;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Flows an executor's run queue holds at most; more than that are served
+/// inline by who submits to them.
+const RUN_QUEUE_FLOWS: usize = 1024;
+/// Coroutine cells of a runtime unless the builder says otherwise.
+const COROUTINES: u32 = 4096;
+/// Bytes one resume sends before the flow goes to the tail of the run queue. One
+/// `sendmsg` of that size takes about 50 µs over loopback here: the unit after
+/// which an executor looks at what the scheduler asks of it.
+const BUDGET_BYTES: usize = 256 * 1024;
+/// How long an executor looks for work before it parks: about what the wake
+/// that is saved costs (3.3 to 3.6 µs to the waker, 2.4 µs to the woken).
+const SPIN: Duration = Duration::from_micros(10);
+/// How long a shutdown waits for peers that take nothing.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Executors have not been started.
+const IDLE: u32 = 0;
+/// They serve.
+const SERVING: u32 = 1;
+/// They finish what is queued and end.
+const STOPPING: u32 = 2;
+/// There are none, and will be none: submitters drain inline.
+const STOPPED: u32 = 3;
+
+pub(crate) struct ExecutorSlot {
+    pub(crate) queue: RunQueue<Arc<FlowCore>>,
+    pub(crate) parker: CacheLine<Parker>,
+}
+
+/// What executors and flows share.
+pub(crate) struct Shared {
+    name: String,
+    flow_class: FlowClass,
+    executors: Box<[ExecutorSlot]>,
+    pages: Pages,
+    slab: Slab,
+    reactor: Reactor,
+    link: Option<Arc<dyn Link>>,
+    phase: AtomicU32,
+    next_home: AtomicUsize,
+    spin: Duration,
+    linger: Duration,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Shared {
+    pub(crate) fn pages(&self) -> &Pages {
+        &self.pages
+    }
+    pub(crate) fn slab(&self) -> &Slab {
+        &self.slab
+    }
+    pub(crate) fn reactor(&self) -> &Reactor {
+        &self.reactor
+    }
+    pub(crate) fn link(&self) -> Option<&Arc<dyn Link>> {
+        self.link.as_ref()
+    }
+    pub(crate) fn executors(&self) -> &[ExecutorSlot] {
+        &self.executors
+    }
+    pub(crate) fn flow_class(&self) -> FlowClass {
+        self.flow_class
+    }
+    pub(crate) fn spin(&self) -> Duration {
+        self.spin
+    }
+    pub(crate) fn linger(&self) -> Duration {
+        self.linger
+    }
+    pub(crate) fn budget_bytes(&self) -> usize {
+        BUDGET_BYTES
+    }
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.phase.load(Ordering::Acquire) >= STOPPING
+    }
+    /// Are there no executors any more?
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == STOPPED
+    }
+    #[inline]
+    pub(crate) fn is_attached(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.attached())
+    }
+
+    /// How many executors the scheduler wants to run; all without one.
+    #[inline]
+    pub(crate) fn executors_wanted(&self) -> usize {
+        let count = self.executors.len();
+        if count == 1 || !self.is_attached() {
+            return count;
+        }
+        let wanted = self
+            .pages
+            .current()
+            .grant
+            .executors_wanted
+            .load(Ordering::Relaxed);
+        (wanted as usize).clamp(1, count)
+    }
+
+    /// Puts a flow into a run queue and wakes its executor if that is parked.
+    /// Gives it back when no executor can take it.
+    pub(crate) fn enqueue(&self, home: u16, flow: Arc<FlowCore>) -> Result<(), Arc<FlowCore>> {
+        if self.phase.load(Ordering::Acquire) == STOPPED {
+            return Err(flow);
+        }
+        let index = usize::from(home) % self.executors_wanted();
+        let slot = &self.executors[index];
+        slot.queue.push(flow)?;
+        self.reactor.unpark(&slot.parker);
+        Ok(())
+    }
+
+    /// The reactor unblocks the flow when its socket takes bytes.
+    pub(crate) fn wait_flow(&self, flow: &Arc<FlowCore>, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.reactor.wait_flow(flow, fd)?;
+        // Parked executors do not poll: one must.
+        if !self.reactor.is_polled() {
+            let index = usize::from(flow.home()) % self.executors_wanted();
+            self.reactor.unpark(&self.executors[index].parker);
+        }
+        Ok(())
+    }
+
+    /// Wakes the flow after `delay`.
+    pub(crate) fn later(self: &Arc<Self>, flow: &Arc<FlowCore>, delay: Duration) {
+        if worker::is_current(self) {
+            let waker = flow.clone().into();
+            crate::coroutine::with_timers(|timers| timers.insert(Instant::now() + delay, waker));
+        } else {
+            // An executor will try, and be the one to wait.
+            std::task::Wake::wake_by_ref(flow);
+        }
+    }
+
+    /// Is the executor a flow would be submitted to off the CPU? Then what is
+    /// enqueued waits for it; who cannot wait does it inline.
+    #[inline]
+    pub(crate) fn is_off_cpu(&self, home: u16) -> bool {
+        let index = usize::from(home) % self.executors_wanted();
+        if self.executors[index].parker.is_parked() {
+            return true;
+        }
+        let sched = &self.pages.current().executors[index].sched;
+        self.is_attached() && sched.on_cpu.load(Ordering::Relaxed) < 0
+    }
+
+    /// Is the executor of `home` parked, with nothing else on its way?
+    #[inline]
+    pub(crate) fn is_parked(&self, home: u16) -> bool {
+        let index = usize::from(home) % self.executors_wanted();
+        self.executors[index].parker.is_parked() || self.phase.load(Ordering::Relaxed) == STOPPED
+    }
+
+    /// Wakes every parked executor.
+    pub(crate) fn wake_all(&self) {
+        for slot in &self.executors {
+            self.reactor.unpark(&slot.parker);
+        }
+    }
+
+    /// Starts the executors, once.
+    fn start(self: &Arc<Self>) -> io::Result<()> {
+        if self.phase.load(Ordering::Acquire) != IDLE {
+            return Ok(());
+        }
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.phase.load(Ordering::Acquire) != IDLE {
+            return Ok(());
+        }
+        if let Some(link) = &self.link {
+            let weak = Arc::downgrade(self);
+            link.set_waker(Box::new(move || {
+                if let Some(shared) = weak.upgrade() {
+                    shared.wake_all();
+                }
+            }));
+        }
+        for slot in 0..self.executors.len() {
+            let shared = self.clone();
+            let name = format!("{}/{slot}", self.name);
+            let spawned = std::thread::Builder::new()
+                .name(name)
+                .stack_size(256 * 1024)
+                .spawn(move || worker::run(shared, slot as u16));
+            match spawned {
+                Ok(thread) => threads.push(thread),
+                Err(error) if threads.is_empty() => return Err(error),
+                // Fewer than asked for, but some: the others' queues are stolen
+                // from.
+                Err(error) => log::warn!("only {} executors start: {error}", threads.len()),
+            }
+        }
+        self.phase.store(SERVING, Ordering::Release);
+        Ok(())
+    }
+
+    /// A new flow on the next executor in turn.
+    pub(crate) fn new_flow(
+        self: &Arc<Self>,
+        ring_bytes: usize,
+        drain: Box<dyn Drain>,
+    ) -> io::Result<Arc<FlowCore>> {
+        self.start()?;
+        let home = self.next_home.fetch_add(1, Ordering::Relaxed) % self.executors.len();
+        Ok(FlowCore::new(self.clone(), home as u32, ring_bytes, drain))
+    }
+}
+
+/// Makes a [`Runtime`].
+pub struct Builder {
+    name: String,
+    executors: usize,
+    flow_class: FlowClass,
+    coroutines: u32,
+    linger: Duration,
+    link: Option<Arc<dyn Link>>,
+}
+
+impl Builder {
+    /// Names the executor threads (`name/0`, `name/1`, …). Default: `flexnet`.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = name.to_owned();
+        self
+    }
+
+    /// Number of executor threads, 1 to [`EXECUTORS_MAX`]. Default: 1. They cost
+    /// nothing while parked, and the scheduler decides how many run.
+    #[must_use]
+    pub fn executors(mut self, executors: usize) -> Self {
+        self.executors = executors;
+        self
+    }
+
+    /// What the flows are: latency flows go first on granted cores, within a
+    /// budget. Default: throughput.
+    #[must_use]
+    pub fn flow_class(mut self, flow_class: FlowClass) -> Self {
+        self.flow_class = flow_class;
+        self
+    }
+
+    /// Cells for coroutines of one's own that are alive at once. Default: 4096.
+    #[must_use]
+    pub fn coroutines(mut self, cells: u32) -> Self {
+        self.coroutines = cells;
+        self
+    }
+
+    /// How long a shutdown waits for peers that take nothing. Default: 5 s.
+    #[must_use]
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
+    /// The way to the scheduler ([`crate::client::Client`]). Without: none.
+    #[must_use]
+    pub fn link(mut self, link: Arc<dyn Link>) -> Self {
+        self.link = Some(link);
+        self
+    }
+
+    /// Makes the runtime. Its threads start with its first flow.
+    ///
+    /// # Errors
+    /// A number out of its range, or no file descriptors left.
+    pub fn build(self) -> io::Result<Runtime> {
+        if !(1..=EXECUTORS_MAX).contains(&self.executors) {
+            let message = format!(
+                "{} executors: 1 to {EXECUTORS_MAX} are possible",
+                self.executors
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let slots = (0..self.executors).map(|_| ExecutorSlot {
+            queue: RunQueue::new(RUN_QUEUE_FLOWS),
+            parker: CacheLine(Parker::new()),
+        });
+        Ok(Runtime {
+            shared: Arc::new(Shared {
+                name: self.name,
+                flow_class: self.flow_class,
+                executors: slots.collect(),
+                pages: Pages::new(),
+                slab: Slab::new(self.coroutines),
+                reactor: Reactor::new()?,
+                link: self.link,
+                phase: AtomicU32::new(IDLE),
+                next_home: AtomicUsize::new(0),
+                // On one CPU who spins keeps who would bring work from running.
+                spin: if cpus > 1 { SPIN } else { Duration::ZERO },
+                linger: self.linger,
+                threads: Mutex::new(Vec::new()),
+            }),
+        })
+    }
+}
+
+/// Executors and what they share. Dropping it drains what was accepted and ends
+/// the threads; flows that are left go on inline, in their submitters.
+///
+/// ```
+/// use flexnet::executor::Runtime;
+///
+/// let runtime = Runtime::builder().name("kv").executors(2).build()?;
+/// let flow = runtime.flow()?;
+/// flow.submit(async { println!("on an executor") })?;
+/// runtime.shutdown();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Runtime {
+    shared: Arc<Shared>,
+}
+
+impl Runtime {
+    /// Starts describing a runtime.
+    pub fn builder() -> Builder {
+        Builder {
+            name: "flexnet".to_owned(),
+            executors: 1,
+            flow_class: FlowClass::Throughput,
+            coroutines: COROUTINES,
+            linger: LINGER,
+            link: None,
+        }
+    }
+
+    /// A flow without a socket, for coroutines ([`Flow::submit`]).
+    ///
+    /// # Errors
+    /// The executor threads cannot be started.
+    pub fn flow(&self) -> io::Result<Flow> {
+        self.shared.new_flow(64 * 1024, Box::new(Nothing)).map(Flow)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Messages accepted and not yet done, over all executors.
+    pub fn depth(&self) -> u64 {
+        (0..self.shared.executors.len())
+            .map(|slot| self.shared.pages.depth(slot as u16))
+            .sum()
+    }
+
+    /// Drains what was accepted and ends the threads, as dropping does. Peers
+    /// that take nothing are waited for as long as [`Builder::linger`] says;
+    /// how many flows were given up then.
+    pub fn shutdown(self) -> usize {
+        self.stop()
+    }
+
+    fn stop(&self) -> usize {
+        let serving = self.shared.phase.swap(STOPPING, Ordering::AcqRel) == SERVING;
+        self.shared.wake_all();
+        let threads: Vec<_> = {
+            let mut threads = self
+                .shared
+                .threads
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            threads.drain(..).collect()
+        };
+        for thread in threads {
+            // A worker that panicked has nothing more to say.
+            let _ = thread.join();
+        }
+        self.shared.phase.store(STOPPED, Ordering::Release);
+        // Whoever submitted between the executors' last look and now.
+        for slot in &self.shared.executors {
+            while let Some(flow) = slot.queue.pop() {
+                flow.serve(None);
+            }
+        }
+        if serving {
+            self.shared.reactor.abandon()
+        } else {
+            0
+        }
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if self.shared.phase.load(Ordering::Acquire) < STOPPING {
+            self.stop();
+        }
+    }
+}
+
+/// The transport of a flow that has none.
+struct Nothing;
+
+impl Drain for Nothing {
+    fn drain(&mut self, _work: &mut super::flow::Work<'_>, _budget: usize) -> Progress {
+        Progress::Empty
+    }
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}

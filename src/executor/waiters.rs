@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Submitters that wait for a flow: for room in its ring, or until it is
+//! drained.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+#[derive(Default)]
+pub(crate) struct Waiters {
+    any: AtomicBool,
+    list: Mutex<Vec<Waker>>,
+}
+
+impl Waiters {
+    /// Is woken at the next [`Waiters::wake`]. Look at the condition again
+    /// after this.
+    pub(crate) fn register(&self, waker: &Waker) {
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        if !list.iter().any(|other| other.will_wake(waker)) {
+            list.push(waker.clone());
+        }
+        self.any.store(true, Ordering::Relaxed);
+        // Pairs with the one before `wake`: either the waiter sees the change
+        // or who made it sees the waiter.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Something changed, and a fence was passed since (the gate's).
+    #[inline]
+    pub(crate) fn wake(&self) {
+        if self.any.load(Ordering::Relaxed) {
+            self.wake_slow();
+        }
+    }
+
+    #[cold]
+    fn wake_slow(&self) {
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        self.any.store(false, Ordering::Relaxed);
+        for waker in list.drain(..) {
+            waker.wake();
+        }
+    }
+}
+
+/// Wakes a thread that blocks on a future.
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+thread_local! {
+    /// One a thread, so that blocking does not allocate each time.
+    static WAKER: Waker = Arc::new(Unpark(std::thread::current())).into();
+}
+
+/// Blocks this thread until `future` is ready, or for `timeout`.
+pub(crate) fn block_on<F: Future>(future: F, timeout: Option<Duration>) -> Option<F::Output> {
+    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let mut future = pin!(future);
+    WAKER.with(|waker| {
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(waker)) {
+                return Some(output);
+            }
+            match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => std::thread::park(),
+                Some(Duration::ZERO) => return None,
+                Some(left) => std::thread::park_timeout(left),
+            }
+        }
+    })
+}

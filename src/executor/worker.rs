@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! The worker: dequeue, resume, steal, yield, park.
+
+use super::link::now_ns;
+use super::runtime::Shared;
+use crate::abi::ExecutorState;
+use crate::coroutine::with_timers;
+use crate::queue::Sleep;
+use std::cell::Cell;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A running executor looks at its sockets and timers once in so many flows;
+/// an idle one each time.
+const TURNS_PER_POLL: u32 = 16;
+
+thread_local! {
+    static CURRENT: Cell<*const Shared> = const { Cell::new(ptr::null()) };
+}
+
+/// The runtime this thread resumes a coroutine of.
+pub(crate) fn current_shared() -> Option<&'static Shared> {
+    // SAFETY: set by `as_current` and by `run` for as long as they hold the
+    // runtime; callers use it within one resume.
+    unsafe { CURRENT.get().as_ref() }
+}
+
+/// Is this thread one of that runtime's executors (or resumes for it)?
+pub(crate) fn is_current(shared: &Arc<Shared>) -> bool {
+    ptr::eq(CURRENT.get(), Arc::as_ptr(shared))
+}
+
+/// Runs `f` as a resume of that runtime.
+pub(crate) fn as_current<R>(shared: &Arc<Shared>, f: impl FnOnce() -> R) -> R {
+    let before = CURRENT.replace(Arc::as_ptr(shared));
+    let result = f();
+    CURRENT.set(before);
+    result
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    slot: u16,
+    /// The link's generation this executor registered in.
+    generation: u64,
+    turns: u32,
+    stopping_since: Option<Instant>,
+}
+
+/// The body of an executor's thread.
+pub(crate) fn run(shared: Arc<Shared>, slot: u16) {
+    block_signals();
+    CURRENT.set(Arc::as_ptr(&shared));
+    let mut worker = Worker {
+        shared,
+        slot,
+        generation: 0,
+        turns: 0,
+        stopping_since: None,
+    };
+    worker.register();
+    worker.publish(ExecutorState::Running);
+    while worker.turn() {}
+    worker.publish(ExecutorState::Absent);
+    if let Some(link) = worker.shared.link() {
+        link.unregister(slot.into());
+    }
+    CURRENT.set(ptr::null());
+}
+
+/// Executors take no signals: they are the application's, whose handlers expect
+/// its own threads (nginx's sigsuspend would miss them).
+fn block_signals() {
+    // SAFETY: plain calls on a local set; blocking cannot fail for a full set.
+    unsafe {
+        let mut all = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, ptr::null_mut());
+    }
+}
+
+impl Worker {
+    /// One look at everything; false when it is to end.
+    fn turn(&mut self) -> bool {
+        self.follow_link();
+        self.turns = self.turns.wrapping_add(1);
+        if self.turns % TURNS_PER_POLL == 0 {
+            self.poll_events();
+        }
+        if let Some(flow) = self.next_flow() {
+            self.shared.pages().publish_resume(self.slot);
+            flow.serve(Some(self.slot));
+            drop(flow);
+            self.obey();
+            return true;
+        }
+        if self.poll_events() {
+            return true;
+        }
+        if self.shared.is_stopping() && self.may_end() {
+            return false;
+        }
+        self.idle();
+        true
+    }
+
+    /// Its own queue's head, else a sibling's.
+    fn next_flow(&mut self) -> Option<Arc<super::flow::FlowCore>> {
+        let executors = self.shared.executors();
+        let own = usize::from(self.slot);
+        executors[own].queue.pop().or_else(|| self.steal())
+    }
+
+    /// Takes the head of a sibling's queue, and half of the rest into its own.
+    fn steal(&self) -> Option<Arc<super::flow::FlowCore>> {
+        let executors = self.shared.executors();
+        let own = usize::from(self.slot);
+        for step in 1..executors.len() {
+            let victim = &executors[(own + step) % executors.len()];
+            let Some(flow) = victim.queue.pop() else {
+                continue;
+            };
+            for _ in 0..victim.queue.len() / 2 {
+                let Some(more) = victim.queue.pop() else {
+                    break;
+                };
+                if let Err(more) = executors[own].queue.push(more) {
+                    more.serve(Some(self.slot));
+                    break;
+                }
+            }
+            return Some(flow);
+        }
+        None
+    }
+
+    /// Sockets and timers; true when something came of it.
+    fn poll_events(&mut self) -> bool {
+        if self.shared.reactor().is_waiting() {
+            self.shared.reactor().poll(None, None);
+        }
+        let due = with_timers(|timers| match timers.next() {
+            None => Vec::new(),
+            Some(_) => timers.take_due(Instant::now()),
+        });
+        let any = !due.is_empty();
+        // Outside of the heap's borrow: a waker may set the next timer.
+        for waker in due {
+            waker.wake();
+        }
+        any || !self.shared.executors()[usize::from(self.slot)]
+            .queue
+            .is_empty()
+    }
+
+    /// What the scheduler asks between two resumes.
+    fn obey(&mut self) {
+        if !self.shared.is_attached() {
+            return;
+        }
+        let page = self.shared.pages().current();
+        let sched = &page.executors[usize::from(self.slot)].sched;
+        if sched.quantum_expired.load(Ordering::Relaxed) != 0 {
+            rustix::thread::sched_yield();
+        }
+        let executors = self.shared.executors();
+        if executors.len() == 1 {
+            return;
+        }
+        if sched.park_request.load(Ordering::Relaxed) != 0 {
+            self.park_on_request();
+        } else if self.shared.executors_wanted() > 1
+            && !executors[usize::from(self.slot)].queue.is_empty()
+        {
+            // More cores than run: wake one sibling, who wakes the next.
+            let wanted = self.shared.executors_wanted();
+            if let Some(sibling) = executors[..wanted].iter().find(|e| e.parker.is_parked()) {
+                self.shared.reactor().unpark(&sibling.parker);
+            }
+        }
+    }
+
+    /// Its work is its siblings' to take from here on.
+    fn park_on_request(&mut self) {
+        let executors = self.shared.executors();
+        let own = usize::from(self.slot);
+        let others_run = |index: usize| index != own && !executors[index].parker.is_parked();
+        if !(0..executors.len()).any(others_run) {
+            // Nobody else would take the work: hand over to the first.
+            let first = usize::from(own == 0);
+            self.shared.reactor().unpark(&executors[first].parker);
+        }
+        let parker = &executors[own].parker;
+        parker.prepare(Sleep::Futex);
+        self.publish(ExecutorState::Parked);
+        if self.shared.is_stopping() {
+            parker.cancel();
+        } else {
+            parker.sleep(None);
+        }
+        self.publish(ExecutorState::Running);
+    }
+
+    /// Looks a little longer, then sleeps until there is work.
+    fn idle(&mut self) {
+        let shared = self.shared.clone();
+        let own = &shared.executors()[usize::from(self.slot)];
+        let spin = shared.spin();
+        if !spin.is_zero() && self.stopping_since.is_none() {
+            let until = now_ns() + spin.as_nanos() as u64;
+            while now_ns() < until {
+                if !own.queue.is_empty() {
+                    return;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        let timeout = self.timeout();
+        let sleep = if shared.reactor().is_waiting() && !shared.reactor().is_polled() {
+            Sleep::Poll
+        } else {
+            Sleep::Futex
+        };
+        own.parker.prepare(sleep);
+        let polls = shared.reactor().is_waiting() && !shared.reactor().is_polled();
+        let something = shared.executors().iter().any(|e| !e.queue.is_empty())
+            || self.link_moved()
+            || (shared.is_stopping() && self.stopping_since.is_none())
+            || (polls && sleep == Sleep::Futex);
+        if something {
+            own.parker.cancel();
+            return;
+        }
+        match sleep {
+            Sleep::Futex => {
+                self.publish(ExecutorState::Parked);
+                own.parker.sleep(timeout);
+            }
+            Sleep::Poll => {
+                self.publish(ExecutorState::Waiting);
+                shared.reactor().poll(Some(&own.parker), timeout);
+                own.parker.cancel();
+            }
+        }
+        self.publish(ExecutorState::Running);
+    }
+
+    /// Until the earliest timer, or while stopping a moment.
+    fn timeout(&self) -> Option<Duration> {
+        let timer = with_timers(|timers| timers.next());
+        let timer = timer.map(|at| at.saturating_duration_since(Instant::now()));
+        match (timer, self.stopping_since) {
+            (Some(timer), Some(_)) => Some(timer.min(Duration::from_millis(10))),
+            (None, Some(_)) => Some(Duration::from_millis(10)),
+            (timer, None) => timer,
+        }
+    }
+
+    /// Stopping and nothing to do now: has it waited for the rest long enough?
+    fn may_end(&mut self) -> bool {
+        let since = *self.stopping_since.get_or_insert_with(Instant::now);
+        let waits = self.shared.reactor().is_waiting() || with_timers(|t| t.next().is_some());
+        !waits || since.elapsed() >= self.shared.linger()
+    }
+
+    fn link_moved(&self) -> bool {
+        let link = self.shared.link();
+        link.is_some_and(|link| link.generation().load(Ordering::Acquire) != self.generation)
+    }
+
+    /// Connected or lost since the last look.
+    #[inline]
+    fn follow_link(&mut self) {
+        if self.link_moved() {
+            self.register();
+        }
+    }
+
+    #[cold]
+    fn register(&mut self) {
+        let Some(link) = self.shared.link().cloned() else {
+            return;
+        };
+        let generation: &AtomicU64 = link.generation();
+        self.generation = generation.load(Ordering::Acquire);
+        if let Some(page) = link.page() {
+            self.shared.pages().share(page);
+        }
+        if link.attached()
+            && let Err(error) = link.register(self.slot.into(), self.shared.flow_class())
+        {
+            log::warn!(
+                "executor {} goes on without the scheduler: {error}",
+                self.slot
+            );
+        }
+        let page = self.shared.pages().current();
+        let own = &page.executors[usize::from(self.slot)].own;
+        own.flow_class
+            .store(self.shared.flow_class() as u32, Ordering::Relaxed);
+        self.publish(ExecutorState::Running);
+    }
+
+    fn publish(&self, state: ExecutorState) {
+        self.shared.pages().publish_state(self.slot, state);
+    }
+}

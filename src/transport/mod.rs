@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! What coroutines do to sockets: TCP and UDP over the kernel's own.
+//!
+//! [`TcpFlow`] and [`UdpFlow`] take small sends into the flow's ring and
+//! coalesce what is there into one system call: batching calls hardly helps,
+//! coalescing does. A large blocking send is handed over without a copy while
+//! its caller waits. The kernel's descriptor stays the application's: receive,
+//! poll and socket options are used as ever ([`TcpFlow::stream`]).
+//!
+//! Promised: bytes leave in the order of their sends and datagrams keep their
+//! boundaries; a send that returned success is done even if the handle is
+//! dropped; an error comes back on the next operation; no SIGPIPE. Left to
+//! others: when this runs and on which thread ([`crate::executor`]).
+//!
+//! What cannot be: bytes accepted and not yet given to the kernel are lost when
+//! the process is killed, as they are from a socket's own buffer when the
+//! machine is.
+
+mod datagram;
+#[cfg(test)]
+mod fake;
+mod handover;
+mod socket;
+mod stream;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod udp;
+
+pub use tcp::TcpFlow;
+pub use udp::UdpFlow;

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Draining a stream: records are coalesced into one `sendmsg`, short writes
+//! are taken up where they stopped. No I/O but through [`Socket`].
+
+use super::handover;
+use super::socket::Socket;
+use crate::executor::{Drain, Progress, Work};
+use crate::queue::{Record, RecordKind};
+use rustix::io::Errno;
+use std::io::IoSlice;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// Slices of one `sendmsg`. More hardly lower the cost a message, and this many
+/// fit the stack (64 of 16 bytes).
+const SLICES: usize = 64;
+/// After ENOBUFS or ENOMEM nothing tells when there is memory again.
+const MEMORY_RETRY: Duration = Duration::from_millis(1);
+
+/// A stream's coroutine: its state between two resumes.
+pub(crate) struct StreamDrain<S> {
+    socket: S,
+    /// Bytes of the oldest record that are sent.
+    sent: usize,
+    /// What an inline send could not place: goes before everything in the ring.
+    rest: Vec<u8>,
+    rest_sent: usize,
+    failed: Option<i32>,
+}
+
+fn bytes_of<'a>(record: &Record<'a>) -> &'a [u8] {
+    match record.kind {
+        // SAFETY: the record is in the ring, so its caller waits.
+        RecordKind::Handover => unsafe { handover::buffer(record) },
+        _ => record.payload,
+    }
+}
+
+impl<S: Socket> StreamDrain<S> {
+    pub(crate) fn new(socket: S) -> Self {
+        Self {
+            socket,
+            sent: 0,
+            rest: Vec::new(),
+            rest_sent: 0,
+            failed: None,
+        }
+    }
+
+    /// What is to be sent next, at most `budget` bytes; how many slices and
+    /// bytes that is.
+    fn gather<'a>(
+        &'a self,
+        work: &Work<'a>,
+        slices: &mut [IoSlice<'a>; SLICES],
+        budget: usize,
+    ) -> (usize, usize) {
+        let rest = &self.rest[self.rest_sent..];
+        let mut skip = self.sent;
+        let (mut count, mut bytes) = (0, 0);
+        let records = work
+            .records()
+            .take_while(|record| record.kind != RecordKind::Coroutine)
+            .map(|record| {
+                let slice = &bytes_of(&record)[skip..];
+                skip = 0;
+                slice
+            });
+        for slice in std::iter::once(rest).chain(records) {
+            let room = budget - bytes;
+            if count == SLICES || room == 0 {
+                break;
+            }
+            if !slice.is_empty() {
+                let slice = &slice[..slice.len().min(room)];
+                slices[count] = IoSlice::new(slice);
+                count += 1;
+                bytes += slice.len();
+            }
+        }
+        (count, bytes)
+    }
+
+    /// `bytes` more are sent: consumes what that completes.
+    fn advance(&mut self, work: &mut Work<'_>, mut bytes: usize) {
+        let from_rest = bytes.min(self.rest.len() - self.rest_sent);
+        self.rest_sent += from_rest;
+        bytes -= from_rest;
+        if self.rest_sent == self.rest.len() {
+            self.rest.clear();
+            self.rest_sent = 0;
+        }
+        while bytes > 0 {
+            let Some(record) = work.records().next() else {
+                return;
+            };
+            let left = bytes_of(&record).len() - self.sent;
+            if bytes < left {
+                self.sent += bytes;
+                return;
+            }
+            bytes -= left;
+            self.sent = 0;
+            if record.kind == RecordKind::Handover {
+                // SAFETY: still in the ring, consumed next.
+                unsafe { handover::finish(&record, 0) };
+            }
+            work.consume(record.charge);
+        }
+    }
+
+    /// The stream is broken: whatever is there cannot be sent any more.
+    fn discard(&mut self, work: &mut Work<'_>, errno: i32) -> Progress {
+        self.failed = Some(errno);
+        work.fail(errno);
+        self.rest.clear();
+        self.rest_sent = 0;
+        self.sent = 0;
+        while let Some(record) = work.records().next() {
+            match record.kind {
+                RecordKind::Coroutine => break,
+                // SAFETY: still in the ring, consumed next.
+                RecordKind::Handover => unsafe { handover::finish(&record, errno) },
+                _ => {}
+            }
+            work.consume(record.charge);
+        }
+        Progress::Empty
+    }
+}
+
+impl<S: Socket> Drain for StreamDrain<S> {
+    fn drain(&mut self, work: &mut Work<'_>, budget: usize) -> Progress {
+        if let Some(errno) = self.failed {
+            return self.discard(work, errno);
+        }
+        let mut left = budget;
+        while left > 0 {
+            let mut slices = std::array::from_fn(|_| IoSlice::new(&[]));
+            let (count, bytes) = self.gather(work, &mut slices, left);
+            if count == 0 {
+                return Progress::Empty;
+            }
+            match self.socket.send(&slices[..count]) {
+                Ok(sent) => {
+                    left -= sent.min(bytes);
+                    self.advance(work, sent);
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Progress::Blocked,
+                Err(Errno::NOBUFS | Errno::NOMEM) => return Progress::Later(MEMORY_RETRY),
+                Err(errno) => return self.discard(work, errno.raw_os_error()),
+            }
+        }
+        Progress::More
+    }
+
+    fn send_now(&mut self, bytes: &[u8]) -> Result<Progress, i32> {
+        if let Some(errno) = self.failed {
+            return Err(errno);
+        }
+        let sent = loop {
+            match self.socket.send(&[IoSlice::new(bytes)]) {
+                Ok(sent) => break sent,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break 0,
+                Err(Errno::NOBUFS | Errno::NOMEM) => {
+                    self.rest.extend_from_slice(bytes);
+                    return Ok(Progress::Later(MEMORY_RETRY));
+                }
+                Err(errno) => {
+                    self.failed = Some(errno.raw_os_error());
+                    return Err(errno.raw_os_error());
+                }
+            }
+        };
+        if sent == bytes.len() {
+            return Ok(Progress::Empty);
+        }
+        // Accepted all the same, as a larger send buffer would.
+        self.rest.extend_from_slice(&bytes[sent..]);
+        Ok(Progress::Blocked)
+    }
+
+    fn has_rest(&self) -> bool {
+        !self.rest.is_empty()
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.fd())
+    }
+}

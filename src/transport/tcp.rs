@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! TCP flows.
+
+use super::handover::Completion;
+use super::stream::StreamDrain;
+use crate::executor::{Flow, FlowCore, Progress, Runtime, block_on};
+use crate::queue::{Full, RecordKind};
+use std::future::poll_fn;
+use std::io;
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+/// Bytes of a flow's ring. A quarter of it, 32 KiB, is the longest record.
+const RING_BYTES: usize = 128 * 1024;
+/// From this size on a blocking send is handed over without a copy: copying 16
+/// KB costs 560 ns here, and waking an executor for it is no longer dear.
+const HANDOVER_BYTES: usize = 16 * 1024;
+/// How long a caller whose buffer is handed over leaves it to an executor that
+/// is not on a CPU before it does the work itself; then how often it looks.
+const HELP_AFTER: Duration = Duration::from_micros(200);
+const HELP_AGAIN: Duration = Duration::from_millis(1);
+
+/// A connected TCP socket whose sends are done by executors.
+///
+/// ```
+/// use flexnet::{executor::Runtime, transport::TcpFlow};
+/// use std::io::Read;
+///
+/// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let address = server.local_addr()?;
+/// let runtime = Runtime::builder().build()?;
+/// let flow = TcpFlow::connect(&runtime, address)?;
+/// flow.try_send(b"hello ")?; // accepted, or as much of it as there is room for
+/// flow.send_blocking(b"world")?; // all of it, waiting for room
+/// drop(flow); // what was accepted is sent before the connection closes
+/// # let mut text = String::new();
+/// # server.accept()?.0.read_to_string(&mut text)?;
+/// # assert_eq!(text, "hello world");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct TcpFlow {
+    flow: Flow,
+    stream: Arc<TcpStream>,
+}
+
+impl AsRef<Flow> for TcpFlow {
+    fn as_ref(&self) -> &Flow {
+        &self.flow
+    }
+}
+
+impl TcpFlow {
+    /// Makes a flow of a connected socket. The socket's blocking mode is left as
+    /// it is, for reading; who writes to it past the flow mixes up the bytes.
+    ///
+    /// # Errors
+    /// The executor threads cannot be started.
+    pub fn adopt(runtime: &Runtime, stream: TcpStream) -> io::Result<Self> {
+        let stream = Arc::new(stream);
+        let drain = Box::new(StreamDrain::new(stream.clone()));
+        let flow = Flow(runtime.shared().new_flow(RING_BYTES, drain)?);
+        Ok(Self { flow, stream })
+    }
+
+    /// Connects (blocking) and makes a flow of it.
+    ///
+    /// # Errors
+    /// Those of [`TcpStream::connect`] and [`TcpFlow::adopt`].
+    pub fn connect(runtime: &Runtime, address: impl ToSocketAddrs) -> io::Result<Self> {
+        Self::adopt(runtime, TcpStream::connect(address)?)
+    }
+
+    /// The socket, for reading, polling and its options.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// The flow, for coroutines of one's own between the sends ([`Flow::submit`]).
+    pub fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    fn core(&self) -> &Arc<FlowCore> {
+        &self.flow.0
+    }
+
+    /// Accepts as much of `bytes` as there is room for, at most 32 KiB, and says
+    /// how much that was. Never waits. While an executor runs this makes no
+    /// system call; while it is parked and nothing is queued the send is done
+    /// here and now.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the ring is full, and the socket too just now. The
+    /// flow's error, if it failed earlier.
+    #[inline]
+    pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        let core = self.core();
+        if let Some(error) = core.error() {
+            return Err(error);
+        }
+        let piece = &bytes[..bytes.len().min(core.ring().message_max())];
+        if piece.is_empty() {
+            return Ok(0);
+        }
+        if core.prefers_inline() && self.send_inline(piece)? {
+            return Ok(piece.len());
+        }
+        if core.submit(RecordKind::Bytes, 0, piece).is_ok() {
+            return Ok(piece.len());
+        }
+        self.try_send_full(piece)
+    }
+
+    /// The ring is full: who wants room makes it.
+    #[cold]
+    fn try_send_full(&self, piece: &[u8]) -> io::Result<usize> {
+        let core = self.core();
+        core.serve_inline();
+        if let Some(error) = core.error() {
+            return Err(error);
+        }
+        match core.submit(RecordKind::Bytes, 0, piece) {
+            Ok(()) => Ok(piece.len()),
+            Err(Full) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// False when somebody else is at it: then it is queued.
+    fn send_inline(&self, piece: &[u8]) -> io::Result<bool> {
+        let core = self.core();
+        let Some(mut inside) = core.enter_inline() else {
+            return Ok(false);
+        };
+        if !core.is_drained() {
+            return Ok(false);
+        }
+        match inside.drain_mut(|drain| drain.send_now(piece)) {
+            Ok(progress) => {
+                inside.set_progress(progress);
+                Ok(true)
+            }
+            Err(errno) => {
+                core.fail(errno);
+                inside.set_progress(Progress::Empty);
+                Err(io::Error::from_raw_os_error(errno))
+            }
+        }
+    }
+
+    /// Sends all of `bytes`, waiting for room as often as needed. Dropped before
+    /// it is ready, a part of them may have been accepted.
+    ///
+    /// # Errors
+    /// The flow's error, if it failed.
+    pub async fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let accepted = poll_fn(|context| match self.try_send(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.core().waiters().register(context.waker());
+                    // Room may have come before the registration.
+                    match self.try_send(bytes) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+                        other => Poll::Ready(other),
+                    }
+                }
+                other => Poll::Ready(other),
+            });
+            bytes = &bytes[accepted.await?..];
+        }
+        Ok(())
+    }
+
+    /// [`TcpFlow::send`] for a thread that may block. From 16 KiB on the bytes
+    /// are not copied: the executor sends from `bytes` while this waits, and
+    /// when it is on no CPU, this thread does.
+    ///
+    /// # Errors
+    /// The flow's error, if it failed; a part of the bytes may have been sent.
+    pub fn send_blocking(&self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() >= HANDOVER_BYTES {
+            return self.hand_over(bytes);
+        }
+        let mut left = bytes;
+        while !left.is_empty() {
+            match self.try_send(left) {
+                Ok(accepted) => left = &left[accepted..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.core().shared().is_stopped() {
+                        self.wait_and_drain();
+                    } else {
+                        block_on(self.send(left), None).unwrap_or(Ok(()))?;
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_over(&self, bytes: &[u8]) -> io::Result<()> {
+        let core = self.core();
+        if let Some(error) = core.error() {
+            return Err(error);
+        }
+        let completion = Completion::new(bytes);
+        while core
+            .submit(RecordKind::Handover, completion.to_bits(), &[])
+            .is_err()
+        {
+            if core.serve_inline().is_none() || core.is_blocked() {
+                block_on(self.flushed(), Some(HELP_AGAIN));
+            }
+        }
+        let mut patience = HELP_AFTER;
+        loop {
+            if let Some(result) = completion.result() {
+                return result;
+            }
+            if core.shared().is_stopped() {
+                self.wait_and_drain();
+                continue;
+            }
+            completion.wait(Some(patience));
+            if completion.result().is_none() && core.needs_help() {
+                // More than the granted cores carry runs here.
+                while core.serve_inline() == Some(Progress::More) && completion.result().is_none() {
+                }
+            }
+            patience = HELP_AGAIN;
+        }
+    }
+
+    /// Without executors: waits for the socket and drains here.
+    fn wait_and_drain(&self) {
+        use rustix::event::{PollFd, PollFlags, poll};
+        let fd = self.stream.as_fd();
+        // An interrupted wait, or one the kernel has no memory for, is followed
+        // by another: the caller's buffer may be in the ring, so no way out.
+        let _ = poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], None);
+        self.core().unblocked();
+        self.core().serve_inline();
+    }
+
+    /// Waits until all that was accepted before is given to the kernel.
+    ///
+    /// # Errors
+    /// The flow's error, if it failed.
+    pub async fn flush(&self) -> io::Result<()> {
+        self.flushed().await;
+        self.core().error().map_or(Ok(()), Err)
+    }
+
+    async fn flushed(&self) {
+        let core = self.core();
+        let tail = core.ring().tail();
+        poll_fn(|context| {
+            core.waiters().register(context.waker());
+            if core.is_drained_to(tail) || core.error().is_some() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// [`TcpFlow::flush`] for a thread that may block.
+    ///
+    /// # Errors
+    /// The flow's error, if it failed.
+    pub fn flush_blocking(&self) -> io::Result<()> {
+        let core = self.core();
+        while core.shared().is_stopped() && !core.is_drained() && core.error().is_none() {
+            self.wait_and_drain();
+        }
+        block_on(self.flush(), None).unwrap_or(Ok(()))
+    }
+
+    /// Flushes and ends the stream: the peer reads its end. Reading goes on.
+    ///
+    /// # Errors
+    /// The flow's error, if it failed; the socket's.
+    pub fn close_blocking(&self) -> io::Result<()> {
+        self.flush_blocking()?;
+        self.stream.shutdown(Shutdown::Write)
+    }
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! UDP flows.
+
+use super::datagram::DatagramDrain;
+use super::socket::has_segmentation;
+use crate::executor::{Flow, FlowCore, Runtime, block_on};
+use crate::queue::{Full, RecordKind};
+use std::future::poll_fn;
+use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::task::Poll;
+
+/// Bytes of a flow's ring: a quarter of it holds the longest datagram (65,507).
+const RING_BYTES: usize = 256 * 1024;
+/// The longest datagram.
+const DATAGRAM_BYTES: usize = 65_507;
+
+/// A connected UDP socket whose sends are done by executors. Datagrams keep
+/// their boundaries and their order; runs of equal size leave in one system
+/// call where the kernel can cut them (UDP_SEGMENT, asked of the socket).
+///
+/// ```
+/// use flexnet::{executor::Runtime, transport::UdpFlow};
+/// use std::net::UdpSocket;
+///
+/// # let receiver = UdpSocket::bind("127.0.0.1:0")?;
+/// let runtime = Runtime::builder().build()?;
+/// let socket = UdpSocket::bind("127.0.0.1:0")?;
+/// socket.connect(receiver.local_addr()?)?;
+/// let flow = UdpFlow::adopt(&runtime, socket)?;
+/// flow.try_send(b"a datagram")?;
+/// flow.flush_blocking()?;
+/// # let mut datagram = [0; 32];
+/// # assert_eq!(receiver.recv(&mut datagram)?, 10);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct UdpFlow {
+    flow: Flow,
+    socket: Arc<UdpSocket>,
+}
+
+impl AsRef<Flow> for UdpFlow {
+    fn as_ref(&self) -> &Flow {
+        &self.flow
+    }
+}
+
+impl UdpFlow {
+    /// Makes a flow of a connected socket.
+    ///
+    /// # Errors
+    /// `NotConnected`; or the executor threads cannot be started.
+    pub fn adopt(runtime: &Runtime, socket: UdpSocket) -> io::Result<Self> {
+        socket.peer_addr()?;
+        let socket = Arc::new(socket);
+        let drain = Box::new(DatagramDrain::new(
+            socket.clone(),
+            has_segmentation(&socket),
+        ));
+        let flow = Flow(runtime.shared().new_flow(RING_BYTES, drain)?);
+        Ok(Self { flow, socket })
+    }
+
+    /// The socket, for receiving and its options.
+    pub fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    /// The flow, for coroutines of one's own between the sends ([`Flow::submit`]).
+    pub fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    fn core(&self) -> &Arc<FlowCore> {
+        &self.flow.0
+    }
+
+    /// Accepts one datagram, or says why not. Never waits.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the ring is full; `InvalidInput` above 65,507 bytes; an
+    /// error of an earlier datagram (reported once, and this one is not taken).
+    #[inline]
+    pub fn try_send(&self, datagram: &[u8]) -> io::Result<()> {
+        let core = self.core();
+        if let Some(error) = core.take_error() {
+            return Err(error);
+        }
+        if datagram.len() > DATAGRAM_BYTES {
+            let message = format!("{} bytes do not fit a UDP datagram", datagram.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        if core.prefers_inline()
+            && let Some(mut inside) = core.enter_inline()
+            && core.is_drained()
+            && inside.drain_mut(|drain| drain.send_now(datagram)).is_ok()
+        {
+            return Ok(());
+        }
+        if core.submit(RecordKind::Bytes, 0, datagram).is_ok() {
+            return Ok(());
+        }
+        core.serve_inline();
+        match core.submit(RecordKind::Bytes, 0, datagram) {
+            Ok(()) => Ok(()),
+            Err(Full) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Sends one datagram, waiting for room.
+    ///
+    /// # Errors
+    /// As [`UdpFlow::try_send`], but `WouldBlock`.
+    pub async fn send(&self, datagram: &[u8]) -> io::Result<()> {
+        poll_fn(|context| {
+            self.core().waiters().register(context.waker());
+            match self.try_send(datagram) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+                other => Poll::Ready(other),
+            }
+        })
+        .await
+    }
+
+    /// [`UdpFlow::send`] for a thread that may block.
+    ///
+    /// # Errors
+    /// As [`UdpFlow::send`].
+    pub fn send_blocking(&self, datagram: &[u8]) -> io::Result<()> {
+        match self.try_send(datagram) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                block_on(self.send(datagram), None).unwrap_or(Ok(()))
+            }
+            other => other,
+        }
+    }
+
+    /// Waits until all that was accepted before is given to the kernel.
+    ///
+    /// # Errors
+    /// An error of an earlier datagram, reported once.
+    pub async fn flush(&self) -> io::Result<()> {
+        let core = self.core();
+        let tail = core.ring().tail();
+        poll_fn(|context| {
+            core.waiters().register(context.waker());
+            if core.is_drained_to(tail) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+        core.take_error().map_or(Ok(()), Err)
+    }
+
+    /// [`UdpFlow::flush`] for a thread that may block.
+    ///
+    /// # Errors
+    /// As [`UdpFlow::flush`].
+    pub fn flush_blocking(&self) -> io::Result<()> {
+        block_on(self.flush(), None).unwrap_or(Ok(()))
+    }
+}

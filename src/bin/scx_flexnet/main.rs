@@ -1,1 +1,141 @@
-fn main() {}
+// SPDX-License-Identifier: GPL-2.0-only
+//! scx_flexnet, the daemon: loads the BPF scheduler (bpf/), lets network
+//! executors register over a unix socket, and tells what goes on.
+//!
+//!   cli          the command line
+//!   preflight    what must hold before anything is loaded
+//!   cpus         which CPUs may be granted
+//!   scheduler    load, attach, detach
+//!   kernel       the loaded BPF half, as the others see it
+//!   daemon       the loop that serves all of the following
+//!   control      requests of clients; message, peer, connection, clients, pages
+//!   events       requests of BPF
+//!   steer        receive processing follows the granted cores
+//!   stats        statistics
+//!   notify, wake systemd's notification; eventfds
+
+mod bpf_intf;
+mod bpf_skel;
+mod cli;
+mod clients;
+mod connection;
+mod control;
+mod cpus;
+mod daemon;
+mod events;
+mod kernel;
+mod message;
+mod notify;
+mod pages;
+mod peer;
+mod preflight;
+mod scheduler;
+mod stats;
+mod steer;
+mod wake;
+
+use crate::cli::Options;
+use crate::daemon::{Daemon, Stop};
+use crate::scheduler::Scheduler;
+use anyhow::{Context, Result, anyhow};
+use clap::Parser;
+use libbpf_rs::PrintLevel;
+use log::LevelFilter;
+use std::io::Write;
+use std::mem::MaybeUninit;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Who read our standard output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("scx_flexnet: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn run(options: &Options) -> Result<()> {
+    if options.help_stats {
+        return stats::describe();
+    }
+    if let Some(seconds) = options.monitor {
+        return stats::monitor(seconds, || false);
+    }
+    preflight::check().map_err(|line| anyhow!(line))?;
+    start_logging(options)?;
+    log::warn!("cpu.max of cgroups is not enforced while this scheduler runs");
+
+    let stop = Arc::new(Stop::new()?);
+    let asked = stop.clone();
+    ctrlc::set_handler(move || asked.ask()).context("cannot handle signals")?;
+    if let Some(seconds) = options.stats {
+        let stop = stop.clone();
+        std::thread::spawn(move || {
+            if let Err(error) = stats::monitor(seconds, || stop.asked()) {
+                log::warn!("no statistics: {error:#}");
+            }
+        });
+    }
+    // A change of the CPUs online ends the scheduler with a wish to be started
+    // anew; clients connect anew and keep their pages.
+    while schedule(options, &stop)? {}
+    Ok(())
+}
+
+/// Schedules until the end; true when it asks to be started again.
+fn schedule(options: &Options, stop: &Stop) -> Result<bool> {
+    let mut object = MaybeUninit::uninit();
+    let mut scheduler = Scheduler::attach(options, &mut object)?;
+    let mut daemon = Daemon::new(options, &scheduler)?;
+    println!("scx_flexnet attached");
+    std::io::stdout().flush()?;
+    notify::notify("READY=1");
+
+    let served = daemon.run(&scheduler.kernel, stop);
+    if stop.asked() {
+        notify::notify("STOPPING=1");
+    }
+    let pages = daemon.detach(&scheduler.kernel);
+    let end = scheduler.detach();
+    for page in pages {
+        if let Err(errno) = page.mark_detached() {
+            log::warn!("cannot mark a page detached: {errno}");
+        }
+    }
+    served?;
+    Ok(end?.should_restart() && !stop.asked())
+}
+
+fn start_logging(options: &Options) -> Result<()> {
+    let level = if options.debug || options.verbose {
+        LevelFilter::Debug
+    } else {
+        LevelFilter::Info
+    };
+    let format = simplelog::ConfigBuilder::new()
+        .set_target_level(LevelFilter::Off)
+        .set_thread_level(LevelFilter::Off)
+        .set_location_level(LevelFilter::Off)
+        .add_filter_ignore_str("scx_stats")
+        .build();
+    // Standard output has the one line others wait for, and statistics.
+    simplelog::WriteLogger::init(level, format, std::io::stderr())?;
+    let libbpf = if options.verbose {
+        PrintLevel::Debug
+    } else {
+        PrintLevel::Warn
+    };
+    scx_utils::init_libbpf_logging(Some(libbpf));
+    Ok(())
+}

@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The skeleton of bpf/main.bpf.c that build.rs generates: its maps, programs
+//! and global variables.
+
+include!(concat!(env!("OUT_DIR"), "/bpf_skel.rs"));

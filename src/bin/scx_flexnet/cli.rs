@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The command line: every number with its unit, its bounds and its default.
+//! What the machine allows is checked later (cpus.rs).
+
+use clap::{Parser, ValueEnum, value_parser};
+use scx_utils::libbpf_clap_opts::LibbpfOpts;
+use std::path::PathBuf;
+
+/// What a granted core does while no executor wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IdleCores {
+    /// It serves other tasks and is taken back by preemption.
+    Lend,
+    /// It idles.
+    Strict,
+}
+
+/// A scheduler that gives network executors cores of their own by load and
+/// schedules everything else on the rest.
+#[derive(Debug, Parser)]
+#[command(name = "scx_flexnet", version, verbatim_doc_comment)]
+pub struct Options {
+    /// Queueing delay objective: one more core is granted when the oldest
+    /// queued message is older (µs).
+    #[arg(long, value_name = "US", default_value_t = 50, value_parser = value_parser!(u64).range(1..=1_000_000))]
+    pub objective_us: u64,
+
+    /// A core is given back only while delay stays under this (µs).
+    #[arg(long, value_name = "US", default_value_t = 10, value_parser = value_parser!(u64).range(0..=1_000_000))]
+    pub low_mark_us: u64,
+
+    /// Time between two looks at the queues while work is queued (µs).
+    #[arg(long, value_name = "US", default_value_t = 100, value_parser = value_parser!(u64).range(20..=1_000_000))]
+    pub interval_us: u64,
+
+    /// The last cores are given back after this long without work (ms).
+    #[arg(long, value_name = "MS", default_value_t = 20, value_parser = value_parser!(u64).range(0..=60_000))]
+    pub idle_delay_ms: u64,
+
+    /// An executor's turn where others wait for its core (µs).
+    #[arg(long, value_name = "US", default_value_t = 1000, value_parser = value_parser!(u64).range(20..=100_000))]
+    pub quantum_us: u64,
+
+    /// From asking an executor to yield to preempting it (µs).
+    #[arg(long, value_name = "US", default_value_t = 100, value_parser = value_parser!(u64).range(1..=100_000))]
+    pub grace_us: u64,
+
+    /// Slice of normal and batch tasks (µs).
+    #[arg(long, value_name = "US", default_value_t = 4000, value_parser = value_parser!(u64).range(100..=100_000))]
+    pub slice_us: u64,
+
+    /// Slice of latency tasks (µs).
+    #[arg(long, value_name = "US", default_value_t = 1000, value_parser = value_parser!(u64).range(100..=100_000))]
+    pub latency_slice_us: u64,
+
+    /// No runnable task waits longer while others of a higher class run (ms).
+    #[arg(long, value_name = "MS", default_value_t = 20, value_parser = value_parser!(u64).range(1..=5_000))]
+    pub starvation_ms: u64,
+
+    /// Cores that are never granted.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..))]
+    pub min_general_cores: u32,
+
+    /// Most cores granted at once; 0 grants none [default: all but the
+    /// general ones].
+    #[arg(long, value_name = "N")]
+    pub max_net_cores: Option<u32>,
+
+    /// What a granted core does while no executor wants it.
+    #[arg(long, value_enum, default_value_t = IdleCores::Lend)]
+    pub idle_cores: IdleCores,
+
+    /// Have this network device's receive processing (RPS) follow the granted
+    /// cores; repeatable.
+    #[arg(long, value_name = "DEVICE")]
+    pub steer: Vec<String>,
+
+    /// The control socket.
+    #[arg(long, value_name = "PATH", default_value = flexnet::abi::SOCKET_PATH)]
+    pub socket: PathBuf,
+
+    /// Only this group (name or number) and root may connect [default:
+    /// everybody].
+    #[arg(long, value_name = "GROUP")]
+    pub socket_group: Option<String>,
+
+    /// Clients alive at once; any one user but root may have half of them.
+    #[arg(long, value_name = "N", default_value_t = flexnet::abi::CLIENTS_MAX as u32,
+          value_parser = value_parser!(u32).range(1..=flexnet::abi::CLIENTS_MAX as i64))]
+    pub clients_max: u32,
+
+    /// Executors one client may register.
+    #[arg(long, value_name = "N", default_value_t = flexnet::abi::EXECUTORS_MAX as u32,
+          value_parser = value_parser!(u32).range(1..=flexnet::abi::EXECUTORS_MAX as i64))]
+    pub executors_max: u32,
+
+    /// Print statistics every so many seconds.
+    #[arg(long, value_name = "SECS", value_parser = value_parser!(u32).range(1..))]
+    pub stats: Option<u32>,
+
+    /// Print a running scheduler's statistics every so many seconds and
+    /// schedule nothing.
+    #[arg(long, value_name = "SECS", value_parser = value_parser!(u32).range(1..))]
+    pub monitor: Option<u32>,
+
+    /// Describe the statistics and exit.
+    #[arg(long)]
+    pub help_stats: bool,
+
+    /// Length of the dump on an error exit, in bytes; 0 is the kernel's
+    /// default.
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub exit_dump_len: u32,
+
+    /// Log every change of the granted cores, too.
+    #[arg(short, long)]
+    pub debug: bool,
+
+    /// Log what libbpf does, too.
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    #[command(flatten, next_help_heading = "Libbpf options")]
+    pub libbpf: LibbpfOpts,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Options, clap::Error> {
+        Options::try_parse_from([&["scx_flexnet"], arguments].concat())
+    }
+
+    #[test]
+    fn defaults_are_in_bounds() {
+        let options = parse(&[]).unwrap();
+        assert_eq!(options.objective_us, 50);
+        assert_eq!(options.idle_cores, IdleCores::Lend);
+        assert_eq!((options.clients_max, options.executors_max), (64, 16));
+    }
+
+    #[test]
+    fn numbers_out_of_bounds_are_refused() {
+        for arguments in [
+            ["--min-general-cores", "0"],
+            ["--objective-us", "0"],
+            ["--clients-max", "65"],
+            ["--executors-max", "17"],
+            ["--starvation-ms", "5001"],
+            ["--interval-us", "-1"],
+            ["--idle-cores", "sometimes"],
+        ] {
+            assert!(parse(&arguments).is_err(), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn steer_repeats() {
+        let options = parse(&["--steer", "lo", "--steer", "eth0"]).unwrap();
+        assert_eq!(options.steer, ["lo", "eth0"]);
+    }
+}

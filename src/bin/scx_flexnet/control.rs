@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Answers the clients: one reply to each request, as abi.h has it.
+//!
+//! Promises that a client gets its own page and nobody else's, that only its
+//! own threads become executors or change class, and that a closed connection
+//! ends it. All of it runs on the daemon's one thread and never blocks;
+//! daemon.rs calls when there is something to do.
+
+use crate::clients::{Client, Clients};
+use crate::connection::{Connection, Listener, Packet};
+use crate::kernel::{ClientOp, Kernel, Registration};
+use crate::message::{self, Request};
+use crate::pages::{self, Job, PageMap, Placed, Placer};
+use crate::stats::integral;
+use crate::wake::Wake;
+use flexnet::abi::{self, Class, Message, Status, StatusClient, Welcome, Wire, name_bytes};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+/// Connections that need be no clients (`SET_CLASS`, `STATUS`), beyond one
+/// for each client; any one user but root may have half of all.
+const CONNECTIONS_SPARE: usize = 64;
+
+/// What replies repeat of the scheduler's configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// CPUs online.
+    pub cpus: u32,
+    /// Most cores granted at once.
+    pub cores_max: u32,
+    /// The arbiter's objective.
+    pub objective_ns: u64,
+    /// Since when it schedules.
+    pub since: Instant,
+}
+
+/// The clients and their connections.
+pub struct Control {
+    listener: Listener,
+    placer: Placer,
+    clients: Clients,
+    connections: BTreeMap<u64, Connection>,
+    next: u64,
+    connections_max: usize,
+    facts: Facts,
+}
+
+impl Control {
+    /// Serves a listening socket.
+    pub fn new(listener: Listener, placer: Placer, clients: Clients, facts: Facts) -> Self {
+        Self {
+            listener,
+            placer,
+            connections_max: clients.capacity() + CONNECTIONS_SPARE,
+            clients,
+            connections: BTreeMap::new(),
+            next: 0,
+            facts,
+        }
+    }
+
+    /// The descriptor of new connections.
+    pub fn listener(&self) -> &Listener {
+        &self.listener
+    }
+
+    /// The descriptor of placed pages.
+    pub fn placer(&self) -> &Placer {
+        &self.placer
+    }
+
+    /// The clients.
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// The connections to read from, by number.
+    pub fn readable(&self) -> impl Iterator<Item = (u64, &Connection)> {
+        self.connections
+            .iter()
+            .filter(|(_, connection)| connection.hello.is_none())
+            .map(|(&number, connection)| (number, connection))
+    }
+
+    /// Takes in who has connected.
+    pub fn accept(&mut self) {
+        while let Some(connection) = self.listener.accept() {
+            let uid = connection.peer.uid;
+            let total = self.connections.len();
+            let held = self
+                .connections
+                .values()
+                .filter(|other| other.peer.uid == uid)
+                .count();
+            if total >= self.connections_max || (uid != 0 && held >= self.connections_max / 2) {
+                log::warn!("too many connections: refused one of user {uid}");
+                continue;
+            }
+            self.connections.insert(self.next, connection);
+            self.next += 1;
+        }
+    }
+
+    /// Answers one packet of a connection, or ends it.
+    pub fn serve(&mut self, kernel: &Kernel<'_>, number: u64) {
+        let Some(connection) = self.connections.get(&number) else {
+            return;
+        };
+        match connection.receive() {
+            Ok(None) => {}
+            Ok(Some(packet)) => self.answer(kernel, number, packet),
+            Err(_) => self.close(kernel, number),
+        }
+    }
+
+    /// Takes in placed pages and welcomes who waits for them.
+    pub fn placed(&mut self, kernel: &Kernel<'_>) {
+        for placed in self.placer.take() {
+            let (number, id) = (placed.connection, placed.client);
+            let hello = self
+                .connections
+                .get_mut(&number)
+                .and_then(|connection| connection.hello.take());
+            let Some(hello) = hello else {
+                // It hung up meanwhile.
+                self.clients.remove(id);
+                continue;
+            };
+            if let Err(errno) = self.welcome(kernel, &hello, placed) {
+                self.clients.remove(id);
+                self.refuse(kernel, number, &hello, errno);
+            }
+        }
+    }
+
+    /// Rings a client's bell.
+    pub fn ring(&self, id: u32) {
+        if let Some(client) = self.clients.get(id) {
+            client.bell.ring();
+        }
+    }
+
+    /// Tells all that the scheduler goes, hangs up, and gives back the pages,
+    /// to be marked once it has gone.
+    pub fn detach(mut self, kernel: &Kernel<'_>) -> Vec<PageMap> {
+        let message = Message {
+            size: size_of::<Message>() as u32,
+            kind: abi::MESSAGE_DETACH,
+            version: abi::VERSION,
+            ..Message::default()
+        };
+        for connection in self.connections.values() {
+            // One who does not listen sees the connection end.
+            let _ = connection.send(message.as_bytes(), &[]);
+        }
+        let ids: Vec<u32> = self.clients.iter().map(|(id, _)| id).collect();
+        ids.iter()
+            .filter_map(|&id| {
+                let page = self.clients.remove(id)?.page?;
+                let _ = kernel.client_event(ClientOp::Forget, id, 0);
+                Some(page)
+            })
+            .collect()
+    }
+
+    fn answer(&mut self, kernel: &Kernel<'_>, number: u64, packet: Packet) {
+        let (message, request) = match message::parse(&packet.bytes[..packet.kept], packet.length) {
+            Ok(parsed) => parsed,
+            Err((message, errno)) => return self.refuse(kernel, number, &message, errno),
+        };
+        let outcome = match request {
+            Request::Hello { name } => {
+                match self.hello(number, &message, name, packet.fd) {
+                    // The reply comes with the page.
+                    Ok(()) => return,
+                    Err(errno) => Err(errno),
+                }
+            }
+            Request::Register { slot, flow_class } => {
+                self.register(kernel, number, slot, flow_class, packet.fd)
+            }
+            Request::Unregister { slot } => self.unregister(kernel, number, slot),
+            Request::SetClass { task_class } => {
+                let registration = Registration {
+                    task_class,
+                    client: 0,
+                    slot: 0,
+                    flow_class: 0,
+                };
+                self.apply(kernel, number, packet.fd, registration)
+            }
+            Request::Status => {
+                let status = self.status(kernel, &message);
+                return self.send(kernel, number, status.as_bytes());
+            }
+        };
+        let reply = message::reply(&message, size_of::<Message>(), outcome);
+        self.send(kernel, number, reply.as_bytes());
+    }
+
+    fn hello(
+        &mut self,
+        number: u64,
+        message: &Message,
+        name: [u8; 16],
+        old: Option<OwnedFd>,
+    ) -> Result<(), Errno> {
+        let connection = self.connections.get_mut(&number).ok_or(Errno::NOTCONN)?;
+        if connection.client.is_some() {
+            return Err(Errno::ALREADY);
+        }
+        let (pid, uid) = (connection.peer.pid, connection.peer.uid);
+        let id = self.clients.admit(uid)?;
+        let old = old.map(PageMap::adopt).transpose()?;
+        match &old {
+            Some(page) if self.clients.uses_map(page.id) => return Err(Errno::BUSY),
+            Some(_) => {}
+            None => self.clients.admit_page(uid, pages::alive)?,
+        }
+        let client = Client {
+            pid,
+            uid,
+            name,
+            slots: 0,
+            bell: Wake::new().map_err(|_| Errno::MFILE)?,
+            map: old.as_ref().map(|page| page.id),
+            page: None,
+        };
+        self.placer.place(Job {
+            connection: number,
+            client: id,
+            executors_max: self.clients.executors_max(),
+            old,
+        })?;
+        self.clients.insert(id, client);
+        connection.hello = Some(*message);
+        Ok(())
+    }
+
+    fn welcome(
+        &mut self,
+        kernel: &Kernel<'_>,
+        hello: &Message,
+        placed: Placed,
+    ) -> Result<(), Errno> {
+        let page = placed.page?;
+        let id = placed.client;
+        let executors_max = self.clients.executors_max();
+        kernel.client_event(ClientOp::Start, id, 0)?;
+        let welcome = Welcome {
+            message: message::reply(hello, size_of::<Welcome>(), Ok(())),
+            client: id,
+            page_bytes: abi::PAGE_BYTES as u32,
+            executors_max,
+            reserved: 0,
+            objective_ns: self.facts.objective_ns,
+        };
+        let client = self.clients.get_mut(id).ok_or(Errno::NOTCONN)?;
+        let connection = self.connections.get_mut(&placed.connection);
+        let connection = connection.ok_or(Errno::NOTCONN)?;
+        connection.client = Some(id);
+        log::info!("client {id}: process {} of user {}", client.pid, client.uid);
+        let fds = [page.as_fd(), client.bell.as_fd()];
+        let sent = connection.send(welcome.as_bytes(), &fds);
+        let (uid, map) = (client.uid, page.id);
+        client.map = Some(map);
+        client.page = Some(page);
+        self.clients.note_page(uid, map);
+        if sent.is_err() {
+            self.close(kernel, placed.connection);
+        }
+        Ok(())
+    }
+
+    fn register(
+        &mut self,
+        kernel: &Kernel<'_>,
+        number: u64,
+        slot: u32,
+        flow_class: u32,
+        pidfd: Option<OwnedFd>,
+    ) -> Result<(), Errno> {
+        let client = self.client_of(number)?;
+        self.clients.admit_slot(client, slot)?;
+        let registration = Registration {
+            task_class: Class::Executor as u32,
+            client,
+            slot,
+            flow_class,
+        };
+        self.apply(kernel, number, pidfd, registration)?;
+        if let Some(client) = self.clients.get_mut(client) {
+            client.slots |= 1 << slot;
+        }
+        Ok(())
+    }
+
+    fn unregister(&mut self, kernel: &Kernel<'_>, number: u64, slot: u32) -> Result<(), Errno> {
+        let id = self.client_of(number)?;
+        let client = self.clients.get_mut(id).ok_or(Errno::NOTCONN)?;
+        if client.slots & (1 << slot) == 0 {
+            return Err(Errno::NOENT);
+        }
+        client.slots &= !(1 << slot);
+        kernel.client_event(ClientOp::DropSlot, id, slot)
+    }
+
+    /// Registers a thread after it has been found to be the sender's own.
+    fn apply(
+        &self,
+        kernel: &Kernel<'_>,
+        number: u64,
+        pidfd: Option<OwnedFd>,
+        registration: Registration,
+    ) -> Result<(), Errno> {
+        let connection = self.connections.get(&number).ok_or(Errno::NOTCONN)?;
+        let pidfd = pidfd.ok_or(Errno::BADF)?;
+        let tid = connection.peer.own_thread(pidfd.as_fd())?;
+        kernel.register(pidfd.as_fd(), tid, registration)
+    }
+
+    fn client_of(&self, number: u64) -> Result<u32, Errno> {
+        self.connections
+            .get(&number)
+            .and_then(|connection| connection.client)
+            .ok_or(Errno::NOTCONN)
+    }
+
+    fn status(&self, kernel: &Kernel<'_>, message: &Message) -> Status {
+        let arbiter = kernel.arbiter();
+        let mut status = Status {
+            message: message::reply(message, size_of::<Status>(), Ok(())),
+            cpus: self.facts.cpus,
+            cores_granted: arbiter.granted,
+            cores_max: self.facts.cores_max,
+            grants: arbiter.grants,
+            reclaims: arbiter.reclaims,
+            preemptions: kernel.counters().map_or(0, |counters| counters.preemptions),
+            granted_core_ns: integral(&arbiter),
+            uptime_ns: self.facts.since.elapsed().as_nanos() as u64,
+            version: name_bytes(env!("CARGO_PKG_VERSION")),
+            design: name_bytes("flexnet"),
+            ..Status::default()
+        };
+        for ((id, client), entry) in self.clients.iter().zip(&mut status.client) {
+            let state = kernel.client(id);
+            *entry = StatusClient {
+                client: id,
+                pid: client.pid as u32,
+                name: client.name,
+                executors: state.executors,
+                executors_wanted: state.wanted,
+                depth: state.depth,
+                delay_ns: state.delay_ns,
+                run_ns: state.run_ns,
+            };
+            status.clients += 1;
+        }
+        status
+    }
+
+    fn refuse(&mut self, kernel: &Kernel<'_>, number: u64, to: &Message, errno: Errno) {
+        let reply = message::reply(to, size_of::<Message>(), Err(errno));
+        self.send(kernel, number, reply.as_bytes());
+    }
+
+    fn send(&mut self, kernel: &Kernel<'_>, number: u64, bytes: &[u8]) {
+        let sent = self
+            .connections
+            .get(&number)
+            .map(|connection| connection.send(bytes, &[]));
+        if matches!(sent, Some(Err(_))) {
+            self.close(kernel, number);
+        }
+    }
+
+    fn close(&mut self, kernel: &Kernel<'_>, number: u64) {
+        let Some(connection) = self.connections.remove(&number) else {
+            return;
+        };
+        let Some(id) = connection.client else {
+            return;
+        };
+        self.clients.remove(id);
+        if let Err(errno) = kernel.client_event(ClientOp::Forget, id, 0) {
+            log::warn!("cannot forget client {id}: {errno}");
+        }
+        log::info!("client {id} left");
+    }
+}

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The loaded BPF half, as the rest of the daemon sees it: states to read,
+//! registrations and clients to tell it of.
+//!
+//! Promises plain numbers and errnos. Nothing read here is consistent beyond
+//! one field: BPF goes on writing. Loading and attaching is scheduler.rs.
+
+use crate::bpf_intf::{
+    FLEXNET_CLIENTS_MAX, flexnet_apply, flexnet_client_event, flexnet_cpu_stats,
+    flexnet_registration,
+};
+use crate::bpf_skel::BpfSkel;
+use crate::bpf_skel::types;
+pub use crate::bpf_skel::types::{flexnet_arbiter_state, flexnet_client_state};
+use anyhow::{Context, Result, ensure};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, ProgramInput, ProgramMut};
+use rustix::io::Errno;
+use scx_utils::UserExitInfo;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+// Their bytes are put together from words below.
+const _: () = assert!(size_of::<flexnet_registration>() == 16);
+const _: () = assert!(size_of::<flexnet_client_event>() == 16);
+const _: () = assert!(size_of::<flexnet_apply>() == 4);
+
+/// What happened to a client (`enum flexnet_client_op`).
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+pub enum ClientOp {
+    /// Its page is in `pages`.
+    Start = 1,
+    /// It is gone.
+    Forget = 2,
+    /// It took back an executor.
+    DropSlot = 3,
+}
+
+/// What a thread shall be.
+#[derive(Clone, Copy, Debug)]
+pub struct Registration {
+    /// `enum flexnet_class`.
+    pub task_class: u32,
+    /// The client, for executors.
+    pub client: u32,
+    /// The executor's slot in the client's page.
+    pub slot: u32,
+    /// `enum flexnet_flow_class`.
+    pub flow_class: u32,
+}
+
+/// The loaded object and its global variables.
+pub struct Kernel<'obj> {
+    skel: BpfSkel<'obj>,
+    bss: NonNull<types::bss>,
+    cpus: usize,
+}
+
+impl<'obj> Kernel<'obj> {
+    /// Takes over a loaded object.
+    pub fn new(mut skel: BpfSkel<'obj>) -> Result<Self> {
+        let bss = skel
+            .maps
+            .bss_data
+            .as_mut()
+            .context("the object has no globals")?;
+        let bss = NonNull::from(&mut **bss);
+        let cpus = libbpf_rs::num_possible_cpus()?;
+        Ok(Self { skel, bss, cpus })
+    }
+
+    /// The object, for who attaches it and reports its exit.
+    pub fn skel(&mut self) -> &mut BpfSkel<'obj> {
+        &mut self.skel
+    }
+
+    /// Has the scheduler left, by error or by request?
+    pub fn exited(&self) -> bool {
+        match &self.skel.maps.data_data {
+            // SAFETY: mapped as long as the object is; BPF writes it once.
+            Some(data) => unsafe { (&raw const data.uei.kind).read_volatile() != 0 },
+            None => true,
+        }
+    }
+
+    /// Why it left: printed when it was in order, else an error.
+    pub fn report(&self) -> Result<UserExitInfo> {
+        scx_utils::uei_report!(&self.skel, uei)
+    }
+
+    /// The arbiter's state.
+    pub fn arbiter(&self) -> flexnet_arbiter_state {
+        // SAFETY: mapped as long as the object is; plain integers, of which a
+        // torn copy is as good as a late one.
+        unsafe { (&raw const (*self.bss.as_ptr()).arbiter).read_volatile() }
+    }
+
+    /// The CPUs granted now. Asks to be told of the next change, and does so
+    /// before it looks: a change in between is then told once too often, not
+    /// once too rarely.
+    pub fn take_granted_mask(&self) -> Vec<u64> {
+        // SAFETY: mapped and aligned; BPF changes the word by atomics only.
+        let pending = unsafe {
+            AtomicU32::from_ptr(&raw mut (*self.bss.as_ptr()).arbiter.grants_event_pending)
+        };
+        pending.swap(0, Ordering::SeqCst);
+        // SAFETY: as in `arbiter`.
+        unsafe { (&raw const (*self.bss.as_ptr()).arbiter.granted_mask).read_volatile() }.to_vec()
+    }
+
+    /// What BPF knows of a client; ids past the end are the last one.
+    pub fn client(&self, id: u32) -> flexnet_client_state {
+        let index = id.min(FLEXNET_CLIENTS_MAX - 1) as usize;
+        // SAFETY: as in `arbiter`; the index is within the array.
+        unsafe { (&raw const (*self.bss.as_ptr()).clients[index]).read_volatile() }
+    }
+
+    /// The CPUs' counters, summed.
+    pub fn counters(&self) -> Result<flexnet_cpu_stats> {
+        let values = self
+            .skel
+            .maps
+            .cpu_stats
+            .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)?
+            .context("no counters")?;
+        let mut words = [0u64; size_of::<flexnet_cpu_stats>() / 8];
+        for value in values.iter().take(self.cpus) {
+            ensure!(
+                value.len() >= size_of::<flexnet_cpu_stats>(),
+                "short counters"
+            );
+            for (word, bytes) in words.iter_mut().zip(value.chunks_exact(8)) {
+                *word += u64::from_ne_bytes(bytes.try_into()?);
+            }
+        }
+        // SAFETY: the structure is nothing but u64, as many as there are words.
+        Ok(unsafe {
+            std::mem::transmute::<[u64; size_of::<flexnet_cpu_stats>() / 8], flexnet_cpu_stats>(
+                words,
+            )
+        })
+    }
+
+    /// The map of events, for events.rs.
+    pub fn events(&self) -> &dyn MapCore {
+        &self.skel.maps.events
+    }
+
+    /// A handle of the clients' pages, for pages.rs.
+    pub fn pages(&self) -> Result<MapHandle> {
+        MapHandle::try_from(&*self.skel.maps.pages).context("cannot duplicate the page table")
+    }
+
+    /// Tells BPF of a client.
+    pub fn client_event(&self, op: ClientOp, client: u32, slot: u32) -> Result<(), Errno> {
+        run(
+            &self.skel.progs.client_event,
+            &words([op as u32, client, slot, 0]),
+        )
+    }
+
+    /// Makes a thread what it asked to be. The pidfd names the thread; `tid`
+    /// only finds it, and finds nothing when it is another's by now.
+    pub fn register(
+        &self,
+        pidfd: BorrowedFd<'_>,
+        tid: i32,
+        registration: Registration,
+    ) -> Result<(), Errno> {
+        let Registration {
+            task_class,
+            client,
+            slot,
+            flow_class,
+        } = registration;
+        self.skel
+            .maps
+            .registrations
+            .update(
+                &pidfd.as_raw_fd().to_ne_bytes(),
+                &words([task_class, client, slot, flow_class]),
+                MapFlags::ANY,
+            )
+            .map_err(|error| errno_of(&error))?;
+        run(&self.skel.progs.apply_registration, &tid.to_ne_bytes())
+    }
+}
+
+fn words(words: [u32; 4]) -> Vec<u8> {
+    words.map(u32::to_ne_bytes).concat()
+}
+
+/// Runs a SEC("syscall") program, which returns 0 or -errno.
+fn run(program: &ProgramMut<'_>, argument: &[u8]) -> Result<(), Errno> {
+    let mut context = argument.to_vec();
+    let output = program
+        .test_run(ProgramInput {
+            context_in: Some(&mut context),
+            ..ProgramInput::default()
+        })
+        .map_err(|error| errno_of(&error))?;
+    match output.return_value as i32 {
+        0 => Ok(()),
+        status => Err(Errno::from_raw_os_error(-status)),
+    }
+}
+
+/// The errno behind a libbpf error.
+pub fn errno_of(error: &libbpf_rs::Error) -> Errno {
+    use libbpf_rs::ErrorKind;
+    match error.kind() {
+        ErrorKind::NotFound => Errno::SRCH,
+        ErrorKind::PermissionDenied => Errno::PERM,
+        ErrorKind::OutOfMemory => Errno::NOMEM,
+        ErrorKind::InvalidInput | ErrorKind::InvalidData => Errno::INVAL,
+        _ => Errno::IO,
+    }
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What must hold before anything is loaded, each failure one line that says
+//! what to do. Reads only; that the kernel accepts the scheduler is found out
+//! by loading it (scheduler.rs).
+
+use std::path::Path;
+
+const SCHED_EXT: &str = "/sys/kernel/sched_ext";
+
+/// Checks kernel, privilege and that nobody else schedules.
+pub fn check() -> Result<(), String> {
+    verdict(
+        Path::new(SCHED_EXT).is_dir(),
+        &kernel_release(),
+        rustix::process::geteuid().is_root(),
+        &state(),
+        &ops(),
+    )
+}
+
+/// `/sys/kernel/sched_ext/state`: `enabled` while some scheduler is attached.
+pub fn state() -> String {
+    read("state")
+}
+
+/// Name of the attached scheduler, empty when there is none.
+pub fn ops() -> String {
+    read("root/ops")
+}
+
+/// The running kernel's release, like `6.18.15`.
+pub fn kernel_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// Major and minor number of a release.
+pub fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(Path::new(SCHED_EXT).join(name))
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}
+
+fn verdict(
+    sched_ext: bool,
+    release: &str,
+    root: bool,
+    state: &str,
+    ops: &str,
+) -> Result<(), String> {
+    if !sched_ext {
+        return Err(format!(
+            "kernel {release} has no sched_ext: 6.12 or newer with CONFIG_SCHED_CLASS_EXT \
+             is needed (tested: 6.16, 6.18, 7.3); ci/demo shows it in a virtual machine"
+        ));
+    }
+    if !root {
+        return Err("must run as root: it loads a BPF scheduler".to_owned());
+    }
+    if state == "enabled" {
+        let ops = if ops.is_empty() { "another" } else { ops };
+        return Err(format!(
+            "the scheduler {ops} is attached: stop it first, only one can be"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_is_one_line_that_names_its_cause() {
+        let error = verdict(false, "6.1.0-debian", true, "", "").unwrap_err();
+        assert!(error.contains("6.1.0-debian") && error.contains("ci/demo"));
+        let error = verdict(true, "6.18.15", false, "disabled", "").unwrap_err();
+        assert!(error.contains("root"));
+        let error = verdict(true, "6.18.15", true, "enabled", "bpfland_1.1.4").unwrap_err();
+        assert!(error.contains("bpfland_1.1.4") && !error.contains('\n'));
+        assert_eq!(verdict(true, "6.18.15", true, "disabled", ""), Ok(()));
+    }
+
+    #[test]
+    fn releases_have_two_numbers() {
+        assert_eq!(version("6.18.15+deb13-cloud-amd64"), (6, 18));
+        assert_eq!(version("7.3-rc1"), (7, 3));
+        assert_eq!(version("strange"), (0, 0));
+    }
+}

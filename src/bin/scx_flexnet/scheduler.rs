@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Loads the BPF scheduler, tells it the machine and the operator's numbers,
+//! attaches it and takes it off again.
+//!
+//! Promises that a `Scheduler` schedules: an attach that the kernel accepted
+//! and BPF's own init refused is an error here. Clients are control.rs's.
+
+use crate::bpf_skel::{BpfSkel, BpfSkelBuilder, types};
+use crate::cli::{IdleCores, Options};
+use crate::cpus::{self, Cpu, Plan};
+use crate::kernel::Kernel;
+use crate::preflight;
+use anyhow::{Context, Result, bail};
+use libbpf_rs::{Link, OpenObject};
+use scx_utils::{NR_CPU_IDS, UserExitInfo, scx_ops_attach, scx_ops_load, scx_ops_open};
+use std::mem::MaybeUninit;
+
+/// The attached scheduler.
+pub struct Scheduler<'obj> {
+    /// Its maps, programs and states.
+    pub kernel: Kernel<'obj>,
+    /// What it was told of the CPUs.
+    pub plan: Plan,
+    link: Option<Link>,
+}
+
+impl<'obj> Scheduler<'obj> {
+    /// Loads and attaches; `object` is where libbpf keeps it.
+    pub fn attach(options: &Options, object: &'obj mut MaybeUninit<OpenObject>) -> Result<Self> {
+        let online = cpus::online()?;
+        let plan = cpus::plan(
+            &online,
+            *NR_CPU_IDS,
+            options.min_general_cores,
+            options.max_net_cores,
+        );
+        let mut kernel = Kernel::new(load(options, object, &online, &plan)?)?;
+        let skel = kernel.skel();
+        let link = scx_ops_attach!(skel, flexnet_ops)?;
+        // The kernel says yes before BPF's init has said no.
+        if kernel.exited() {
+            kernel.report()?;
+            bail!("the scheduler left at once");
+        }
+        let (state, ops) = (preflight::state(), preflight::ops());
+        if state != "enabled" || !ops.starts_with("flexnet") {
+            bail!("the kernel's scheduler is {ops:?} ({state}) after attaching");
+        }
+        log::info!(
+            "{} CPUs, at most {} granted, first {:?}",
+            plan.online,
+            plan.net_cores_max,
+            plan.grant_order.first()
+        );
+        Ok(Self {
+            kernel,
+            plan,
+            link: Some(link),
+        })
+    }
+
+    /// Gives the tasks back to the kernel's scheduler and says why it ended.
+    pub fn detach(&mut self) -> Result<UserExitInfo> {
+        drop(self.link.take());
+        self.kernel.report()
+    }
+}
+
+fn load<'obj>(
+    options: &Options,
+    object: &'obj mut MaybeUninit<OpenObject>,
+    online: &[Cpu],
+    plan: &Plan,
+) -> Result<BpfSkel<'obj>> {
+    scx_utils::try_set_rlimit_infinity();
+    let mut builder = BpfSkelBuilder::default();
+    builder.obj_builder.debug(options.verbose);
+    let open_options = options.libbpf.clone().into_bpf_open_opts();
+    let mut skel = scx_ops_open!(builder, object, flexnet_ops, open_options)?;
+    let ops = skel.struct_ops.flexnet_ops_mut();
+    ops.exit_dump_len = options.exit_dump_len;
+    // From 6.19 on the kernel itself hands on what waited on a CPU that
+    // another class took, and warns about the callback.
+    if preflight::version(&preflight::kernel_release()) >= (6, 19) {
+        ops.cpu_release = std::ptr::null_mut();
+    }
+    let rodata = skel
+        .maps
+        .rodata_data
+        .as_mut()
+        .context("the object has no settings")?;
+    configure(&mut rodata.settings, options, online, plan);
+    scx_ops_load!(skel, flexnet_ops, uei)
+}
+
+fn configure(settings: &mut types::flexnet_config, options: &Options, online: &[Cpu], plan: &Plan) {
+    settings.objective_ns = options.objective_us * 1_000;
+    settings.low_mark_ns = options.low_mark_us * 1_000;
+    settings.interval_ns = options.interval_us * 1_000;
+    settings.idle_delay_ns = options.idle_delay_ms * 1_000_000;
+    settings.quantum_ns = options.quantum_us * 1_000;
+    settings.grace_ns = options.grace_us * 1_000;
+    settings.slice_ns = options.slice_us * 1_000;
+    settings.latency_slice_ns = options.latency_slice_us * 1_000;
+    settings.starvation_ns = options.starvation_ms * 1_000_000;
+    settings.cpus = plan.possible;
+    settings.general_cores_min = options.min_general_cores;
+    settings.net_cores_max = plan.net_cores_max;
+    settings.lend = u32::from(options.idle_cores == IdleCores::Lend);
+    settings.steer = u32::from(!options.steer.is_empty());
+    settings.debug = u32::from(options.debug);
+    settings.grant_candidates = plan.grant_order.len() as u32;
+    for (to, from) in settings.grant_order.iter_mut().zip(&plan.grant_order) {
+        *to = *from;
+    }
+    for (id, sibling) in settings.sibling_of.iter_mut().enumerate() {
+        *sibling = id as u16;
+    }
+    for cpu in online {
+        settings.llc_of[cpu.id] = cpu.llc as u16;
+        settings.sibling_of[cpu.id] = cpu.sibling as u16;
+    }
+}

@@ -299,7 +299,8 @@ impl FlowCore {
     /// Takes the gate to do something inline; `None` while somebody drains.
     #[inline]
     pub(crate) fn enter_inline(self: &Arc<Self>) -> Option<Inside<'_>> {
-        self.gate.enter_inline().then_some(Inside {
+        // Made only when inside: dropping it leaves the gate.
+        self.gate.enter_inline().then(|| Inside {
             flow: self,
             progress: Progress::More,
         })

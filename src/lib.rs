@@ -8,6 +8,8 @@
 //! works without it.
 
 pub mod abi;
+#[cfg(not(flexnet_loom))]
+pub mod client;
 pub mod coroutine;
 #[cfg(not(flexnet_loom))]
 pub mod executor;

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The schedulers that are compared: how each is started, awaited and stopped.
+
+use super::Options;
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The verifier may take long under emulation (35 s were seen).
+const ATTACH_MAX: Duration = Duration::from_secs(120);
+const STATE: &str = "/sys/kernel/sched_ext/state";
+
+pub(crate) struct Scheduler {
+    pub(crate) name: String,
+    /// `None`: the kernel's own.
+    command: Option<Vec<String>>,
+    /// The applications send through the library and ask for their class.
+    pub(super) library: bool,
+    pub(super) classes: bool,
+    /// Receive processing goes to this CPU mask for as long as it is attached.
+    steering: Option<(String, String)>,
+}
+
+impl Scheduler {
+    pub(super) fn eevdf() -> Self {
+        Self {
+            name: "eevdf".into(),
+            command: None,
+            library: false,
+            classes: false,
+            steering: None,
+        }
+    }
+
+    fn flexnet(name: &str, options: &Options, full: bool) -> Self {
+        let mut command = vec![own_directory().join("scx_flexnet").display().to_string()];
+        if full {
+            command.extend(["--steer".into(), options.steer.clone()]);
+        }
+        command.extend(["--socket".into(), options.socket.display().to_string()]);
+        command.extend(options.scx_flexnet.split_whitespace().map(str::to_owned));
+        Self {
+            name: name.into(),
+            command: Some(command),
+            library: full,
+            classes: true,
+            steering: None,
+        }
+    }
+
+    /// Is it scx_flexnet, which can be asked how many cores it granted?
+    pub(super) fn has_status(&self) -> bool {
+        self.classes
+    }
+
+    pub(super) fn attach(&self, options: &Options) -> Result<Attached> {
+        let mut attached = Attached { process: None, restore: vec![] };
+        if let Some((device, mask)) = &self.steering {
+            attached.restore = steer(device, mask)?;
+        }
+        let Some(command) = &self.command else { return Ok(attached) };
+        if state() == "enabled" {
+            bail!("another sched_ext scheduler is loaded; stop it first");
+        }
+        let process = Command::new(&command[0])
+            .args(&command[1..])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .with_context(|| format!("cannot start {}", command[0]))?;
+        let process = attached.process.insert(process);
+        let since = Instant::now();
+        loop {
+            let there = !self.has_status() || crate::status::fetch(&options.socket).is_ok();
+            if state() == "enabled" && there {
+                return Ok(attached);
+            }
+            if let Some(status) = process.try_wait()? {
+                bail!("{} ended before it was attached: {status}", self.name);
+            }
+            if since.elapsed() > ATTACH_MAX {
+                bail!("{} did not attach within {} s", self.name, ATTACH_MAX.as_secs());
+            }
+            // The kernel has no event for it.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// A scheduler that runs; dropped, it is killed.
+pub(super) struct Attached {
+    process: Option<Child>,
+    restore: Vec<(PathBuf, String)>,
+}
+
+impl Attached {
+    /// Stops it in good order and waits until the kernel's own is back.
+    pub(super) fn detach(mut self) -> Result<()> {
+        let Some(mut process) = self.process.take() else { return Ok(()) };
+        if let Some(status) = process.try_wait()? {
+            bail!("the scheduler ended under load: {status}");
+        }
+        if let Some(pid) = Pid::from_raw(process.id() as i32) {
+            kill_process(pid, Signal::INT)?;
+        }
+        let status = process.wait()?;
+        let since = Instant::now();
+        while state() != "disabled" && since.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if status.success() { Ok(()) } else { bail!("the scheduler ended with {status}") }
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        for (file, old) in &self.restore {
+            // Nothing more can be done on the way out.
+            let _ = std::fs::write(file, old);
+        }
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+fn state() -> String {
+    std::fs::read_to_string(STATE).unwrap_or_default().trim().to_owned()
+}
+
+/// Sets rps_cpus of every receive queue; what was there before.
+fn steer(device: &str, mask: &str) -> Result<Vec<(PathBuf, String)>> {
+    let queues = Path::new("/sys/class/net").join(device).join("queues");
+    let mut old = Vec::new();
+    for entry in std::fs::read_dir(&queues).with_context(|| format!("no device {device}"))? {
+        let file = entry?.path().join("rps_cpus");
+        if let Ok(before) = std::fs::read_to_string(&file) {
+            std::fs::write(&file, mask)?;
+            old.push((file, before.trim().to_owned()));
+        }
+    }
+    Ok(old)
+}
+
+fn own_directory() -> PathBuf {
+    let exe = std::env::current_exe().unwrap_or_default();
+    exe.parent().map(Path::to_owned).unwrap_or_default()
+}
+
+/// The cells' schedulers, as the options ask.
+pub(super) fn all(options: &Options) -> Vec<Scheduler> {
+    let mut all = vec![Scheduler::eevdf(), Scheduler::flexnet("scx_flexnet", options, true)];
+    if options.matrix {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let last = format!("{:x}", 1u64 << (cpus - 1).min(31));
+        let library = Scheduler { name: "eevdf+library".into(), library: true, ..Scheduler::eevdf() };
+        let steering = Scheduler {
+            name: "eevdf+steering".into(),
+            steering: Some((options.steer.clone(), last)),
+            ..Scheduler::eevdf()
+        };
+        all.extend([library, steering, Scheduler::flexnet("scx_flexnet-alone", options, false)]);
+    }
+    all.extend(options.scheduler.iter().map(|command| {
+        let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+        let name = words.first().and_then(|word| Path::new(word).file_name());
+        let name = name.map_or_else(|| "?".into(), |name| name.to_string_lossy().into_owned());
+        Scheduler { name, command: Some(words), ..Scheduler::eevdf() }
+    }));
+    all.retain(|scheduler| options.only.is_empty() || options.only.contains(&scheduler.name));
+    all
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `flexnet status`.
+
+use anyhow::{Context, Result};
+use flexnet::abi::{SOCKET_PATH, Status, name_text};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The scheduler's control socket
+    #[arg(long, default_value = SOCKET_PATH)]
+    socket: PathBuf,
+    /// One line of JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn fetch(socket: &Path) -> Result<Status> {
+    flexnet::client::status(socket).with_context(|| {
+        format!("no status from the scheduler at {} (does scx_flexnet run?)", socket.display())
+    })
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let status = fetch(&options.socket)?;
+    let text = if options.json { as_json(&status) } else { as_text(&status) };
+    println!("{text}");
+    Ok(())
+}
+
+fn clients(status: &Status) -> &[flexnet::abi::StatusClient] {
+    let count = (status.clients as usize).min(status.client.len());
+    &status.client[..count]
+}
+
+fn as_json(status: &Status) -> String {
+    let clients: Vec<_> = clients(status)
+        .iter()
+        .map(|client| {
+            json!({
+                "client": client.client, "pid": client.pid, "name": name_text(&client.name),
+                "executors": client.executors, "executors_wanted": client.executors_wanted,
+                "depth": client.depth, "delay_ns": client.delay_ns, "run_ns": client.run_ns,
+            })
+        })
+        .collect();
+    json!({
+        "version": name_text(&status.version), "design": name_text(&status.design),
+        "cpus": status.cpus, "cores_granted": status.cores_granted, "cores_max": status.cores_max,
+        "grants": status.grants, "reclaims": status.reclaims, "preemptions": status.preemptions,
+        "granted_core_ns": status.granted_core_ns, "uptime_ns": status.uptime_ns,
+        "clients": clients,
+    })
+    .to_string()
+}
+
+fn as_text(status: &Status) -> String {
+    let uptime = status.uptime_ns.max(1) as f64;
+    let mut text = format!(
+        "scx_flexnet {} (design {}), up {:.0} s\n\
+         granted cores: {} of {} CPUs, at most {}, {:.2} on average\n\
+         grants {}, reclaims {}, preemptions {}",
+        name_text(&status.version),
+        name_text(&status.design),
+        uptime / 1e9,
+        status.cores_granted,
+        status.cpus,
+        status.cores_max,
+        status.granted_core_ns as f64 / uptime,
+        status.grants,
+        status.reclaims,
+        status.preemptions,
+    );
+    if status.clients == 0 {
+        text.push_str("\nno clients");
+    } else {
+        text.push_str("\nclient      pid name            executors wanted    depth delay µs   CPU s");
+    }
+    for client in clients(status) {
+        text.push_str(&format!(
+            "\n{:>6} {:>8} {:<15} {:>9} {:>6} {:>8} {:>8.0} {:>7.2}",
+            client.client,
+            client.pid,
+            name_text(&client.name),
+            client.executors,
+            client.executors_wanted,
+            client.depth,
+            client.delay_ns as f64 / 1e3,
+            client.run_ns as f64 / 1e9,
+        ));
+    }
+    text
+}

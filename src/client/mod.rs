@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! The link to the scheduler: control socket, shared page, and what happens
+//! when either is missing.
+//!
+//! A [`Client`] connects when the scheduler is there, now or later, and again
+//! after it was lost; a runtime it is given to ([`crate::executor::Builder::link`])
+//! registers its executors each time. Nothing here needs privilege.
+//!
+//! Promised: no call fails or waits because there is no scheduler; the shared
+//! page, once there, stays mapped and is brought back to a scheduler that
+//! restarts. Left to others: what executors do with it. This module alone knows
+//! that the scheduler exists.
+
+mod connection;
+mod socket;
+
+use crate::abi::{self, Class, FlowClass, Message, SetClass, Status};
+use crate::executor::{Link, PageRef};
+use connection::Connection;
+use rustix::event::{EventfdFlags, eventfd};
+use socket::{ControlSocket, header, own_thread};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// The connection to the scheduler, for one process.
+///
+/// ```
+/// use flexnet::{client::Client, executor::Runtime};
+///
+/// // Works with and without a scheduler, and notices when one comes or goes.
+/// let client = Client::connect_or_wait(flexnet::abi::SOCKET_PATH.as_ref(), "kv")?;
+/// let runtime = Runtime::builder().name("kv").executors(4).link(client).build()?;
+/// # drop(runtime);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Client {
+    connection: Arc<Connection>,
+    stop: Arc<OwnedFd>,
+}
+
+impl Client {
+    /// Connects to the scheduler's control socket at `path`, or waits for it in
+    /// the background. `name` (15 bytes of it) is shown by `flexnet status`.
+    ///
+    /// # Errors
+    /// Only for want of a thread or a descriptor in this process.
+    pub fn connect_or_wait(path: &Path, name: &str) -> io::Result<Arc<Self>> {
+        let connection = Arc::new(Connection::new(path, name));
+        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+        // Now, if it is there, so that the first packet knows.
+        let first = connection.connect().ok();
+        let (background, stopped) = (connection.clone(), stop.clone());
+        std::thread::Builder::new()
+            .name(format!("{name}/link"))
+            .stack_size(128 * 1024)
+            .spawn(move || background.run(first, stopped.as_fd()))?;
+        Ok(Arc::new(Self { connection, stop }))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // The thread's poll sees it; its connection closes, and the daemon
+        // forgets the client.
+        let _ = rustix::io::write(&*self.stop, &1u64.to_ne_bytes());
+    }
+}
+
+impl Link for Client {
+    fn page(&self) -> Option<PageRef> {
+        self.connection.page()
+    }
+    fn register(&self, slot: u32, flow_class: FlowClass) -> io::Result<()> {
+        self.connection.register(slot, flow_class)
+    }
+    fn unregister(&self, slot: u32) {
+        self.connection.unregister(slot);
+    }
+    fn generation(&self) -> &AtomicU64 {
+        self.connection.generation()
+    }
+    #[inline]
+    fn attached(&self) -> bool {
+        self.connection.attached()
+    }
+    fn set_waker(&self, wake_all: Box<dyn Fn() + Send + Sync>) {
+        self.connection.set_waker(wake_all);
+    }
+}
+
+/// Puts the calling thread into a scheduling class; what it forks or executes
+/// later inherits it.
+///
+/// # Errors
+/// No scheduler listens at `path`, or it refuses.
+pub fn set_class_of_self(path: &Path, class: Class) -> io::Result<()> {
+    let socket = ControlSocket::connect(path)?;
+    let request = SetClass {
+        message: header(abi::MESSAGE_SET_CLASS, size_of::<SetClass>(), 1),
+        task_class: class as u32,
+        reserved: 0,
+    };
+    let thread = own_thread()?;
+    socket.call::<_, Message>(&request, Some(thread.as_fd()))?;
+    Ok(())
+}
+
+/// Asks the scheduler what goes on.
+///
+/// # Errors
+/// No scheduler listens at `path`, or it refuses.
+pub fn status(path: &Path) -> io::Result<Status> {
+    let socket = ControlSocket::connect(path)?;
+    let request = header(abi::MESSAGE_STATUS, size_of::<Message>(), 1);
+    Ok(socket.call::<_, Status>(&request, None)?.0)
+}

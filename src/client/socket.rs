@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! The control socket from the client's side: one message a packet, with
+//! descriptors.
+
+use crate::abi::{self, Message, Wire};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recvmsg,
+    sendmsg, socket_with,
+};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+/// Longest a request waits for its reply: the daemon's slowest answer waits for
+/// two RCU grace periods, tens of milliseconds.
+pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(super) struct ControlSocket {
+    socket: OwnedFd,
+}
+
+/// A packet: how long it was, and its descriptors.
+pub(super) struct Packet {
+    pub(super) length: usize,
+    pub(super) descriptors: Vec<OwnedFd>,
+}
+
+impl AsFd for ControlSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl ControlSocket {
+    pub(super) fn connect(path: &Path) -> io::Result<Self> {
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let timeout = Some(REPLY_TIMEOUT);
+        rustix::net::sockopt::set_socket_timeout(
+            &socket,
+            rustix::net::sockopt::Timeout::Recv,
+            timeout,
+        )?;
+        rustix::net::sockopt::set_socket_timeout(
+            &socket,
+            rustix::net::sockopt::Timeout::Send,
+            timeout,
+        )?;
+        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        Ok(Self { socket })
+    }
+
+    pub(super) fn send<T: Wire>(&self, message: &T, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() {
+            control.push(SendAncillaryMessage::ScmRights(&fds));
+        }
+        let slices = [IoSlice::new(message.as_bytes())];
+        sendmsg(&self.socket, &slices, &mut control, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// Receives one packet into `buffer`. An end of the connection is an error
+    /// (`UnexpectedEof`).
+    pub(super) fn receive(&self, buffer: &mut [u8]) -> io::Result<Packet> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = loop {
+            let mut slices = [IoSliceMut::new(buffer)];
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            match recvmsg(&self.socket, &mut slices, &mut control, flags) {
+                Err(Errno::INTR) => {}
+                other => break other?,
+            }
+        };
+        if received.bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut descriptors = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                descriptors.extend(fds);
+            }
+        }
+        Ok(Packet { length: received.bytes, descriptors })
+    }
+
+    /// Sends a request and receives its reply, on a connection nobody else uses.
+    pub(super) fn call<Q: Wire, R: Wire>(
+        &self,
+        request: &Q,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> io::Result<(R, Vec<OwnedFd>)> {
+        self.send(request, fd)?;
+        let mut buffer = vec![0; size_of::<abi::Status>()];
+        let packet = self.receive(&mut buffer)?;
+        let bytes = &buffer[..packet.length];
+        let header = Message::from_bytes(bytes).ok_or(io::ErrorKind::InvalidData)?;
+        check_status(&header)?;
+        let reply = R::from_bytes(bytes).ok_or(io::ErrorKind::InvalidData)?;
+        Ok((reply, packet.descriptors))
+    }
+}
+
+/// A reply's status as a result.
+pub(super) fn check_status(reply: &Message) -> io::Result<()> {
+    match reply.status {
+        0 => Ok(()),
+        status => Err(io::Error::from_raw_os_error(status.saturating_neg())),
+    }
+}
+
+/// The header of a request of `size` bytes.
+pub(super) fn header(kind: u16, size: usize, sequence: u32) -> Message {
+    Message { size: size as u32, kind, version: abi::VERSION, sequence, status: 0 }
+}
+
+/// A pidfd of the calling thread.
+pub(super) fn own_thread() -> io::Result<OwnedFd> {
+    use rustix::process::{PidfdFlags, pidfd_open};
+    // PIDFD_THREAD is O_EXCL (Linux 6.9).
+    let flags = PidfdFlags::from_bits_retain(libc::O_EXCL as u32);
+    Ok(pidfd_open(rustix::thread::gettid(), flags)?)
+}

@@ -13,7 +13,7 @@ use crate::queue::{Charge, FlowRing, Full, Gate, Record, RecordKind, RingReader}
 use std::cell::UnsafeCell;
 use std::future::Future;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -59,7 +59,8 @@ pub trait Drain: Send {
         false
     }
 
-    /// What to wait on when [`Progress::Blocked`].
+    /// What to wait on when [`Progress::Blocked`]: open, and the same, as long
+    /// as this lives.
     fn fd(&self) -> Option<BorrowedFd<'_>>;
 }
 
@@ -126,6 +127,8 @@ pub(crate) struct FlowCore {
     /// A sticky errno, 0: none.
     error: AtomicI32,
     waiters: Waiters,
+    /// The drain's descriptor.
+    fd: Option<RawFd>,
     drain: UnsafeCell<Box<dyn Drain>>,
 }
 
@@ -138,6 +141,19 @@ unsafe impl Sync for FlowCore {}
 pub(crate) struct Inside<'a> {
     flow: &'a Arc<FlowCore>,
     progress: Progress,
+    /// The ring's head and whether there was a rest, on entering.
+    before: (usize, bool),
+}
+
+impl<'a> Inside<'a> {
+    /// The caller has just entered the flow's gate.
+    fn entered(flow: &'a Arc<FlowCore>) -> Self {
+        Self {
+            flow,
+            progress: Progress::More,
+            before: (flow.ring.head(), flow.rest.load(Ordering::Relaxed)),
+        }
+    }
 }
 
 impl Inside<'_> {
@@ -157,7 +173,11 @@ impl Drop for Inside<'_> {
     fn drop(&mut self) {
         let rest = self.drain_mut(|drain| drain.has_rest());
         self.flow.rest.store(rest, Ordering::Relaxed);
-        self.flow.leave(self.progress);
+        // Who waits is woken by what he waits for only: a sender that finds the
+        // socket full enters and leaves, and would wake himself for ever.
+        let news = self.before != (self.flow.ring.head(), rest)
+            || self.flow.error.load(Ordering::Relaxed) != 0;
+        self.flow.leave(self.progress, news);
     }
 }
 
@@ -179,6 +199,7 @@ impl FlowCore {
             rest: AtomicBool::new(false),
             error: AtomicI32::new(0),
             waiters: Waiters::default(),
+            fd: drain.fd().map(|fd| fd.as_raw_fd()),
             drain: UnsafeCell::new(drain),
         })
     }
@@ -193,6 +214,12 @@ impl FlowCore {
 
     pub(crate) fn ring(&self) -> &FlowRing {
         &self.ring
+    }
+
+    /// What to wait on for its socket.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        // SAFETY: the drain keeps it open, and lives as long as the flow.
+        self.fd.map(|fd| unsafe { BorrowedFd::borrow_raw(fd) })
     }
 
     /// The executor it is submitted to.
@@ -300,10 +327,7 @@ impl FlowCore {
     #[inline]
     pub(crate) fn enter_inline(self: &Arc<Self>) -> Option<Inside<'_>> {
         // Made only when inside: dropping it leaves the gate.
-        self.gate.enter_inline().then(|| Inside {
-            flow: self,
-            progress: Progress::More,
-        })
+        self.gate.enter_inline().then(|| Inside::entered(self))
     }
 
     /// Does it wait for its socket?
@@ -315,13 +339,7 @@ impl FlowCore {
     /// inline. Called by who took the flow from a run queue.
     pub(crate) fn serve(self: &Arc<Self>, by: Option<u16>) {
         if self.gate.enter() {
-            self.drain_inside(
-                Inside {
-                    flow: self,
-                    progress: Progress::More,
-                },
-                by,
-            );
+            self.drain_inside(Inside::entered(self), by);
         }
     }
 
@@ -386,22 +404,19 @@ impl FlowCore {
         polled == Poll::Ready(())
     }
 
-    /// Ends draining, and sees to what is left.
-    fn leave(self: &Arc<Self>, progress: Progress) {
+    /// Ends draining, and sees to what is left. `news`: waiters may have what
+    /// they wait for.
+    fn leave(self: &Arc<Self>, progress: Progress, news: bool) {
         if progress == Progress::Blocked {
             self.gate.block();
         }
-        let fd = (progress == Progress::Blocked).then(|| {
-            // SAFETY: still inside the gate; the descriptor lives as long as
-            // the drain, which lives as long as the flow.
-            let drain = unsafe { &**self.drain.get() };
-            drain.fd()
-        });
         self.gate.leave();
-        self.waiters.wake();
+        if news {
+            self.waiters.wake();
+        }
         match progress {
             Progress::Blocked => {
-                let armed = match fd.flatten() {
+                let armed = match self.fd() {
                     Some(fd) => self.shared.wait_flow(self, fd),
                     None => Ok(()),
                 };

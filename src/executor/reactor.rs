@@ -29,7 +29,8 @@ enum Waiter {
 pub(crate) struct Reactor {
     epoll: OwnedFd,
     doorbell: OwnedFd,
-    waiters: Mutex<HashMap<u64, Waiter>>,
+    /// By token; None once the executors have ended.
+    waiters: Mutex<Option<HashMap<u64, Waiter>>>,
     waiting: AtomicUsize,
     tokens: AtomicU64,
     /// Somebody is in epoll_wait, or about to be.
@@ -52,7 +53,7 @@ impl Reactor {
         Ok(Self {
             epoll,
             doorbell,
-            waiters: Mutex::new(HashMap::with_capacity(64)),
+            waiters: Mutex::new(Some(HashMap::with_capacity(64))),
             waiting: AtomicUsize::new(0),
             tokens: AtomicU64::new(DOORBELL + 1),
             polled: AtomicBool::new(false),
@@ -74,14 +75,18 @@ impl Reactor {
         self.polled.load(Ordering::SeqCst)
     }
 
-    /// The flow is unblocked when its socket takes bytes (or is dead).
-    pub(crate) fn wait_flow(&self, flow: &Arc<FlowCore>, fd: BorrowedFd<'_>) -> io::Result<()> {
+    /// The flow is unblocked when its socket takes bytes (or is dead). False:
+    /// nobody will, the executors have ended.
+    pub(crate) fn wait_flow(&self, flow: &Arc<FlowCore>, fd: BorrowedFd<'_>) -> io::Result<bool> {
         self.wait(flow.token(), Waiter::Flow(flow.clone()), fd)
     }
 
-    fn wait(&self, token: u64, waiter: Waiter, fd: BorrowedFd<'_>) -> io::Result<()> {
+    fn wait(&self, token: u64, waiter: Waiter, fd: BorrowedFd<'_>) -> io::Result<bool> {
         {
-            let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(waiters) = all.as_mut() else {
+                return Ok(false);
+            };
             waiters.insert(token, waiter);
             self.waiting.store(waiters.len(), Ordering::SeqCst);
         }
@@ -95,11 +100,12 @@ impl Reactor {
             self.take(token);
             return Err(error.into());
         }
-        Ok(())
+        Ok(true)
     }
 
     fn take(&self, token: u64) -> Option<Waiter> {
-        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiters = all.as_mut()?;
         let waiter = waiters.remove(&token);
         self.waiting.store(waiters.len(), Ordering::Relaxed);
         waiter
@@ -165,14 +171,22 @@ impl Reactor {
         let _ = rustix::io::write(&self.doorbell, &1u64.to_ne_bytes());
     }
 
-    /// Lets go of whoever still waits; their flows' rest is lost.
-    pub(crate) fn abandon(&self) -> usize {
+    /// The executors have ended: lets go of whoever still waits, and wakes who
+    /// waits for a flow, to do the rest of it himself. The flows.
+    pub(crate) fn abandon(&self) -> Vec<Arc<FlowCore>> {
         let waiters = {
             let mut all = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
             self.waiting.store(0, Ordering::Relaxed);
-            std::mem::take(&mut *all)
+            all.take().unwrap_or_default()
         };
-        waiters.len()
+        let mut flows = Vec::new();
+        for waiter in waiters.into_values() {
+            if let Waiter::Flow(flow) = waiter {
+                flow.waiters().wake();
+                flows.push(flow);
+            }
+        }
+        flows
     }
 }
 
@@ -216,7 +230,8 @@ impl Future for Writable<'_> {
         let reactor = shared.reactor();
         let token = *self.token.get_or_insert_with(|| reactor.new_token());
         match reactor.wait(token, Waiter::Task(context.waker().clone()), self.fd) {
-            Ok(()) => Poll::Pending,
+            Ok(true) => Poll::Pending,
+            Ok(false) => Poll::Ready(Err(io::Error::other("the executors have ended"))),
             Err(error) => Poll::Ready(Err(error)),
         }
     }

@@ -9,9 +9,10 @@ use crate::abi::{EXECUTORS_MAX, FlowClass};
 use crate::coroutine::Slab;
 use crate::queue::{Parker, RunQueue};
 use crate::sync::CacheLine;
+use std::cell::Cell;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -120,19 +121,46 @@ impl Shared {
     /// Puts a flow into a run queue and wakes its executor if that is parked.
     /// Gives it back when no executor can take it.
     pub(crate) fn enqueue(&self, home: u16, flow: Arc<FlowCore>) -> Result<(), Arc<FlowCore>> {
-        if self.phase.load(Ordering::Acquire) == STOPPED {
-            return Err(flow);
-        }
         let index = usize::from(home) % self.executors_wanted();
         let slot = &self.executors[index];
         slot.queue.push(flow)?;
+        // The fence in unpark pairs with the one in `stop`: either its last look
+        // finds the flow, or this sees that there are no executors any more.
         self.reactor.unpark(&slot.parker);
+        if self.phase.load(Ordering::Relaxed) == STOPPED {
+            self.serve_here();
+        }
         Ok(())
+    }
+
+    /// Without executors: this thread does what is queued. Called from within
+    /// itself (a flow that is not done yet is enqueued again) it leaves that to
+    /// the caller, or the stack would grow with each yield of a coroutine.
+    #[cold]
+    fn serve_here(&self) {
+        thread_local! {
+            static SERVES: Cell<*const Shared> = const { Cell::new(std::ptr::null()) };
+        }
+        let before = SERVES.replace(self);
+        if !std::ptr::eq(before, self) {
+            while let Some(flow) = self.executors.iter().find_map(|slot| slot.queue.pop()) {
+                flow.serve(None);
+                if Arc::strong_count(&flow) == 1 {
+                    // Dropped, and not in the reactor: nobody else would.
+                    flow.drain_until(Instant::now() + self.linger);
+                }
+            }
+        }
+        SERVES.set(before);
     }
 
     /// The reactor unblocks the flow when its socket takes bytes.
     pub(crate) fn wait_flow(&self, flow: &Arc<FlowCore>, fd: BorrowedFd<'_>) -> io::Result<()> {
-        self.reactor.wait_flow(flow, fd)?;
+        if !self.reactor.wait_flow(flow, fd)? {
+            // Whoever waits does it himself from here on.
+            flow.waiters().wake();
+            return Ok(());
+        }
         // Parked executors do not poll: one must.
         if !self.reactor.is_polled() {
             let index = usize::from(flow.home()) % self.executors_wanted();
@@ -374,6 +402,7 @@ impl Runtime {
     }
 
     fn stop(&self) -> usize {
+        let deadline = Instant::now() + self.shared.linger;
         let serving = self.shared.phase.swap(STOPPING, Ordering::AcqRel) == SERVING;
         self.shared.wake_all();
         let threads: Vec<_> = {
@@ -389,17 +418,19 @@ impl Runtime {
             let _ = thread.join();
         }
         self.shared.phase.store(STOPPED, Ordering::Release);
+        fence(Ordering::SeqCst);
         // Whoever submitted between the executors' last look and now.
-        for slot in &self.shared.executors {
-            while let Some(flow) = slot.queue.pop() {
-                flow.serve(None);
-            }
+        self.shared.serve_here();
+        if !serving {
+            return 0;
         }
-        if serving {
-            self.shared.reactor.abandon()
-        } else {
-            0
-        }
+        // Who still waits: the executors lingered for it, or they had ended
+        // when a submitter found its socket full.
+        let flows = self.shared.reactor.abandon();
+        flows
+            .iter()
+            .filter(|flow| !flow.drain_until(deadline))
+            .count()
     }
 }
 

@@ -39,10 +39,23 @@ impl Waiters {
 
     #[cold]
     fn wake_slow(&self) {
-        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        self.any.store(false, Ordering::Relaxed);
-        for waker in list.drain(..) {
+        let mut left = {
+            let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+            self.any.store(false, Ordering::Relaxed);
+            list.len()
+        };
+        // One by one, with the lock let go of: a waker may run what waits here
+        // and now, and that may register again (then it is behind `left`).
+        while left > 0 {
+            let waker = {
+                let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+                if list.is_empty() {
+                    return;
+                }
+                list.remove(0)
+            };
             waker.wake();
+            left -= 1;
         }
     }
 }

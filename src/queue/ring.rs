@@ -123,6 +123,12 @@ impl FlowRing {
         self.tail.load(Ordering::Acquire)
     }
 
+    /// Bytes consumed so far; exact for who drains.
+    #[inline]
+    pub fn head(&self) -> usize {
+        self.head.load(Ordering::Relaxed)
+    }
+
     /// Was everything before that tail consumed?
     pub fn is_drained_to(&self, tail: usize) -> bool {
         self.head.load(Ordering::Acquire).wrapping_sub(tail) as isize >= 0

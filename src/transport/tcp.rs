@@ -8,9 +8,8 @@ use crate::queue::{Full, RecordKind};
 use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
-use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Bytes of a flow's ring. A quarter of it, 32 KiB, is the longest record.
@@ -49,6 +48,12 @@ pub struct TcpFlow {
 impl AsRef<Flow> for TcpFlow {
     fn as_ref(&self) -> &Flow {
         &self.flow
+    }
+}
+
+impl Drop for TcpFlow {
+    fn drop(&mut self) {
+        self.core().handle_dropped();
     }
 }
 
@@ -157,20 +162,31 @@ impl TcpFlow {
     /// The flow's error, if it failed.
     pub async fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let accepted = poll_fn(|context| match self.try_send(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.core().waiters().register(context.waker());
-                    // Room may have come before the registration.
-                    match self.try_send(bytes) {
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-                        other => Poll::Ready(other),
-                    }
+            let accepted = poll_fn(|context| {
+                let polled = self.poll_send(context, bytes);
+                if polled.is_pending() && self.core().shared().is_stopped() {
+                    // Nobody is left to wake it: it asks again and again.
+                    context.waker().wake_by_ref();
                 }
-                other => Poll::Ready(other),
+                polled
             });
             bytes = &bytes[accepted.await?..];
         }
         Ok(())
+    }
+
+    fn poll_send(&self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.try_send(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.core().waiters().register(context.waker());
+                // Room may have come before the registration.
+                match self.try_send(bytes) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+                    other => Poll::Ready(other),
+                }
+            }
+            other => Poll::Ready(other),
+        }
     }
 
     /// [`TcpFlow::send`] for a thread that may block. From 16 KiB on the bytes
@@ -188,11 +204,17 @@ impl TcpFlow {
             match self.try_send(left) {
                 Ok(accepted) => left = &left[accepted..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.core().shared().is_stopped() {
-                        self.wait_and_drain();
-                    } else {
-                        block_on(self.send(left), None).unwrap_or(Ok(()))?;
-                        return Ok(());
+                    let shared = self.core().shared();
+                    let accepted = poll_fn(|context| match self.poll_send(context, left) {
+                        // The executors went: nobody wakes this thread.
+                        Poll::Pending if shared.is_stopped() => Poll::Ready(Ok(0)),
+                        other => other,
+                    });
+                    match block_on(accepted, None).unwrap_or(Ok(0))? {
+                        0 => {
+                            self.core().wait_and_drain(None);
+                        }
+                        accepted => left = &left[accepted..],
                     }
                 }
                 Err(error) => return Err(error),
@@ -212,7 +234,11 @@ impl TcpFlow {
             .is_err()
         {
             if core.serve_inline().is_none() || core.is_blocked() {
-                block_on(self.flushed(), Some(HELP_AGAIN));
+                if core.shared().is_stopped() {
+                    self.core().wait_and_drain(None);
+                } else {
+                    self.wait_flushed(Some(HELP_AGAIN));
+                }
             }
         }
         let mut patience = HELP_AFTER;
@@ -221,7 +247,7 @@ impl TcpFlow {
                 return result;
             }
             if core.shared().is_stopped() {
-                self.wait_and_drain();
+                self.core().wait_and_drain(None);
                 continue;
             }
             completion.wait(Some(patience));
@@ -234,38 +260,48 @@ impl TcpFlow {
         }
     }
 
-    /// Without executors: waits for the socket and drains here.
-    fn wait_and_drain(&self) {
-        use rustix::event::{PollFd, PollFlags, poll};
-        let fd = self.stream.as_fd();
-        // An interrupted wait, or one the kernel has no memory for, is followed
-        // by another: the caller's buffer may be in the ring, so no way out.
-        let _ = poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], None);
-        self.core().unblocked();
-        self.core().serve_inline();
-    }
-
     /// Waits until all that was accepted before is given to the kernel.
     ///
     /// # Errors
     /// The flow's error, if it failed.
     pub async fn flush(&self) -> io::Result<()> {
-        self.flushed().await;
-        self.core().error().map_or(Ok(()), Err)
-    }
-
-    async fn flushed(&self) {
         let core = self.core();
         let tail = core.ring().tail();
         poll_fn(|context| {
-            core.waiters().register(context.waker());
-            if core.is_drained_to(tail) || core.error().is_some() {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
+            let polled = self.poll_flushed(context, tail);
+            if polled.is_pending() && core.shared().is_stopped() {
+                // Nobody is left to drain it, or to wake this.
+                core.serve_inline();
+                context.waker().wake_by_ref();
             }
+            polled
         })
         .await;
+        core.error().map_or(Ok(()), Err)
+    }
+
+    /// Is all up to `tail` given to the kernel, or can it not be?
+    fn poll_flushed(&self, context: &mut Context<'_>, tail: usize) -> Poll<()> {
+        let core = self.core();
+        core.waiters().register(context.waker());
+        if core.is_drained_to(tail) || core.error().is_some() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Blocks until all that is in the ring now is given to the kernel, for
+    /// `timeout`, or until the executors end; did it come to the former?
+    fn wait_flushed(&self, timeout: Option<Duration>) -> bool {
+        let core = self.core();
+        let tail = core.ring().tail();
+        let flushed = poll_fn(|context| match self.poll_flushed(context, tail) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending if core.shared().is_stopped() => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        });
+        block_on(flushed, timeout).unwrap_or(false)
     }
 
     /// [`TcpFlow::flush`] for a thread that may block.
@@ -273,11 +309,10 @@ impl TcpFlow {
     /// # Errors
     /// The flow's error, if it failed.
     pub fn flush_blocking(&self) -> io::Result<()> {
-        let core = self.core();
-        while core.shared().is_stopped() && !core.is_drained() && core.error().is_none() {
-            self.wait_and_drain();
+        while !self.wait_flushed(None) {
+            self.core().wait_and_drain(None);
         }
-        block_on(self.flush(), None).unwrap_or(Ok(()))
+        self.core().error().map_or(Ok(()), Err)
     }
 
     /// Flushes and ends the stream: the peer reads its end. Reading goes on.

@@ -161,3 +161,19 @@ fn dropping_the_runtime_drains_what_was_accepted() {
     }
     assert!(socket.taken() == expected);
 }
+
+#[test]
+fn coroutines_run_after_the_runtime_and_yield_as_often_as_they_like() {
+    let runtime = Runtime::builder().build().unwrap();
+    let flow = runtime.flow().unwrap();
+    runtime.shutdown();
+    let (sender, done) = std::sync::mpsc::channel();
+    flow.submit(async move {
+        for _ in 0..1_000_000 {
+            crate::coroutine::yield_now().await;
+        }
+        sender.send(()).unwrap();
+    })
+    .unwrap();
+    assert!(done.try_recv().is_ok(), "the submitter ran it");
+}

@@ -3,13 +3,13 @@
 
 use super::datagram::DatagramDrain;
 use super::socket::has_segmentation;
-use crate::executor::{Flow, FlowCore, Runtime, block_on};
+use crate::executor::{Flow, FlowCore, Progress, Runtime, block_on};
 use crate::queue::{Full, RecordKind};
 use std::future::poll_fn;
 use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 /// Bytes of a flow's ring: a quarter of it holds the longest datagram (65,507).
 const RING_BYTES: usize = 256 * 1024;
@@ -43,6 +43,12 @@ pub struct UdpFlow {
 impl AsRef<Flow> for UdpFlow {
     fn as_ref(&self) -> &Flow {
         &self.flow
+    }
+}
+
+impl Drop for UdpFlow {
+    fn drop(&mut self) {
+        self.core().handle_dropped();
     }
 }
 
@@ -94,9 +100,14 @@ impl UdpFlow {
         if core.prefers_inline()
             && let Some(mut inside) = core.enter_inline()
             && core.is_drained()
-            && inside.drain_mut(|drain| drain.send_now(datagram)).is_ok()
         {
-            return Ok(());
+            inside.set_progress(Progress::Empty);
+            match inside.drain_mut(|drain| drain.send_now(datagram)) {
+                Ok(_) => return Ok(()),
+                // What may pass is left to an executor.
+                Err(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => {}
+                Err(errno) => return Err(io::Error::from_raw_os_error(errno)),
+            }
         }
         if core.submit(RecordKind::Bytes, 0, datagram).is_ok() {
             return Ok(());
@@ -114,13 +125,22 @@ impl UdpFlow {
     /// As [`UdpFlow::try_send`], but `WouldBlock`.
     pub async fn send(&self, datagram: &[u8]) -> io::Result<()> {
         poll_fn(|context| {
-            self.core().waiters().register(context.waker());
-            match self.try_send(datagram) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-                other => Poll::Ready(other),
+            let polled = self.poll_send(context, datagram);
+            if polled.is_pending() && self.core().shared().is_stopped() {
+                // Nobody is left to wake it: it asks again and again.
+                context.waker().wake_by_ref();
             }
+            polled
         })
         .await
+    }
+
+    fn poll_send(&self, context: &mut Context<'_>, datagram: &[u8]) -> Poll<io::Result<()>> {
+        self.core().waiters().register(context.waker());
+        match self.try_send(datagram) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            other => Poll::Ready(other),
+        }
     }
 
     /// [`UdpFlow::send`] for a thread that may block.
@@ -128,11 +148,21 @@ impl UdpFlow {
     /// # Errors
     /// As [`UdpFlow::send`].
     pub fn send_blocking(&self, datagram: &[u8]) -> io::Result<()> {
-        match self.try_send(datagram) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                block_on(self.send(datagram), None).unwrap_or(Ok(()))
+        loop {
+            match self.try_send(datagram) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
             }
-            other => other,
+            let shared = self.core().shared();
+            let sent = poll_fn(|context| match self.poll_send(context, datagram) {
+                // The executors went: nobody wakes this thread.
+                Poll::Pending if shared.is_stopped() => Poll::Ready(None),
+                other => other.map(Some),
+            });
+            if let Some(result) = block_on(sent, None).flatten() {
+                return result;
+            }
+            self.core().wait_and_drain(None);
         }
     }
 
@@ -144,15 +174,27 @@ impl UdpFlow {
         let core = self.core();
         let tail = core.ring().tail();
         poll_fn(|context| {
-            core.waiters().register(context.waker());
-            if core.is_drained_to(tail) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
+            let polled = self.poll_flushed(context, tail);
+            if polled.is_pending() && core.shared().is_stopped() {
+                // Nobody is left to drain it, or to wake this.
+                core.serve_inline();
+                context.waker().wake_by_ref();
             }
+            polled
         })
         .await;
         core.take_error().map_or(Ok(()), Err)
+    }
+
+    /// Is all up to `tail` given to the kernel?
+    fn poll_flushed(&self, context: &mut Context<'_>, tail: usize) -> Poll<()> {
+        let core = self.core();
+        core.waiters().register(context.waker());
+        if core.is_drained_to(tail) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// [`UdpFlow::flush`] for a thread that may block.
@@ -160,6 +202,18 @@ impl UdpFlow {
     /// # Errors
     /// As [`UdpFlow::flush`].
     pub fn flush_blocking(&self) -> io::Result<()> {
-        block_on(self.flush(), None).unwrap_or(Ok(()))
+        let core = self.core();
+        let tail = core.ring().tail();
+        let drained = || {
+            poll_fn(|context| match self.poll_flushed(context, tail) {
+                Poll::Ready(()) => Poll::Ready(true),
+                Poll::Pending if core.shared().is_stopped() => Poll::Ready(false),
+                Poll::Pending => Poll::Pending,
+            })
+        };
+        while block_on(drained(), None) == Some(false) {
+            core.wait_and_drain(None);
+        }
+        core.take_error().map_or(Ok(()), Err)
     }
 }

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Without executors, after the runtime's end: whoever has something on a flow
+//! waits for its socket and drains it.
+
+use super::flow::{FlowCore, Progress};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+impl FlowCore {
+    /// Waits until the socket takes bytes, or for `timeout`, and drains here.
+    pub(crate) fn wait_and_drain(self: &Arc<Self>, timeout: Option<Duration>) -> Option<Progress> {
+        if let Some(fd) = self.fd() {
+            let timeout = timeout.map(|t| Timespec {
+                tv_sec: t.as_secs() as i64,
+                tv_nsec: t.subsec_nanos().into(),
+            });
+            // An interrupted wait, or one the kernel has no memory for, is
+            // followed by another: a caller's buffer may be in the ring, so
+            // there is no way out.
+            let _ = poll(
+                &mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)],
+                timeout.as_ref(),
+            );
+        }
+        self.unblocked();
+        self.serve_inline()
+    }
+
+    /// Drains until nothing is left or it is too late; is nothing left?
+    pub(crate) fn drain_until(self: &Arc<Self>, deadline: Instant) -> bool {
+        while !self.is_drained() && self.error().is_none() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.wait_and_drain(Some(left)) == Some(Progress::Waiting) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A handle goes; when there are no executors to leave the rest to, does it
+    /// for as long as a shutdown would.
+    pub(crate) fn handle_dropped(self: &Arc<Self>) {
+        if self.shared().is_stopped() {
+            self.drain_until(Instant::now() + self.shared().linger());
+        }
+    }
+}

@@ -12,6 +12,7 @@
 //! coroutine only. Left to others: what is sent how ([`crate::transport`]), and
 //! on which cores executors run (the scheduler, through [`Link`]).
 
+mod alone;
 mod flow;
 mod link;
 mod reactor;

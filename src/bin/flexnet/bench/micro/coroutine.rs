@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Create, yield once, finish: 64 coroutines alive at a time, on one thread
+//! (but for tokio's multi-thread runtime, which has two workers).
+
+use super::Case;
+use anyhow::{Context as _, Result};
+use crossbeam_queue::ArrayQueue;
+use flexnet::coroutine::{CellId, Slab, yield_now};
+use flexnet::executor::Runtime;
+use flexnet::queue::RunQueue;
+use std::hint::black_box;
+use std::sync::LazyLock;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+const ALIVE: usize = 64;
+const BATCHES: usize = 2_000;
+
+fn each(start: Instant) -> f64 {
+    start.elapsed().as_nanos() as f64 / (ALIVE * BATCHES) as f64
+}
+
+pub(super) fn add_cases(cases: &mut Vec<Case>) -> Result<()> {
+    let slab = Slab::new(ALIVE as u32);
+    let queue = RunQueue::new(ALIVE);
+    cases.push(Case::new("coroutine", "flexnet", move || {
+        Ok(own(&slab, &queue))
+    }));
+
+    // All of a flow (ring, gate, counters) around it, still on one thread: a
+    // runtime that has ended lets the submitter run what he submits.
+    let runtime = Runtime::builder().build()?;
+    let flow = runtime.flow()?;
+    runtime.shutdown();
+    cases.push(Case::new("coroutine", "flexnet-flow", move || {
+        let start = Instant::now();
+        for number in 0..ALIVE * BATCHES {
+            flow.submit(async move {
+                yield_now().await;
+                black_box(number);
+            })?;
+        }
+        Ok(each(start))
+    }));
+
+    cases.push(Case::new("coroutine", "async-task", || Ok(async_task())));
+
+    let current = tokio::runtime::Builder::new_current_thread().build()?;
+    cases.push(Case::new("coroutine", "tokio-current", move || {
+        Ok(current.block_on(tokio_batches()))
+    }));
+
+    let multi = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .build()?;
+    cases.push(Case::new("coroutine", "tokio-multi", move || {
+        // From a worker: spawning from outside is slower.
+        multi
+            .block_on(multi.spawn(tokio_batches()))
+            .context("joins")
+    }));
+    Ok(())
+}
+
+/// Cells and the run queue, as executors use them.
+fn own(slab: &Slab, queue: &RunQueue<CellId>) -> f64 {
+    let mut context = Context::from_waker(Waker::noop());
+    let start = Instant::now();
+    for _ in 0..BATCHES {
+        for number in 0..ALIVE {
+            let made = slab.create(async move {
+                yield_now().await;
+                black_box(number);
+            });
+            if let Ok(cell) = made {
+                // As many entries as cells: never full.
+                let _ = queue.push(cell);
+            }
+        }
+        while let Some(cell) = queue.pop() {
+            // SAFETY: made above, popped by this thread alone, and not pushed
+            // again once it has finished.
+            if unsafe { slab.resume(cell, &mut context) } == Poll::Pending {
+                let _ = queue.push(cell);
+            }
+        }
+    }
+    each(start)
+}
+
+/// The documented way: the schedule function pushes to a queue, and whoever
+/// runs pops.
+fn async_task() -> f64 {
+    static QUEUE: LazyLock<ArrayQueue<async_task::Runnable>> =
+        LazyLock::new(|| ArrayQueue::new(ALIVE));
+    let schedule = |runnable| drop(QUEUE.push(runnable));
+    let start = Instant::now();
+    for _ in 0..BATCHES {
+        for number in 0..ALIVE {
+            let future = async move {
+                yield_now().await;
+                black_box(number);
+            };
+            let (runnable, task) = async_task::spawn(future, schedule);
+            runnable.schedule();
+            task.detach();
+        }
+        while let Some(runnable) = QUEUE.pop() {
+            runnable.run();
+        }
+    }
+    each(start)
+}
+
+async fn tokio_batches() -> f64 {
+    let start = Instant::now();
+    let mut tasks = Vec::with_capacity(ALIVE);
+    for _ in 0..BATCHES {
+        for number in 0..ALIVE {
+            tasks.push(tokio::spawn(async move {
+                tokio::task::yield_now().await;
+                black_box(number);
+            }));
+        }
+        for task in tasks.drain(..) {
+            // A task fails by panicking, and these do not.
+            let _ = task.await;
+        }
+    }
+    each(start)
+}

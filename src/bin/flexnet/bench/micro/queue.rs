@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Bounded queues of eight-byte items. `queue-1`: one thread pushes 32 and pops
+//! 32, ns for a push and a pop. `queue-x`: one thread pushes and another, on
+//! another CPU, pops, ns an item.
+
+use super::Case;
+use anyhow::Result;
+use crossbeam_queue::ArrayQueue;
+use flexnet::queue::RunQueue;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::hint::{black_box, spin_loop};
+use std::sync::Arc;
+use std::sync::Barrier;
+use std::thread;
+use std::time::Instant;
+use tokio::sync::mpsc;
+
+const CAPACITY: usize = 1024;
+const BURST: u64 = 32;
+const BURSTS: u64 = 10_000;
+const ITEMS: u64 = 200_000;
+
+/// The two ends of a queue.
+trait Push: Send + 'static {
+    fn push(&mut self, item: u64) -> bool;
+}
+trait Pop: Send + 'static {
+    fn pop(&mut self) -> Option<u64>;
+}
+
+impl Push for Arc<RunQueue<u64>> {
+    #[inline]
+    fn push(&mut self, item: u64) -> bool {
+        RunQueue::push(self, item).is_ok()
+    }
+}
+impl Pop for Arc<RunQueue<u64>> {
+    #[inline]
+    fn pop(&mut self) -> Option<u64> {
+        RunQueue::pop(self)
+    }
+}
+impl Push for Arc<ArrayQueue<u64>> {
+    #[inline]
+    fn push(&mut self, item: u64) -> bool {
+        ArrayQueue::push(self, item).is_ok()
+    }
+}
+impl Pop for Arc<ArrayQueue<u64>> {
+    #[inline]
+    fn pop(&mut self) -> Option<u64> {
+        ArrayQueue::pop(self)
+    }
+}
+impl Push for mpsc::Sender<u64> {
+    #[inline]
+    fn push(&mut self, item: u64) -> bool {
+        self.try_send(item).is_ok()
+    }
+}
+impl Pop for mpsc::Receiver<u64> {
+    #[inline]
+    fn pop(&mut self) -> Option<u64> {
+        self.try_recv().ok()
+    }
+}
+
+fn run_queue() -> (impl Push, impl Pop) {
+    let queue = Arc::new(RunQueue::new(CAPACITY));
+    (queue.clone(), queue)
+}
+
+fn array_queue() -> (impl Push, impl Pop) {
+    let queue = Arc::new(ArrayQueue::new(CAPACITY));
+    (queue.clone(), queue)
+}
+
+pub(super) fn add_cases(cases: &mut Vec<Case>) {
+    cases.push(Case::new("queue-1", "flexnet", || Ok(alone(run_queue()))));
+    cases.push(Case::new("queue-1", "crossbeam-ArrayQueue", || {
+        Ok(alone(array_queue()))
+    }));
+    cases.push(Case::new("queue-1", "tokio-mpsc", || {
+        Ok(alone(mpsc::channel(CAPACITY)))
+    }));
+    cases.push(Case::new("queue-x", "flexnet", || across(run_queue())));
+    cases.push(Case::new("queue-x", "crossbeam-ArrayQueue", || {
+        across(array_queue())
+    }));
+    cases.push(Case::new("queue-x", "tokio-mpsc", || {
+        across(mpsc::channel(CAPACITY))
+    }));
+}
+
+fn alone((mut pusher, mut popper): (impl Push, impl Pop)) -> f64 {
+    let start = Instant::now();
+    for burst in 0..BURSTS {
+        for item in 0..BURST {
+            black_box(pusher.push(black_box(burst + item)));
+        }
+        for _ in 0..BURST {
+            black_box(popper.pop());
+        }
+    }
+    start.elapsed().as_nanos() as f64 / (BURST * BURSTS) as f64
+}
+
+/// Spins, and now and then lets others run.
+struct Backoff(u32);
+
+impl Backoff {
+    fn snooze(&mut self) {
+        self.0 += 1;
+        if self.0.is_multiple_of(128) {
+            thread::yield_now();
+        } else {
+            spin_loop();
+        }
+    }
+}
+
+fn across((mut pusher, mut popper): (impl Push, impl Pop)) -> Result<f64> {
+    let cpus = two_cpus()?;
+    let barrier = Arc::new(Barrier::new(2));
+    let ready = barrier.clone();
+    let producer = thread::spawn(move || {
+        pin(cpus[0]);
+        let mut backoff = Backoff(0);
+        ready.wait();
+        for item in 0..ITEMS {
+            while !pusher.push(item) {
+                backoff.snooze();
+            }
+        }
+        pusher
+    });
+    let consumer = thread::spawn(move || {
+        pin(cpus[1]);
+        let mut backoff = Backoff(0);
+        barrier.wait();
+        let start = Instant::now();
+        for _ in 0..ITEMS {
+            while popper.pop().map(black_box).is_none() {
+                backoff.snooze();
+            }
+        }
+        start.elapsed().as_nanos() as f64 / ITEMS as f64
+    });
+    let ns = consumer.join();
+    let _ = producer.join();
+    ns.map_err(|_| anyhow::anyhow!("the consumer panicked"))
+}
+
+/// The first two CPUs this process may use.
+fn two_cpus() -> Result<[usize; 2]> {
+    let allowed = sched_getaffinity(None)?;
+    let mut cpus = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu));
+    match (cpus.next(), cpus.next()) {
+        (Some(first), Some(second)) => Ok([first, second]),
+        _ => anyhow::bail!("queue-x needs two CPUs"),
+    }
+}
+
+fn pin(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    // Unpinned it is still measured, with more spread.
+    let _ = sched_setaffinity(None, &set);
+}

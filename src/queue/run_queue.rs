@@ -3,12 +3,13 @@
 //! each slot carries the position it is next good for.
 
 use crate::sync::{AtomicUsize, CacheLine, Ordering, UnsafeCell};
+use std::mem::MaybeUninit;
 
 struct Slot<T> {
     /// `position` when free for the push at that position, `position + 1` when
     /// it holds that push's value.
     sequence: AtomicUsize,
-    value: UnsafeCell<Option<T>>,
+    value: UnsafeCell<MaybeUninit<T>>,
 }
 
 /// Bounded multi-producer multi-consumer queue.
@@ -37,7 +38,7 @@ impl<T> RunQueue<T> {
             slots: (0..capacity)
                 .map(|i| Slot {
                     sequence: AtomicUsize::new(i),
-                    value: UnsafeCell::new(None),
+                    value: UnsafeCell::new(MaybeUninit::uninit()),
                 })
                 .collect(),
             mask: capacity - 1,
@@ -46,12 +47,18 @@ impl<T> RunQueue<T> {
         }
     }
 
+    #[inline(always)]
+    fn slot(&self, position: usize) -> &Slot<T> {
+        // SAFETY: there are `mask + 1` slots.
+        unsafe { self.slots.get_unchecked(position & self.mask) }
+    }
+
     /// Puts `value` at the tail, or gives it back when the queue is full.
     #[inline]
     pub fn push(&self, value: T) -> Result<(), T> {
         let mut position = self.tail.load(Ordering::Relaxed);
         loop {
-            let slot = &self.slots[position & self.mask];
+            let slot = self.slot(position);
             let sequence = slot.sequence.load(Ordering::Acquire);
             let distance = sequence.wrapping_sub(position) as isize;
             if distance == 0 {
@@ -64,7 +71,7 @@ impl<T> RunQueue<T> {
                     Ok(_) => {
                         // SAFETY: winning the position makes this thread the
                         // slot's only user until the sequence moves on.
-                        slot.value.with_mut(|cell| unsafe { *cell = Some(value) });
+                        slot.value.with_mut(|cell| unsafe { (*cell).write(value) });
                         slot.sequence
                             .store(position.wrapping_add(1), Ordering::Release);
                         return Ok(());
@@ -84,7 +91,7 @@ impl<T> RunQueue<T> {
     pub fn pop(&self) -> Option<T> {
         let mut position = self.head.load(Ordering::Relaxed);
         loop {
-            let slot = &self.slots[position & self.mask];
+            let slot = self.slot(position);
             let sequence = slot.sequence.load(Ordering::Acquire);
             let distance = sequence.wrapping_sub(position.wrapping_add(1)) as isize;
             if distance == 0 {
@@ -96,11 +103,13 @@ impl<T> RunQueue<T> {
                 ) {
                     Ok(_) => {
                         // SAFETY: as in push; the value was published with the
-                        // sequence that was acquired above.
-                        let value = slot.value.with_mut(|cell| unsafe { (*cell).take() });
+                        // sequence that was acquired above, and is read once.
+                        let value = slot
+                            .value
+                            .with_mut(|cell| unsafe { (*cell).assume_init_read() });
                         slot.sequence
                             .store(position.wrapping_add(self.mask + 1), Ordering::Release);
-                        return value;
+                        return Some(value);
                     }
                     Err(now) => position = now,
                 }
@@ -127,9 +136,28 @@ impl<T> RunQueue<T> {
     }
 }
 
+impl<T> Drop for RunQueue<T> {
+    fn drop(&mut self) {
+        while self.pop().is_some() {}
+    }
+}
+
 #[cfg(all(test, not(flexnet_loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_is_dropped_once() {
+        let token = std::sync::Arc::new(());
+        let queue = RunQueue::new(4);
+        for _ in 0..3 {
+            assert!(queue.push(token.clone()).is_ok());
+        }
+        drop(queue.pop());
+        assert_eq!(std::sync::Arc::strong_count(&token), 3);
+        drop(queue);
+        assert_eq!(std::sync::Arc::strong_count(&token), 1);
+    }
 
     #[test]
     fn first_in_first_out_and_full() {

@@ -5,6 +5,8 @@
 //! Nothing here waits by sleeping, and every test has a watchdog: a lost wakeup
 //! shows as an abort that names the test.
 
+#![allow(clippy::unwrap_used, reason = "a test: helpers fail it by panicking")]
+
 use flexnet::executor::Runtime;
 use flexnet::transport::{TcpFlow, UdpFlow};
 use rustix::net::sockopt;

@@ -3,6 +3,8 @@
 //! coroutines from creation to end, on the submitting thread and on executors.
 //! A test binary of its own, since the allocator counts for all of it.
 
+#![allow(clippy::unwrap_used, reason = "a test: helpers fail it by panicking")]
+
 use flexnet::executor::{Runtime, SubmitError};
 use flexnet::transport::TcpFlow;
 use std::alloc::{GlobalAlloc, Layout, System};

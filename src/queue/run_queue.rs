@@ -9,6 +9,7 @@ struct Slot<T> {
     /// `position` when free for the push at that position, `position + 1` when
     /// it holds that push's value.
     sequence: AtomicUsize,
+    /// Initialised while the sequence says so.
     value: UnsafeCell<MaybeUninit<T>>,
 }
 

@@ -88,6 +88,8 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 	struct executor_ctx *ectx;
 
 	tctx->run_start_ns = now;
+	p->scx.dsq_vtime += tctx->vtime_credit;
+	tctx->vtime_credit = 0;
 	if (cctx) {
 		cctx->current_class = task_class;
 		cctx->executor = 0;
@@ -171,6 +173,9 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 		return;
 	cctx->current_class = CLASS_NONE;
 	cctx->executor = 0;
+	tctx->turn_left_ns = 0;
+	if (runnable && cctx->kick_claim_ns && tctx->turn_ns > ran + TURN_LEFT_MIN)
+		tctx->turn_left_ns = tctx->turn_ns - ran;
 	if (task_class == FLEXNET_CLASS_EXECUTOR) {
 		executor_stops(tctx, cctx, ran, runnable);
 		return;

@@ -184,6 +184,8 @@ int apply_registration(struct flexnet_apply *argument)
 		ectx->registered = 1;
 		__sync_fetch_and_add(&client->executors, 1);
 	}
+	if (client->slots <= asked->slot)
+		client->slots = asked->slot + 1;
 	barrier();
 	tctx->task_class = FLEXNET_CLASS_EXECUTOR;
 out:
@@ -228,6 +230,16 @@ int client_event(struct flexnet_client_event *argument)
 		client->executors = 0;
 		client->wanted = 0;
 		client->bell_ns = 0;
+		client->slots = 0;
+		client->asked_parks = 0;
+		/* The page is new or was made to say so by the loader. */
+		bpf_for(slot, 0, FLEXNET_EXECUTORS_MAX) {
+			struct executor_ctx *ectx = executor_ctx_of(
+				argument->client * FLEXNET_EXECUTORS_MAX + slot);
+
+			if (ectx)
+				ectx->park_asked = 0;
+		}
 		page = page_of(argument->client);
 		if (!page)
 			return -ENOENT;

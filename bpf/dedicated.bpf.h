@@ -302,8 +302,10 @@ static s32 granted_core_for(struct task_struct *p, struct task_ctx *tctx, bool *
 		cctx = cpu_ctx_of(cpu);
 		if (!cctx || !cctx->granted || !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
 			continue;
+		/* Between two tasks it looks at the queue by itself. */
 		if (cctx->current_class != FLEXNET_CLASS_EXECUTOR &&
-		    cctx->current_class != FLEXNET_CLASS_KTHREAD)
+		    cctx->current_class != FLEXNET_CLASS_KTHREAD &&
+		    cctx->current_class != CLASS_NONE)
 			return cpu;
 		if (tctx->flow_class == FLEXNET_FLOW_LATENCY && cctx->executor) {
 			struct executor_ctx *running = executor_ctx_of(cctx->executor - 1);

@@ -141,19 +141,35 @@ static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool p
 		preempt_cpu(cpu, now);
 }
 
+/* What is left of a turn is worth going on with from here, ns. */
+#define TURN_LEFT_MIN 250000
+
 /* Puts a task that found no idle CPU into its queue. */
-static void enqueue_general(struct task_struct *p, u32 task_class, u64 enq_flags, u64 now)
+static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 task_class,
+			    u64 enq_flags, u64 now)
 {
 	s32 prev_cpu = scx_bpf_task_cpu(p);
 	bool pinned = is_pinned(p);
 	u64 vtime = start_vtime(p, task_class);
+	u64 slice = slice_of(task_class);
 	u64 dsq = DSQ_GENERAL;
+
+	/* Displaced in its turn: it goes on with the rest of it before others
+	 * begin theirs. Else each latency wakeup would turn the queue round,
+	 * and every turn begins with cold caches. */
+	if (tctx->turn_left_ns) {
+		slice = tctx->turn_left_ns;
+		tctx->turn_left_ns = 0;
+		tctx->vtime_credit = vtime < settings.slice_ns ? vtime : settings.slice_ns;
+		vtime -= tctx->vtime_credit;
+	}
+	tctx->turn_ns = slice;
 
 	if (pinned)
 		dsq = pinned_dsq(prev_cpu);
 	else if (task_class == FLEXNET_CLASS_LATENCY)
 		dsq = DSQ_GENERAL_LATENCY;
-	scx_bpf_dsq_insert_vtime(p, dsq, slice_of(task_class), vtime, enq_flags);
+	scx_bpf_dsq_insert_vtime(p, dsq, slice, vtime, enq_flags);
 	kick_for(p, task_class, prev_cpu, pinned, now);
 }
 

@@ -96,6 +96,8 @@ struct flexnet_client_state {
 	u32 executors;	/* registered */
 	u32 wanted;	/* how many should run */
 	u64 bell_ns;	/* last doorbell event asked for */
+	u32 slots;	/* executors are in slots below this */
+	u32 asked_parks; /* executors were asked to park since the last bell */
 };
 
 enum flexnet_event_kind {

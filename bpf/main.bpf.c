@@ -49,7 +49,9 @@ s32 BPF_STRUCT_OPS(flexnet_select_cpu, struct task_struct *p, s32 prev_cpu, u64 
 	if (cpu < 0)
 		return prev_cpu;
 	task_waits(tctx, scx_bpf_now());
-	scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, slice_of(task_class), 0);
+	tctx->turn_ns = slice_of(task_class);
+	tctx->turn_left_ns = 0;
+	scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, tctx->turn_ns, 0);
 	stat_add(direct_dispatches, 1);
 	return cpu;
 }
@@ -83,7 +85,7 @@ void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 		/* No granted core for it: a latency task on the general ones. */
 		task_class = FLEXNET_CLASS_LATENCY;
 	}
-	enqueue_general(p, task_class, enq_flags, now);
+	enqueue_general(p, tctx, task_class, enq_flags, now);
 }
 
 /* General tasks on a granted core: those that can run nowhere else, and when

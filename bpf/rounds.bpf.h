@@ -70,12 +70,15 @@ __noinline int publish_park(u32 client, u32 slot, u32 wanted)
 	struct executor_ctx *ectx = executor_ctx_of(client * FLEXNET_EXECUTORS_MAX + slot);
 	struct flexnet_page *page = page_of(client);
 	struct flexnet_executor *executor = page ? page_executor(page, slot) : NULL;
+	struct flexnet_client_state *state = client_of(client);
 	u32 park = 0;
 
-	if (!ectx || !executor || !ectx->registered)
+	if (!ectx || !executor || !state || !ectx->registered)
 		return 0;
 	if (READ_ONCE(ectx->runnable))
 		park = round_sum.client_kept++ >= wanted;
+	if (park)
+		state->asked_parks = 1;
 	if (ectx->park_asked != park) {
 		ectx->park_asked = park;
 		WRITE_ONCE(executor->sched.park_request, park);
@@ -88,7 +91,7 @@ __noinline int look_at_client(u32 id, u64 now)
 	struct flexnet_client_state *state = client_of(id);
 	struct flexnet_page *page = page_of(id);
 	u64 bit = 1ULL << (id & 63);
-	u32 slot, wanted;
+	u32 slot, slots, wanted;
 
 	if (!state || !page || !(state->generation & 1)) {
 		__sync_fetch_and_and(&active_clients, ~bit);
@@ -99,23 +102,27 @@ __noinline int look_at_client(u32 id, u64 now)
 	round_sum.client_runnable = 0;
 	round_sum.client_kept = 0;
 	round_sum.client_awake = 0;
-	bpf_for(slot, 0, FLEXNET_EXECUTORS_MAX)
+	slots = state->slots;
+	bpf_for(slot, 0, slots)
 		look_at_executor(id, slot, now);
 	wanted = flexnet_executors_wanted(round_sum.client_runnable ? state->executors : 1,
 					  arbiter.granted);
 	publish_grant(id, state, page, wanted, arbiter.granted, false);
-	bpf_for(slot, 0, FLEXNET_EXECUTORS_MAX)
-		publish_park(id, slot, wanted);
+	if (slots > 1)
+		bpf_for(slot, 0, slots)
+			publish_park(id, slot, wanted);
 	if (round_sum.client_runnable)
 		return 0;
 	if (!state->depth) {
 		__sync_fetch_and_and(&active_clients, ~bit);
 		return 0;
 	}
-	/* Work, and all who could do it are parked: only the client's own
-	 * process can wake them, so the loader rings its doorbell. */
-	if (!round_sum.client_awake && now - state->bell_ns > 1000000) {
+	/* Work, and all who could do it are parked, some because we asked for
+	 * it: only the client's own process can wake them, so the loader rings
+	 * its doorbell. (Submitters wake those that parked by themselves.) */
+	if (state->asked_parks && !round_sum.client_awake && now - state->bell_ns > 1000000) {
 		state->bell_ns = now;
+		state->asked_parks = 0;
 		send_event(FLEXNET_EVENT_DOORBELL, id);
 	}
 	return 0;

@@ -51,7 +51,9 @@ struct task_ctx {
 	u64 serial;		/* and this the slot's */
 	u64 enqueued_ns;	/* runnable and waiting since, 0: not waiting */
 	u64 run_start_ns;	/* on a CPU since */
-	u64 charged_ns;		/* up to here its run time is accounted */
+	u64 turn_ns;		/* slice it was last queued with */
+	u64 turn_left_ns;	/* of that, when it was preempted; 0: it was not */
+	u64 vtime_credit;	/* virtual time it was queued ahead of its own */
 	u32 cgroup_weight;	/* cpu.weight of its cgroup */
 	u32 cgroup_epoch;	/* the epoch this was read in */
 };

@@ -39,6 +39,9 @@ typedef int flexnet_s32;
 #define FLEXNET_UTILISATION_MAX 870u
 /* The average of utilisation forgets half in about this many rounds. */
 #define FLEXNET_AVERAGE_SHIFT 3
+/* At the most cores there may be, nothing is decided fast: rounds come this
+ * much slower (1 << this times the interval). */
+#define FLEXNET_STEADY_SHIFT 2
 /* Where only stalled flows keep the timer armed, its period doubles up to
  * interval << this: a peer that stopped reading must not cost a tick. */
 #define FLEXNET_BACKOFF_SHIFT_MAX 7
@@ -170,7 +173,9 @@ FLEXNET_INLINE void flexnet_arbiter_observe(const struct flexnet_arbiter_params 
 	else if (!memory->calm_since_ns)
 		memory->calm_since_ns = look->now_ns;
 
-	if (look->runnable || !look->depth)
+	if (look->runnable && look->granted >= params->cores_max)
+		memory->backoff = FLEXNET_STEADY_SHIFT;
+	else if (look->runnable || !look->depth)
 		memory->backoff = 0;
 	else if (memory->backoff < FLEXNET_BACKOFF_SHIFT_MAX)
 		memory->backoff++;

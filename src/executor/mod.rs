@@ -27,3 +27,4 @@ pub use runtime::{Builder, Runtime};
 
 pub(crate) use flow::FlowCore;
 pub(crate) use waiters::block_on;
+pub(crate) use worker::block_signals;

@@ -72,7 +72,7 @@ pub(crate) fn run(shared: Arc<Shared>, slot: u16) {
 
 /// Executors take no signals: they are the application's, whose handlers expect
 /// its own threads (nginx's sigsuspend would miss them).
-fn block_signals() {
+pub(crate) fn block_signals() {
     // SAFETY: plain calls on a local set; blocking cannot fail for a full set.
     unsafe {
         let mut all = std::mem::zeroed();

@@ -206,10 +206,10 @@ static __always_inline void arbiter_params(struct flexnet_arbiter_params *params
 				    settings.grant_candidates;
 }
 
-/* Preempts a CPU for somebody who waits, once: pile-ups of preemptors on one
+/* Claims a CPU to preempt it for somebody who waits, once: pile-ups of preemptors on one
  * victim are what the claim is for. It lapses when the CPU switches or after a
  * millisecond, should the kick have hit a task of another class. */
-static bool preempt_cpu(s32 cpu, u64 now)
+static bool claim_cpu(s32 cpu, u64 now)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	u64 claimed;
@@ -222,6 +222,13 @@ static bool preempt_cpu(s32 cpu, u64 now)
 	if (__sync_val_compare_and_swap(&cctx->kick_claim_ns, claimed, now) != claimed)
 		return false;
 	stat_add(preemptions, 1);
+	return true;
+}
+
+static bool preempt_cpu(s32 cpu, u64 now)
+{
+	if (!claim_cpu(cpu, now))
+		return false;
 	scx_bpf_kick_cpu(cpu, SCX_KICK_PREEMPT);
 	return true;
 }

@@ -141,6 +141,36 @@ static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool p
 		preempt_cpu(cpu, now);
 }
 
+/* May a displaced task wait right behind who displaced it? Not where executors
+ * or other latency tasks would have to wait for it in turn. */
+static __always_inline bool goes_on_here(struct cpu_ctx *cctx)
+{
+	return cctx && !cctx->granted && !scx_bpf_dsq_nr_queued(DSQ_GENERAL_LATENCY);
+}
+
+/*
+ * Where a waking latency task goes when no CPU is idle: behind its waker, when
+ * that is a latency task about to sleep (a request handed on), else ahead of
+ * somebody it may displace. -1: nobody; it waits in the queue.
+ */
+static s32 place_latency(struct task_struct *p, s32 prev_cpu, u64 wake_flags, u64 now, u64 *enq_flags)
+{
+	s32 cpu = bpf_get_smp_processor_id();
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+
+	*enq_flags = 0;
+	if ((wake_flags & SCX_WAKE_SYNC) && cctx && !cctx->granted &&
+	    cctx->current_class == FLEXNET_CLASS_LATENCY &&
+	    bpf_cpumask_test_cpu(cpu, p->cpus_ptr) &&
+	    !scx_bpf_dsq_nr_queued(SCX_DSQ_LOCAL_ON | cpu))
+		return cpu;
+	cpu = victim_for(p, prev_cpu);
+	if (cpu < 0 || !claim_cpu(cpu, now))
+		return -1;
+	*enq_flags = SCX_ENQ_PREEMPT;
+	return cpu;
+}
+
 /* What is left of a turn is worth going on with from here, ns. */
 #define TURN_LEFT_MIN 250000
 
@@ -160,6 +190,11 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	if (tctx->turn_left_ns) {
 		slice = tctx->turn_left_ns;
 		tctx->turn_left_ns = 0;
+		if (goes_on_here(cpu_ctx_of(prev_cpu))) {
+			tctx->turn_ns = slice;
+			scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, slice, enq_flags);
+			return;
+		}
 		tctx->vtime_credit = vtime < settings.slice_ns ? vtime : settings.slice_ns;
 		vtime -= tctx->vtime_credit;
 	}

@@ -32,11 +32,12 @@ UEI_DEFINE(uei);
 /*
  * A task wakes. An executor stays where it was unless a granted core is idle:
  * where it runs is decided at dispatch. Anything else goes at once to an idle
- * CPU, if there is one.
+ * CPU, if there is one, or (latency tasks) ahead of somebody less urgent.
  */
 s32 BPF_STRUCT_OPS(flexnet_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flags)
 {
 	struct task_ctx *tctx = task_ctx_of(p);
+	u64 now = scx_bpf_now(), enq_flags = 0;
 	u32 task_class;
 	s32 cpu;
 
@@ -46,12 +47,14 @@ s32 BPF_STRUCT_OPS(flexnet_select_cpu, struct task_struct *p, s32 prev_cpu, u64 
 	if (task_class == FLEXNET_CLASS_EXECUTOR)
 		return prev_cpu;
 	cpu = idle_cpu_for(p, prev_cpu, wake_flags);
+	if (cpu < 0 && task_class == FLEXNET_CLASS_LATENCY)
+		cpu = place_latency(p, prev_cpu, wake_flags, now, &enq_flags);
 	if (cpu < 0)
 		return prev_cpu;
-	task_waits(tctx, scx_bpf_now());
+	task_waits(tctx, now);
 	tctx->turn_ns = slice_of(task_class);
 	tctx->turn_left_ns = 0;
-	scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, tctx->turn_ns, 0);
+	scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, tctx->turn_ns, enq_flags);
 	stat_add(direct_dispatches, 1);
 	return cpu;
 }

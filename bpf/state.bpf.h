@@ -166,15 +166,17 @@ static __always_inline struct cpu_ctx *cpu_ctx_of(s32 cpu)
 {
 	u64 index = (u32)cpu;
 
+	/* The register that is checked must be the one that is used. */
+	barrier_var(index);
 	if (index >= FLEXNET_CPUS_MAX)
 		return NULL;
-	/* The register that was checked must be the one that is used. */
 	barrier_var(index);
 	return &cpu_ctxs[index];
 }
 
 static __always_inline struct executor_ctx *executor_ctx_of(u64 index)
 {
+	barrier_var(index);
 	if (index >= FLEXNET_EXECUTORS_ALL)
 		return NULL;
 	barrier_var(index);
@@ -183,6 +185,7 @@ static __always_inline struct executor_ctx *executor_ctx_of(u64 index)
 
 static __always_inline struct flexnet_client_state *client_of(u64 index)
 {
+	barrier_var(index);
 	if (index >= FLEXNET_CLIENTS_MAX)
 		return NULL;
 	barrier_var(index);
@@ -191,6 +194,7 @@ static __always_inline struct flexnet_client_state *client_of(u64 index)
 
 static __always_inline u64 *client_vtime_of(u64 index)
 {
+	barrier_var(index);
 	if (index >= FLEXNET_CLIENTS_MAX)
 		return NULL;
 	barrier_var(index);

@@ -141,13 +141,6 @@ static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool p
 		preempt_cpu(cpu, now);
 }
 
-/* May a displaced task wait right behind who displaced it? Not where executors
- * or other latency tasks would have to wait for it in turn. */
-static __always_inline bool goes_on_here(struct cpu_ctx *cctx)
-{
-	return cctx && !cctx->granted && !scx_bpf_dsq_nr_queued(DSQ_GENERAL_LATENCY);
-}
-
 /*
  * Where a waking latency task goes when no CPU is idle: behind its waker, when
  * that is a latency task about to sleep (a request handed on), else ahead of
@@ -190,13 +183,15 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	if (tctx->turn_left_ns) {
 		slice = tctx->turn_left_ns;
 		tctx->turn_left_ns = 0;
-		if (goes_on_here(cpu_ctx_of(prev_cpu))) {
-			tctx->turn_ns = slice;
-			scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, slice, enq_flags);
-			return;
-		}
 		tctx->vtime_credit = vtime < settings.slice_ns ? vtime : settings.slice_ns;
 		vtime -= tctx->vtime_credit;
+		/* On this CPU, behind who displaced it: there it is warm. The
+		 * CPU is looking for its next task now; nobody needs a kick. */
+		if (task_class != FLEXNET_CLASS_LATENCY && !cpu_granted(prev_cpu)) {
+			tctx->turn_ns = slice;
+			scx_bpf_dsq_insert_vtime(p, pinned_dsq(prev_cpu), slice, vtime, enq_flags);
+			return;
+		}
 	}
 	tctx->turn_ns = slice;
 

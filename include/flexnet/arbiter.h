@@ -40,8 +40,9 @@ typedef int flexnet_s32;
 /* The average of utilisation forgets half in about this many rounds. */
 #define FLEXNET_AVERAGE_SHIFT 3
 /* At the most cores there may be, nothing is decided fast: rounds come this
- * much slower (1 << this times the interval). */
-#define FLEXNET_STEADY_SHIFT 2
+ * much slower (1 << this times the interval). A round's timer interrupt costs
+ * more than the round; at a shift of 2 both took 10% of the granted core. */
+#define FLEXNET_STEADY_SHIFT 4
 /* Where only stalled flows keep the timer armed, its period doubles up to
  * interval << this: a peer that stopped reading must not cost a tick. */
 #define FLEXNET_BACKOFF_SHIFT_MAX 7

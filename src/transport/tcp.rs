@@ -19,10 +19,8 @@ const RING_BYTES: usize = 128 * 1024;
 const HANDOVER_BYTES: usize = 16 * 1024;
 /// How often a caller whose buffer is handed over looks whether an executor is
 /// at it. Rarely: each look costs a wakeup, and with one a millisecond eight
-/// such callers lost half of their throughput under EEVDF. Where the scheduler
-/// tells which executors are off the CPU there is something to see.
-const LOOK_ATTACHED: Duration = Duration::from_millis(20);
-const LOOK_ALONE: Duration = Duration::from_millis(250);
+/// such callers lost half of their throughput under EEVDF.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// A connected TCP socket whose sends are done by executors.
 ///
@@ -239,7 +237,7 @@ impl TcpFlow {
                 if core.shared().is_stopped() {
                     self.core().wait_and_drain(None);
                 } else {
-                    self.wait_flushed(Some(LOOK_ATTACHED));
+                    self.wait_flushed(Some(LOOK));
                 }
             }
         }
@@ -251,8 +249,7 @@ impl TcpFlow {
                 self.core().wait_and_drain(None);
                 continue;
             }
-            let attached = core.shared().is_attached();
-            completion.wait(Some(if attached { LOOK_ATTACHED } else { LOOK_ALONE }));
+            completion.wait(Some(LOOK));
             if completion.result().is_none() && core.needs_help() {
                 // More than the granted cores carry runs here.
                 while core.serve_inline() == Some(Progress::More) && completion.result().is_none() {

@@ -57,7 +57,7 @@ pub(crate) struct Options {
     /// Another scheduler's command, to compare with (repeatable)
     #[arg(long, value_name = "COMMAND")]
     scheduler: Vec<String>,
-    /// The device whose receive processing is steered
+    /// The device whose receive processing is steered; empty: none
     #[arg(long, default_value = "lo")]
     steer: String,
     /// More arguments for scx_flexnet

@@ -36,7 +36,7 @@ impl Scheduler {
 
     fn flexnet(name: &str, options: &Options, full: bool) -> Self {
         let mut command = vec![own_directory().join("scx_flexnet").display().to_string()];
-        if full {
+        if full && !options.steer.is_empty() {
             command.extend(["--steer".into(), options.steer.clone()]);
         }
         command.extend(["--socket".into(), options.socket.display().to_string()]);

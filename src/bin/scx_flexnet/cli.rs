@@ -38,7 +38,7 @@ pub struct Options {
     pub idle_delay_ms: u64,
 
     /// An executor's turn where others wait for its core (µs).
-    #[arg(long, value_name = "US", default_value_t = 1000, value_parser = value_parser!(u64).range(20..=100_000))]
+    #[arg(long, value_name = "US", default_value_t = 4000, value_parser = value_parser!(u64).range(20..=100_000))]
     pub quantum_us: u64,
 
     /// From asking an executor to yield to preempting it (µs).

@@ -11,7 +11,7 @@ use flexnet::abi::Message;
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
     listen, recvmsg, sendmsg, socket_with,
 };
 use std::ffi::CString;
@@ -44,11 +44,15 @@ impl Listener {
                 .create(directory)
                 .with_context(|| format!("cannot create {}", directory.display()))?;
         }
+        let address = SocketAddrUnix::new(path)?;
         // What a daemon left that died; anything but a socket is not ours.
         if fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
+            if connect(&socket, &address).is_ok() {
+                bail!("another daemon serves {}", path.display());
+            }
             fs::remove_file(path)?;
         }
-        bind(&socket, &SocketAddrUnix::new(path)?)
+        bind(&socket, &address)
             .with_context(|| format!("cannot make the socket {}", path.display()))?;
         let listener = Self {
             socket,
@@ -199,7 +203,6 @@ impl AsFd for Connection {
 mod tests {
     use super::*;
     use flexnet::abi::Wire;
-    use rustix::net::connect;
 
     fn pair() -> (Listener, Connection, OwnedFd) {
         let directory = std::env::temp_dir().join(format!(
@@ -236,6 +239,16 @@ mod tests {
         assert_eq!((packet.kept, packet.length), (REQUEST_BYTES, 4000));
         drop(client);
         assert!(connection.receive().is_err());
+    }
+
+    #[test]
+    fn a_served_path_is_left_alone_and_a_dead_one_taken() {
+        let (listener, _connection, _client) = pair();
+        let path = listener.path.clone();
+        assert!(Listener::new(&path, None).is_err());
+        std::mem::forget(listener.socket.try_clone());
+        drop(listener);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -62,10 +62,14 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Opens the control socket and the statistics of an attached scheduler.
-    pub fn new(options: &Options, scheduler: &Scheduler<'_>) -> Result<Self> {
+    /// Serves an attached scheduler's clients and its statistics.
+    pub fn new(
+        options: &Options,
+        scheduler: &Scheduler<'_>,
+        listener: Listener,
+        steer: Steer,
+    ) -> Result<Self> {
         let kernel = &scheduler.kernel;
-        let listener = Listener::new(&options.socket, options.socket_group.as_deref())?;
         let facts = Facts {
             cpus: scheduler.plan.online,
             cores_max: scheduler.plan.net_cores_max,
@@ -78,7 +82,6 @@ impl Daemon {
             Clients::new(options.clients_max, options.executors_max),
             facts,
         );
-        let steer = Steer::new(&options.steer, options.socket.with_file_name("steer.state"))?;
         Ok(Self {
             events: Events::new(kernel)?,
             desk: StatsDesk::launch(snapshot(kernel, control.clients())?)?,

@@ -35,8 +35,10 @@ mod steer;
 mod wake;
 
 use crate::cli::Options;
+use crate::connection::Listener;
 use crate::daemon::{Daemon, Stop};
 use crate::scheduler::Scheduler;
+use crate::steer::Steer;
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use libbpf_rs::PrintLevel;
@@ -95,9 +97,13 @@ fn run(options: &Options) -> Result<()> {
 
 /// Schedules until the end; true when it asks to be started again.
 fn schedule(options: &Options, stop: &Stop) -> Result<bool> {
+    // What can fail by the operator's mistake comes before the attach; who
+    // connects already waits for it.
+    let listener = Listener::new(&options.socket, options.socket_group.as_deref())?;
+    let steer = Steer::new(&options.steer, options.socket.with_file_name("steer.state"))?;
     let mut object = MaybeUninit::uninit();
     let mut scheduler = Scheduler::attach(options, &mut object)?;
-    let mut daemon = Daemon::new(options, &scheduler)?;
+    let mut daemon = Daemon::new(options, &scheduler, listener, steer)?;
     println!("scx_flexnet attached");
     std::io::stdout().flush()?;
     notify::notify("READY=1");

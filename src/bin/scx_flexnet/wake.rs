@@ -24,8 +24,9 @@ impl Wake {
 
     /// Makes the descriptor readable.
     pub fn ring(&self) {
-        // A client shares the open file and may have taken O_NONBLOCK off a
-        // full counter: a full one is loud enough without our writing.
+        // A client shares the open file and may have filled the counter and
+        // taken O_NONBLOCK off: a full one is loud enough without our writing.
+        let _ = rustix::io::ioctl_fionbio(&self.0, true);
         let mut writable = [PollFd::new(&self.0, PollFlags::OUT)];
         if matches!(poll(&mut writable, Some(&Timespec::default())), Ok(1)) {
             // An error leaves the counter as it was, not zero.

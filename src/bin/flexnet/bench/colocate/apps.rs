@@ -49,6 +49,9 @@ pub(crate) struct Options {
     socket: PathBuf,
 }
 
+/// What the latency client leaves out at its start.
+pub(super) const WARM_UP: Duration = Duration::from_millis(200);
+
 /// What a process measured.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Outcome {
@@ -168,6 +171,8 @@ struct Client4a {
     started: u64,
     answered: u64,
     closed: bool,
+    /// Requests due before are not counted: first touches of code and memory.
+    warm: Instant,
     outcome: Outcome,
 }
 
@@ -210,7 +215,9 @@ impl Client4a {
                 self.received -= self.message.len();
                 let from = if self.closed { self.start } else { self.due(self.answered) };
                 let latency = now.saturating_duration_since(from);
-                self.outcome.latencies_us.push(latency.as_nanos() as f64 / 1e3);
+                if from >= self.warm {
+                    self.outcome.latencies_us.push(latency.as_nanos() as f64 / 1e3);
+                }
                 self.answered += 1;
             }
         }
@@ -253,13 +260,15 @@ fn latency_client(options: &Options) -> Result<Outcome> {
     let stream = peer(options)?;
     stream.set_nonblocking(true)?;
     let closed = options.rate <= 0.0;
-    let length = ready(None)?;
+    let length = ready(None)? + WARM_UP;
+    let start = Instant::now();
     let mut client = Client4a {
         stream,
         message: vec![0x5a; options.bytes],
         sent: options.bytes,
         received: 0,
-        start: Instant::now(),
+        start,
+        warm: start + WARM_UP,
         interval: if closed { Duration::ZERO } else { Duration::from_secs_f64(1.0 / options.rate) },
         started: 0,
         answered: 0,
@@ -274,7 +283,7 @@ fn latency_client(options: &Options) -> Result<Outcome> {
     };
     client.outcome.unsent = due.saturating_sub(client.started);
     client.outcome.unanswered = client.started.saturating_sub(client.answered);
-    client.outcome.seconds = length.as_secs_f64();
+    client.outcome.seconds = (length - WARM_UP).as_secs_f64();
     Ok(client.outcome)
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! One cell of one round: starts the processes, lets them run, collects.
 
-use super::apps::{Outcome, Role};
+use super::apps::{self, Outcome, Role};
 use super::schedulers::Scheduler;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Write};
@@ -115,7 +115,7 @@ fn granted_core_ns(scheduler: &Scheduler, socket: &Path) -> Option<(u64, u64)> {
 
 pub(super) fn measure(scheduler: &Scheduler, load: &Load, socket: &Path) -> Result<Measured> {
     let seconds = Duration::from_secs_f64(load.seconds);
-    let bulk = seconds + 2 * MARGIN;
+    let bulk = seconds + 2 * MARGIN + apps::WARM_UP;
     let write = ["--bytes".to_owned(), load.write.to_string()];
     let message = ["--bytes".to_owned(), load.message.to_string()];
     let peer = |app: &App| ["--peer".to_owned(), app.address.clone()];

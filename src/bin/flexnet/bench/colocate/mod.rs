@@ -26,6 +26,9 @@ const STEAL_MAX: f64 = 0.05;
 /// The latency client's rate: this share of what it reaches closed-loop alone.
 const RATE_SHARE: f64 = 0.1;
 
+/// Between attaching a scheduler and its first cell.
+const SETTLE: std::time::Duration = std::time::Duration::from_millis(500);
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Rounds; each runs every cell once
@@ -164,6 +167,9 @@ fn round(
     for index in order {
         let scheduler = &schedulers[index];
         let attached = scheduler.attach(options)?;
+        // Not an event: what attaching and detaching leave behind (RCU, text
+        // patching) is no part of any cell.
+        std::thread::sleep(SETTLE);
         for &t_apps in &t_apps {
             let load = Load {
                 t_apps,

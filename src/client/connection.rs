@@ -19,7 +19,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// How often a missing scheduler is looked for.
-const RETRY: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+const RETRY: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
 
 type WakeAll = Box<dyn Fn() + Send + Sync>;
 
@@ -78,7 +81,10 @@ impl Connection {
     pub(super) fn set_waker(&self, wake_all: WakeAll) {
         // One runtime a client: a second one's executors would share slots.
         if self.waker.set(wake_all).is_err() {
-            log::warn!("{}: a client serves one runtime; the second is not woken", self.name);
+            log::warn!(
+                "{}: a client serves one runtime; the second is not woken",
+                self.name
+            );
         }
     }
 
@@ -98,7 +104,9 @@ impl Connection {
         let (welcome, descriptors) = socket.call::<_, Welcome>(&hello, old)?;
         let mut descriptors = descriptors.into_iter();
         let (Some(page), Some(doorbell)) = (descriptors.next(), descriptors.next()) else {
-            return Err(io::Error::other("the scheduler's welcome came without its descriptors"));
+            return Err(io::Error::other(
+                "the scheduler's welcome came without its descriptors",
+            ));
         };
         if self.page.get().is_none() {
             let mapped = map_page(&page, welcome.page_bytes)?;
@@ -174,7 +182,9 @@ impl Connection {
                 self.wake_all();
             }
             if message {
-                let Ok(packet) = connected.socket.receive(&mut buffer) else { return false };
+                let Ok(packet) = connected.socket.receive(&mut buffer) else {
+                    return false;
+                };
                 let Some(message) = Message::from_bytes(&buffer[..packet.length]) else {
                     return false;
                 };
@@ -238,7 +248,16 @@ fn map_page(fd: &OwnedFd, bytes: u32) -> io::Result<PageRef> {
     }
     let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
     // SAFETY: a new mapping at an address the kernel chooses; never unmapped.
-    let page = unsafe { mmap(std::ptr::null_mut(), abi::PAGE_BYTES, protection, flags, fd, 0) }?;
+    let page = unsafe {
+        mmap(
+            std::ptr::null_mut(),
+            abi::PAGE_BYTES,
+            protection,
+            flags,
+            fd,
+            0,
+        )
+    }?;
     let Some(page) = NonNull::new(page.cast::<abi::Page>()) else {
         return Err(io::Error::other("the page was mapped at zero"));
     };
@@ -247,7 +266,9 @@ fn map_page(fd: &OwnedFd, bytes: u32) -> io::Result<PageRef> {
     let page = unsafe { PageRef::new(page) };
     let header = &page.get().header;
     if header.magic != abi::PAGE_MAGIC || header.version != u32::from(abi::VERSION) {
-        return Err(io::Error::other("the scheduler's page is of another version"));
+        return Err(io::Error::other(
+            "the scheduler's page is of another version",
+        ));
     }
     Ok(page)
 }

@@ -94,6 +94,14 @@ impl Link for Client {
 /// Puts the calling thread into a scheduling class; what it forks or executes
 /// later inherits it.
 ///
+/// ```
+/// use flexnet::abi::{Class, SOCKET_PATH};
+///
+/// if let Err(error) = flexnet::client::set_class_of_self(SOCKET_PATH.as_ref(), Class::Latency) {
+///     eprintln!("an ordinary task, then: {error}");
+/// }
+/// ```
+///
 /// # Errors
 /// No scheduler listens at `path`, or it refuses.
 pub fn set_class_of_self(path: &Path, class: Class) -> io::Result<()> {
@@ -109,6 +117,13 @@ pub fn set_class_of_self(path: &Path, class: Class) -> io::Result<()> {
 }
 
 /// Asks the scheduler what goes on.
+///
+/// ```
+/// match flexnet::client::status(flexnet::abi::SOCKET_PATH.as_ref()) {
+///     Ok(status) => println!("{} of {} CPUs granted", status.cores_granted, status.cpus),
+///     Err(error) => println!("no scheduler: {error}"),
+/// }
+/// ```
 ///
 /// # Errors
 /// No scheduler listens at `path`, or it refuses.

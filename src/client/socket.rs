@@ -38,8 +38,12 @@ impl AsFd for ControlSocket {
 
 impl ControlSocket {
     pub(super) fn connect(path: &Path) -> io::Result<Self> {
-        let socket =
-            socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let socket = socket_with(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
         let timeout = Some(REPLY_TIMEOUT);
         rustix::net::sockopt::set_socket_timeout(
             &socket,
@@ -89,7 +93,10 @@ impl ControlSocket {
                 descriptors.extend(fds);
             }
         }
-        Ok(Packet { length: received.bytes, descriptors })
+        Ok(Packet {
+            length: received.bytes,
+            descriptors,
+        })
     }
 
     /// Sends a request and receives its reply, on a connection nobody else uses.
@@ -119,7 +126,13 @@ pub(super) fn check_status(reply: &Message) -> io::Result<()> {
 
 /// The header of a request of `size` bytes.
 pub(super) fn header(kind: u16, size: usize, sequence: u32) -> Message {
-    Message { size: size as u32, kind, version: abi::VERSION, sequence, status: 0 }
+    Message {
+        size: size as u32,
+        kind,
+        version: abi::VERSION,
+        sequence,
+        status: 0,
+    }
 }
 
 /// A pidfd of the calling thread.

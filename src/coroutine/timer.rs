@@ -102,6 +102,21 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 }
 
 /// [`sleep_until`] `duration` from now.
+///
+/// ```
+/// use flexnet::{coroutine::sleep, executor::Runtime};
+/// use std::time::{Duration, Instant};
+///
+/// let runtime = Runtime::builder().build()?;
+/// let (sender, receiver) = std::sync::mpsc::channel();
+/// let start = Instant::now();
+/// runtime.flow()?.submit(async move {
+///     sleep(Duration::from_millis(1)).await;
+///     sender.send(start.elapsed()).ok();
+/// })?;
+/// assert!(receiver.recv()? >= Duration::from_millis(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn sleep(duration: Duration) -> Sleep {
     sleep_until(Instant::now() + duration)
 }

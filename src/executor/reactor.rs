@@ -193,6 +193,21 @@ impl Reactor {
 /// Waits until `fd` takes bytes, or has an error to report. For coroutines on an
 /// executor.
 ///
+/// ```
+/// use flexnet::executor::{Runtime, writable};
+/// use std::os::fd::AsFd;
+///
+/// let (reader, writer) = std::io::pipe()?;
+/// let runtime = Runtime::builder().build()?;
+/// let (sender, receiver) = std::sync::mpsc::channel();
+/// runtime.flow()?.submit(async move {
+///     sender.send(writable(writer.as_fd()).await.is_ok()).ok();
+/// })?;
+/// assert!(receiver.recv()?);
+/// # drop(reader);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// The descriptor cannot be waited for (a regular file), or the caller is no
 /// executor.

@@ -18,13 +18,20 @@ pub(crate) struct Options {
 
 pub(crate) fn fetch(socket: &Path) -> Result<Status> {
     flexnet::client::status(socket).with_context(|| {
-        format!("no status from the scheduler at {} (does scx_flexnet run?)", socket.display())
+        format!(
+            "no status from the scheduler at {} (does scx_flexnet run?)",
+            socket.display()
+        )
     })
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let status = fetch(&options.socket)?;
-    let text = if options.json { as_json(&status) } else { as_text(&status) };
+    let text = if options.json {
+        as_json(&status)
+    } else {
+        as_text(&status)
+    };
     println!("{text}");
     Ok(())
 }
@@ -75,7 +82,9 @@ fn as_text(status: &Status) -> String {
     if status.clients == 0 {
         text.push_str("\nno clients");
     } else {
-        text.push_str("\nclient      pid name            executors wanted    depth delay µs   CPU s");
+        text.push_str(
+            "\nclient      pid name            executors wanted    depth delay µs   CPU s",
+        );
     }
     for client in clients(status) {
         text.push_str(&format!(

@@ -103,7 +103,10 @@ fn peer(options: &Options) -> Result<TcpStream> {
 
 /// How a process sends: by the library, or by the system call.
 enum Sending {
-    Flow(TcpFlow, #[allow(dead_code, reason = "lives as long as its flow")] Runtime),
+    Flow(
+        TcpFlow,
+        #[allow(dead_code, reason = "lives as long as its flow")] Runtime,
+    ),
     Plain(TcpStream),
 }
 
@@ -113,8 +116,11 @@ impl Sending {
             return Ok(Self::Plain(stream));
         }
         let client = Client::connect_or_wait(&options.socket, "colocate")?;
-        let runtime =
-            Runtime::builder().name("colocate").flow_class(class).link(client).build()?;
+        let runtime = Runtime::builder()
+            .name("colocate")
+            .flow_class(class)
+            .link(client)
+            .build()?;
         Ok(Self::Flow(TcpFlow::adopt(&runtime, stream)?, runtime))
     }
 
@@ -149,8 +155,10 @@ fn latency_server(options: &Options) -> Result<Outcome> {
     let mut sending = Sending::new(options, stream, FlowClass::Latency)?;
     let mut message = vec![0; options.bytes];
     loop {
-        let exchanged =
-            sending.stream().read_exact(&mut message).and_then(|()| sending.send(&message));
+        let exchanged = sending
+            .stream()
+            .read_exact(&mut message)
+            .and_then(|()| sending.send(&message));
         match exchanged {
             Ok(()) => {}
             Err(error) if is_end(&error) => return Ok(Outcome::default()),
@@ -188,7 +196,11 @@ impl Client4a {
 
     fn may_start(&self, now: Instant) -> bool {
         !self.is_sending()
-            && if self.closed { self.started == self.answered } else { now >= self.due(self.started) }
+            && if self.closed {
+                self.started == self.answered
+            } else {
+                now >= self.due(self.started)
+            }
     }
 
     fn write(&mut self) -> std::io::Result<()> {
@@ -213,10 +225,16 @@ impl Client4a {
             let now = Instant::now();
             while self.received >= self.message.len() {
                 self.received -= self.message.len();
-                let from = if self.closed { self.start } else { self.due(self.answered) };
+                let from = if self.closed {
+                    self.start
+                } else {
+                    self.due(self.answered)
+                };
                 let latency = now.saturating_duration_since(from);
                 if from >= self.warm {
-                    self.outcome.latencies_us.push(latency.as_nanos() as f64 / 1e3);
+                    self.outcome
+                        .latencies_us
+                        .push(latency.as_nanos() as f64 / 1e3);
                 }
                 self.answered += 1;
             }
@@ -236,13 +254,21 @@ impl Client4a {
                 }
             }
             self.write()?;
-            let next = if self.closed { end } else { self.due(self.started).min(end) };
+            let next = if self.closed {
+                end
+            } else {
+                self.due(self.started).min(end)
+            };
             let wait = next.saturating_duration_since(Instant::now());
             let timeout = Timespec {
                 tv_sec: wait.as_secs() as i64,
                 tv_nsec: wait.subsec_nanos().into(),
             };
-            let out = if self.is_sending() { PollFlags::OUT } else { PollFlags::empty() };
+            let out = if self.is_sending() {
+                PollFlags::OUT
+            } else {
+                PollFlags::empty()
+            };
             let fd = self.stream.as_fd();
             let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN | out)];
             match poll(&mut fds, Some(&timeout)) {
@@ -269,7 +295,11 @@ fn latency_client(options: &Options) -> Result<Outcome> {
         received: 0,
         start,
         warm: start + WARM_UP,
-        interval: if closed { Duration::ZERO } else { Duration::from_secs_f64(1.0 / options.rate) },
+        interval: if closed {
+            Duration::ZERO
+        } else {
+            Duration::from_secs_f64(1.0 / options.rate)
+        },
         started: 0,
         answered: 0,
         closed,
@@ -321,5 +351,9 @@ fn sink(_options: &Options) -> Result<Outcome> {
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(Outcome { bytes, seconds: start.elapsed().as_secs_f64(), ..Outcome::default() })
+    Ok(Outcome {
+        bytes,
+        seconds: start.elapsed().as_secs_f64(),
+        ..Outcome::default()
+    })
 }

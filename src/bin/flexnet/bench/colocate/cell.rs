@@ -53,10 +53,17 @@ struct App {
 }
 
 impl App {
-    fn start(scheduler: &Scheduler, role: Role, arguments: &[String], socket: &Path) -> Result<Self> {
+    fn start(
+        scheduler: &Scheduler,
+        role: Role,
+        arguments: &[String],
+        socket: &Path,
+    ) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         let name = clap::ValueEnum::to_possible_value(&role).context("no such role")?;
-        command.args(["bench", "app", name.get_name()]).args(arguments);
+        command
+            .args(["bench", "app", name.get_name()])
+            .args(arguments);
         command.arg("--socket").arg(socket);
         let latency = matches!(role, Role::LatencyServer | Role::LatencyClient);
         if scheduler.classes && latency {
@@ -65,14 +72,24 @@ impl App {
         if scheduler.library && matches!(role, Role::LatencyServer | Role::Sender) {
             command.arg("--library");
         }
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
         let (Some(input), Some(output)) = (process.stdin.take(), process.stdout.take()) else {
             bail!("a process without pipes");
         };
-        let mut app =
-            Self { process, input, output: BufReader::new(output), address: String::new() };
+        let mut app = Self {
+            process,
+            input,
+            output: BufReader::new(output),
+            address: String::new(),
+        };
         let line = app.line()?;
-        app.address = line.strip_prefix("ready ").context("it is not ready")?.to_owned();
+        app.address = line
+            .strip_prefix("ready ")
+            .context("it is not ready")?
+            .to_owned();
         Ok(app)
     }
 
@@ -80,7 +97,10 @@ impl App {
         let mut line = String::new();
         self.output.read_line(&mut line)?;
         if line.is_empty() {
-            bail!("a process of the experiment ended: {}", self.process.wait()?);
+            bail!(
+                "a process of the experiment ended: {}",
+                self.process.wait()?
+            );
         }
         Ok(line.trim().to_owned())
     }

@@ -64,7 +64,12 @@ pub(crate) struct Options {
     #[arg(long, default_value = "lo")]
     steer: String,
     /// More arguments for scx_flexnet
-    #[arg(long, value_name = "ARGUMENTS", default_value = "", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "ARGUMENTS",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
     scx_flexnet: String,
     /// Only these schedulers, by name
     #[arg(long, value_delimiter = ',')]
@@ -101,7 +106,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let rate = find_rate(options)?;
     let mut cells: Vec<Cell> = (0..schedulers.len())
         .flat_map(|scheduler| {
-            options.t_apps.iter().map(move |&t_apps| Cell { scheduler, t_apps, rounds: vec![] })
+            options.t_apps.iter().map(move |&t_apps| Cell {
+                scheduler,
+                t_apps,
+                rounds: vec![],
+            })
         })
         .collect();
     let (mut good, mut repeated) = (0, 0);
@@ -115,7 +124,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             good + 1,
             options.rounds,
             stolen * 100.0,
-            if lost && repeated < options.rounds { ", again" } else { "" }
+            if lost && repeated < options.rounds {
+                ", again"
+            } else {
+                ""
+            }
         );
         if lost && repeated < options.rounds {
             repeated += 1;
@@ -127,15 +140,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             let cell = cells
                 .iter_mut()
                 .find(|cell| cell.scheduler == scheduler && cell.t_apps == t_apps);
-            cell.context("a cell that is not asked for")?.rounds.push(result);
+            cell.context("a cell that is not asked for")?
+                .rounds
+                .push(result);
         }
     }
-    let report = report::Report::new(&schedulers, &cells, report::Run {
-        options,
-        rate,
-        repeated,
-        noisy,
-    });
+    let report = report::Report::new(
+        &schedulers,
+        &cells,
+        report::Run {
+            options,
+            rate,
+            repeated,
+            noisy,
+        },
+    );
     println!("{}", report.table());
     if let Some(file) = &options.json {
         let text = serde_json::to_string_pretty(&report)?;

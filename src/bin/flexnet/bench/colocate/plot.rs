@@ -36,26 +36,40 @@ pub(super) fn draw(report: &Report, file: &Path) -> Result<()> {
     root.fill(&WHITE).map_err(|e| failed(e.to_string()))?;
     let text = |at: (i32, i32), size: i32, content: &str, color: RGBColor| {
         let style = ("sans-serif", size).into_font().color(&color);
-        root.draw(&Text::new(content.to_owned(), at, style)).map_err(|e| anyhow!(e.to_string()))
+        root.draw(&Text::new(content.to_owned(), at, style))
+            .map_err(|e| anyhow!(e.to_string()))
     };
     let bar = |from: (i32, i32), to: (i32, i32), color: RGBColor| {
-        root.draw(&Rectangle::new([from, to], color.filled())).map_err(|e| anyhow!(e.to_string()))
+        root.draw(&Rectangle::new([from, to], color.filled()))
+            .map_err(|e| anyhow!(e.to_string()))
     };
     let title = "A latency-critical service, alone and beside bulk senders";
     text((20, 14), 22, title, BLACK)?;
     text((20, 44), 13, &report.title(), RGBColor(90, 90, 90))?;
-    text((240, 78), 15, "request latency, log scale (shorter is better)", BLACK)?;
-    for (i, (name, color)) in [("P50", P50), ("P99", P99), ("P99.9", P999)].iter().enumerate() {
+    text(
+        (240, 78),
+        15,
+        "request latency, log scale (shorter is better)",
+        BLACK,
+    )?;
+    for (i, (name, color)) in [("P50", P50), ("P99", P99), ("P99.9", P999)]
+        .iter()
+        .enumerate()
+    {
         let x = 540 + 60 * i as i32;
         bar((x, 80), (x + 10, 90), *color)?;
         text((x + 14, 78), 12, name, BLACK)?;
     }
     text((770, 78), 15, "neighbours' throughput", BLACK)?;
 
-    let values = cells.iter().flat_map(|c| [c.l_p50_us, c.l_p99_us, c.l_p999_us]);
+    let values = cells
+        .iter()
+        .flat_map(|c| [c.l_p50_us, c.l_p99_us, c.l_p999_us]);
     let (low, high) = values
         .filter(|v| *v > 0.0)
-        .fold((f64::MAX, 1.0f64), |(low, high), v| (low.min(v), high.max(v)));
+        .fold((f64::MAX, 1.0f64), |(low, high), v| {
+            (low.min(v), high.max(v))
+        });
     let low = 10f64.powf(low.max(1.0).log10().floor());
     let span = (high / low).log10().max(0.1);
     let width = |us: f64| (440.0 * ((us / low).log10() / span).clamp(0.0, 1.0)) as i32 + 2;
@@ -65,14 +79,23 @@ pub(super) fn draw(report: &Report, file: &Path) -> Result<()> {
         let bottom = 108 + 64 * cells.len() as i32;
         let line = PathElement::new([(x, 104), (x, bottom)], RGBColor(225, 225, 225));
         root.draw(&line).map_err(|e| failed(e.to_string()))?;
-        text((x - 12, bottom + 4), 12, &time(decade), RGBColor(90, 90, 90))?;
+        text(
+            (x - 12, bottom + 4),
+            12,
+            &time(decade),
+            RGBColor(90, 90, 90),
+        )?;
         decade *= 10.0;
     }
     let most = cells.iter().map(|cell| cell.t_mb_s).fold(1.0, f64::max);
     for (i, cell) in cells.iter().enumerate() {
         let top = 110 + 64 * i as i32;
         text((20, top + 18), 14, &label(cell), BLACK)?;
-        let bars = [(cell.l_p50_us, P50), (cell.l_p99_us, P99), (cell.l_p999_us, P999)];
+        let bars = [
+            (cell.l_p50_us, P50),
+            (cell.l_p99_us, P99),
+            (cell.l_p999_us, P999),
+        ];
         for (j, (us, color)) in bars.into_iter().enumerate() {
             let y = top + 17 * j as i32;
             bar((240, y), (240 + width(us), y + 14), color)?;
@@ -81,7 +104,9 @@ pub(super) fn draw(report: &Report, file: &Path) -> Result<()> {
         if cell.t_apps > 0 {
             let right = 770 + (130.0 * cell.t_mb_s / most) as i32;
             bar((770, top + 14), (right, top + 34), BULK)?;
-            let ratio = cell.t_ratio_to_eevdf.map(|r| format!(" ({:.0}%)", r * 100.0));
+            let ratio = cell
+                .t_ratio_to_eevdf
+                .map(|r| format!(" ({:.0}%)", r * 100.0));
             let content = format!("{:.0} MB/s{}", cell.t_mb_s, ratio.unwrap_or_default());
             text((right + 4, top + 17), 12, &content, BLACK)?;
         }

@@ -59,7 +59,9 @@ pub(super) struct CellReport {
 
 /// Percentile (0 to 1) of values in µs, to 0.1%; 0 of none.
 pub(super) fn percentile(values: &[f64], quantile: f64) -> f64 {
-    let Ok(mut histogram) = Histogram::<u64>::new(3) else { return 0.0 };
+    let Ok(mut histogram) = Histogram::<u64>::new(3) else {
+        return 0.0;
+    };
     for &value in values {
         // Grows by itself; values are under an hour.
         let _ = histogram.record((value * 1e3) as u64);
@@ -103,9 +105,9 @@ fn median_interval(values: &[f64]) -> Option<[f64; 2]> {
 impl Report {
     pub(super) fn new(schedulers: &[Scheduler], cells: &[Cell], run: Run<'_>) -> Self {
         let eevdf = |t_apps: u32| {
-            cells.iter().find(|cell| {
-                schedulers[cell.scheduler].name == "eevdf" && cell.t_apps == t_apps
-            })
+            cells
+                .iter()
+                .find(|cell| schedulers[cell.scheduler].name == "eevdf" && cell.t_apps == t_apps)
         };
         let cells = cells
             .iter()
@@ -143,7 +145,11 @@ impl Report {
             self.machine,
             self.rounds,
             self.seconds,
-            if self.noisy { ", NOISY: the machine was shared" } else { "" }
+            if self.noisy {
+                ", NOISY: the machine was shared"
+            } else {
+                ""
+            }
         )
     }
 
@@ -151,7 +157,10 @@ impl Report {
         let how = if self.closed_loop {
             "closed loop".to_owned()
         } else {
-            format!("{} requests/s, latency from the intended send time", self.rate)
+            format!(
+                "{} requests/s, latency from the intended send time",
+                self.rate
+            )
         };
         let mut text = format!("{}\n{how}\n", self.title());
         text.push_str(
@@ -166,7 +175,9 @@ impl Report {
                 (Some(ratio), Some([low, high])) => format!("{ratio:.2} [{low:.2}, {high:.2}]"),
                 _ => "-".into(),
             };
-            let cores = cell.net_cores_avg.map_or_else(|| "-".into(), |cores| format!("{cores:.2}"));
+            let cores = cell
+                .net_cores_avg
+                .map_or_else(|| "-".into(), |cores| format!("{cores:.2}"));
             text.push_str(&format!(
                 "{:<20} {:>3} {:>8.0} {:>8.0} {:>8.0} {:>11} {:>8} {:>6} {:>8.0}  {:<20} {:>9}\n",
                 cell.scheduler,
@@ -190,10 +201,16 @@ impl CellReport {
     fn new(name: &str, cell: &Cell, same_load: Option<&Cell>, alone: Option<&Cell>) -> Self {
         let rounds = &cell.rounds;
         let of = |quantile: f64| {
-            median(rounds.iter().map(|round| percentile(&round.latencies_us, quantile)))
+            median(
+                rounds
+                    .iter()
+                    .map(|round| percentile(&round.latencies_us, quantile)),
+            )
         };
-        let pooled: Vec<f64> =
-            rounds.iter().flat_map(|round| round.latencies_us.iter().copied()).collect();
+        let pooled: Vec<f64> = rounds
+            .iter()
+            .flat_map(|round| round.latencies_us.iter().copied())
+            .collect();
         let to_alone = |quantile: f64| {
             alone.map(|alone| {
                 median(rounds.iter().zip(&alone.rounds).map(|(round, alone)| {
@@ -204,7 +221,9 @@ impl CellReport {
         };
         let ratios: Option<Vec<f64>> = same_load.filter(|_| cell.t_apps > 0).map(|eevdf| {
             let pairs = rounds.iter().zip(&eevdf.rounds);
-            pairs.map(|(round, eevdf)| round.t_mb_s / eevdf.t_mb_s.max(1e-9)).collect()
+            pairs
+                .map(|(round, eevdf)| round.t_mb_s / eevdf.t_mb_s.max(1e-9))
+                .collect()
         });
         let cores: Vec<f64> = rounds.iter().filter_map(|round| round.net_cores).collect();
         Self {
@@ -230,12 +249,17 @@ impl CellReport {
 }
 
 fn read(path: &str) -> String {
-    std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+    std::fs::read_to_string(path)
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 fn machine() -> String {
     let info = read("/proc/cpuinfo");
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
     model.unwrap_or("unknown processor").trim().to_owned()
 }
 

@@ -56,11 +56,16 @@ impl Scheduler {
     }
 
     pub(super) fn attach(&self, options: &Options) -> Result<Attached> {
-        let mut attached = Attached { process: None, restore: vec![] };
+        let mut attached = Attached {
+            process: None,
+            restore: vec![],
+        };
         if let Some((device, mask)) = &self.steering {
             attached.restore = steer(device, mask)?;
         }
-        let Some(command) = &self.command else { return Ok(attached) };
+        let Some(command) = &self.command else {
+            return Ok(attached);
+        };
         if state() == "enabled" {
             bail!("another sched_ext scheduler is loaded; stop it first");
         }
@@ -82,7 +87,11 @@ impl Scheduler {
                 bail!("{} ended before it was attached: {status}", self.name);
             }
             if since.elapsed() > ATTACH_MAX {
-                bail!("{} did not attach within {} s", self.name, ATTACH_MAX.as_secs());
+                bail!(
+                    "{} did not attach within {} s",
+                    self.name,
+                    ATTACH_MAX.as_secs()
+                );
             }
             // The kernel has no event for it.
             std::thread::sleep(Duration::from_millis(50));
@@ -99,7 +108,9 @@ pub(super) struct Attached {
 impl Attached {
     /// Stops it in good order and waits until the kernel's own is back.
     pub(super) fn detach(mut self) -> Result<()> {
-        let Some(mut process) = self.process.take() else { return Ok(()) };
+        let Some(mut process) = self.process.take() else {
+            return Ok(());
+        };
         if let Some(status) = process.try_wait()? {
             bail!("the scheduler ended under load: {status}");
         }
@@ -111,7 +122,11 @@ impl Attached {
         while state() != "disabled" && since.elapsed() < Duration::from_secs(10) {
             std::thread::sleep(Duration::from_millis(10));
         }
-        if status.success() { Ok(()) } else { bail!("the scheduler ended with {status}") }
+        if status.success() {
+            Ok(())
+        } else {
+            bail!("the scheduler ended with {status}")
+        }
     }
 }
 
@@ -129,7 +144,10 @@ impl Drop for Attached {
 }
 
 fn state() -> String {
-    std::fs::read_to_string(STATE).unwrap_or_default().trim().to_owned()
+    std::fs::read_to_string(STATE)
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 /// Sets rps_cpus of every receive queue; what was there before.
@@ -153,23 +171,38 @@ fn own_directory() -> PathBuf {
 
 /// The cells' schedulers, as the options ask.
 pub(super) fn all(options: &Options) -> Vec<Scheduler> {
-    let mut all = vec![Scheduler::eevdf(), Scheduler::flexnet("scx_flexnet", options, true)];
+    let mut all = vec![
+        Scheduler::eevdf(),
+        Scheduler::flexnet("scx_flexnet", options, true),
+    ];
     if options.matrix {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let last = format!("{:x}", 1u64 << (cpus - 1).min(31));
-        let library = Scheduler { name: "eevdf+library".into(), library: true, ..Scheduler::eevdf() };
+        let library = Scheduler {
+            name: "eevdf+library".into(),
+            library: true,
+            ..Scheduler::eevdf()
+        };
         let steering = Scheduler {
             name: "eevdf+steering".into(),
             steering: Some((options.steer.clone(), last)),
             ..Scheduler::eevdf()
         };
-        all.extend([library, steering, Scheduler::flexnet("scx_flexnet-alone", options, false)]);
+        all.extend([
+            library,
+            steering,
+            Scheduler::flexnet("scx_flexnet-alone", options, false),
+        ]);
     }
     all.extend(options.scheduler.iter().map(|command| {
         let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
         let name = words.first().and_then(|word| Path::new(word).file_name());
         let name = name.map_or_else(|| "?".into(), |name| name.to_string_lossy().into_owned());
-        Scheduler { name, command: Some(words), ..Scheduler::eevdf() }
+        Scheduler {
+            name,
+            command: Some(words),
+            ..Scheduler::eevdf()
+        }
     }));
     all.retain(|scheduler| options.only.is_empty() || options.only.contains(&scheduler.name));
     all

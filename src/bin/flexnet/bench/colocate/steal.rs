@@ -16,14 +16,24 @@ struct Times {
 }
 
 fn parse(line: &str) -> Option<Times> {
-    let fields: Vec<u64> =
-        line.strip_prefix("cpu ")?.split_whitespace().map_while(|f| f.parse().ok()).collect();
+    let fields: Vec<u64> = line
+        .strip_prefix("cpu ")?
+        .split_whitespace()
+        .map_while(|f| f.parse().ok())
+        .collect();
     // user nice system idle iowait irq softirq steal; guest times are in user.
-    Some(Times { total: fields.iter().take(8).sum(), stolen: *fields.get(7)? })
+    Some(Times {
+        total: fields.iter().take(8).sum(),
+        stolen: *fields.get(7)?,
+    })
 }
 
 fn ask_outer(device: &str) -> Option<Times> {
-    let mut port = OpenOptions::new().read(true).write(true).open(device).ok()?;
+    let mut port = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(device)
+        .ok()?;
     port.write_all(b"stat\n").ok()?;
     let mut line = Vec::new();
     let mut byte = [0];
@@ -51,7 +61,9 @@ impl Steal {
 
     /// The share of all processor time that was stolen since, 0 to 1.
     pub(super) fn share(&self) -> f64 {
-        let (Some(before), Some(after)) = (self.0, now()) else { return 0.0 };
+        let (Some(before), Some(after)) = (self.0, now()) else {
+            return 0.0;
+        };
         let total = after.total.saturating_sub(before.total);
         after.stolen.saturating_sub(before.stolen) as f64 / total.max(1) as f64
     }

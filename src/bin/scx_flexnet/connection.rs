@@ -246,9 +246,11 @@ mod tests {
         let (listener, _connection, _client) = pair();
         let path = listener.path.clone();
         assert!(Listener::new(&path, None).is_err());
-        std::mem::forget(listener.socket.try_clone());
         drop(listener);
         assert!(!path.exists());
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        Listener::new(&path, None).unwrap();
     }
 
     #[test]

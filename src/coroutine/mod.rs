@@ -15,7 +15,7 @@ mod slab;
 mod timer;
 mod yields;
 
-pub use slab::{CELL_BYTES, CellId, Exhausted, Slab};
+pub use slab::{CELL_BYTES, CellId, Cells, Exhausted, Slab};
 pub use timer::{Sleep, Timers, sleep, sleep_until};
 pub use yields::{YieldNow, yield_now};
 

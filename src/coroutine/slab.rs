@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! Cells for coroutines: fixed size, aligned to a cache line, made once.
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell as StdCell, UnsafeCell};
 use std::future::Future;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,6 +12,11 @@ use std::task::{Context, Poll};
 /// Bytes a coroutine may have to live in its cell; larger ones are boxed. With
 /// its header a cell is four cache lines.
 pub const CELL_BYTES: usize = 240;
+
+/// Free cells an executor keeps for itself at most, and how many it takes from
+/// or gives to the others at a time.
+const CACHED: usize = 32;
+const BATCH: usize = CACHED / 2;
 
 /// No cell: the end of the free list.
 const NONE: u32 = u32::MAX;
@@ -24,17 +29,19 @@ struct Storage(MaybeUninit<[u8; CELL_BYTES]>);
 
 #[repr(C, align(64))]
 struct Cell {
-    storage: UnsafeCell<Storage>,
     vtable: UnsafeCell<Option<&'static VTable>>,
     /// The next free cell, while this one is free.
     next: AtomicU32,
+    /// Behind the header, so that a small coroutine is on one line with it.
+    storage: UnsafeCell<Storage>,
 }
 
 const _: () = assert!(size_of::<Cell>() == 256);
 
 struct VTable {
     resume: ResumeFn,
-    drop: DropFn,
+    /// None: there is nothing to drop.
+    drop: Option<DropFn>,
 }
 
 /// Names a coroutine in its [`Slab`]. Not checked for reuse: whoever holds it
@@ -64,7 +71,8 @@ impl std::fmt::Display for Exhausted {
 
 impl std::error::Error for Exhausted {}
 
-/// A fixed number of cells with a free list any thread may use.
+/// A fixed number of cells with a free list any thread may use, and a
+/// [`Cells`] for each thread that uses it much.
 pub struct Slab {
     cells: Box<[Cell]>,
     /// Index of the first free cell, and above it a count that moves with each
@@ -90,7 +98,11 @@ fn vtable_of<F: Future<Output = ()>>() -> &'static VTable {
     const {
         &VTable {
             resume: resume::<F>,
-            drop: drop_at::<F>,
+            drop: if std::mem::needs_drop::<F>() {
+                Some(drop_at::<F>)
+            } else {
+                None
+            },
         }
     }
 }
@@ -98,7 +110,14 @@ fn vtable_of<F: Future<Output = ()>>() -> &'static VTable {
 impl Slab {
     /// Makes `cells` cells (at least 1). The only allocation.
     pub fn new(cells: u32) -> Self {
-        let count = cells.clamp(1, NONE - 1);
+        Self::with_caches(cells, 0)
+    }
+
+    /// [`Slab::new`], and as many more as `caches` [`Cells`] may hold back.
+    pub fn with_caches(cells: u32, caches: u32) -> Self {
+        let count = cells
+            .saturating_add(caches.saturating_mul(CACHED as u32))
+            .clamp(1, NONE - 1);
         Self {
             cells: (0..count)
                 .map(|i| Cell {
@@ -128,17 +147,34 @@ impl Slab {
         }
     }
 
+    /// For a thread that creates and finishes many: keeps free cells for itself.
+    pub fn cells(&self) -> Cells<'_> {
+        Cells {
+            slab: self,
+            count: StdCell::new(0),
+            free: [const { StdCell::new(NONE) }; CACHED],
+        }
+    }
+
     #[inline]
     fn put<F: Future<Output = ()> + Send + 'static>(&self, future: F) -> Result<CellId, Exhausted> {
         let index = self.take_free().ok_or(Exhausted)?;
-        let cell = &self.cells[index as usize];
         // SAFETY: the cell was taken off the free list: this thread's alone;
         // size and alignment were checked by create.
+        unsafe { self.write(index, future) };
+        Ok(CellId(index))
+    }
+
+    /// # Safety
+    /// The cell is the caller's alone, and free, and the future fits.
+    #[inline]
+    unsafe fn write<F: Future<Output = ()> + Send + 'static>(&self, index: u32, future: F) {
+        let cell = &self.cells[index as usize];
+        // SAFETY: as promised.
         unsafe {
             cell.storage.get().cast::<F>().write(future);
             *cell.vtable.get() = Some(vtable_of::<F>());
         }
-        Ok(CellId(index))
     }
 
     /// Runs a coroutine to its next await that is not ready. When it finishes
@@ -150,11 +186,28 @@ impl Slab {
     /// no other thread resumes it now.
     #[inline]
     pub unsafe fn resume(&self, id: CellId, context: &mut Context<'_>) -> Poll<()> {
+        // SAFETY: as promised to this.
+        let polled = unsafe { self.run(id, context) };
+        if polled.is_ready() {
+            self.give_free(id.0, id.0);
+        }
+        polled
+    }
+
+    /// Runs a coroutine, and drops it when it has finished; its cell is the
+    /// caller's then.
+    ///
+    /// # Safety
+    /// As for [`Slab::resume`].
+    #[inline]
+    unsafe fn run(&self, id: CellId, context: &mut Context<'_>) -> Poll<()> {
         let cell = &self.cells[id.0 as usize];
         let at = cell.storage.get().cast::<u8>();
         // SAFETY: the caller owns the cell; create set the vtable.
-        let Some(vtable) = (unsafe { *cell.vtable.get() }) else {
-            return Poll::Ready(());
+        let vtable = unsafe { *cell.vtable.get() };
+        debug_assert!(vtable.is_some(), "a finished coroutine is resumed");
+        let Some(vtable) = vtable else {
+            return Poll::Pending;
         };
         // SAFETY: the storage holds the future the vtable was made for.
         let polled = catch_unwind(AssertUnwindSafe(|| unsafe { (vtable.resume)(at, context) }));
@@ -162,8 +215,28 @@ impl Slab {
             return Poll::Pending;
         }
         // SAFETY: it has finished, and the caller promised to be alone.
-        unsafe { self.discard(id) };
+        unsafe { self.drop_future(id) };
         Poll::Ready(())
+    }
+
+    /// Was there one?
+    ///
+    /// # Safety
+    /// As for [`Slab::resume`].
+    #[inline]
+    unsafe fn drop_future(&self, id: CellId) -> bool {
+        let cell = &self.cells[id.0 as usize];
+        // SAFETY: the caller owns the cell.
+        let Some(vtable) = (unsafe { (*cell.vtable.get()).take() }) else {
+            return false;
+        };
+        if let Some(drop_at) = vtable.drop {
+            let at = cell.storage.get().cast::<u8>();
+            // A destructor that panics ends here: the cell must come back.
+            // SAFETY: the storage holds the future, dropped once (take above).
+            let _ = catch_unwind(AssertUnwindSafe(|| unsafe { drop_at(at) }));
+        }
+        true
     }
 
     /// Drops a coroutine that will not be resumed again and frees its cell.
@@ -171,15 +244,9 @@ impl Slab {
     /// # Safety
     /// As for [`Slab::resume`].
     pub unsafe fn discard(&self, id: CellId) {
-        let cell = &self.cells[id.0 as usize];
-        // SAFETY: the caller owns the cell.
-        let vtable = unsafe { (*cell.vtable.get()).take() };
-        if let Some(vtable) = vtable {
-            let at = cell.storage.get().cast::<u8>();
-            // A destructor that panics ends here: the cell must come back.
-            // SAFETY: the storage holds the future, dropped once (take above).
-            let _ = catch_unwind(AssertUnwindSafe(|| unsafe { (vtable.drop)(at) }));
-            self.give_free(id.0);
+        // SAFETY: as promised to this.
+        if unsafe { self.drop_future(id) } {
+            self.give_free(id.0, id.0);
         }
     }
 
@@ -203,14 +270,42 @@ impl Slab {
         }
     }
 
+    /// Takes up to so many as there is room for; how many.
+    #[cold]
+    fn take_some(&self, room: &[StdCell<u32>]) -> usize {
+        let mut head = self.free.load(Ordering::Acquire);
+        loop {
+            let mut next = head as u32;
+            let mut count = 0;
+            while count < room.len() && next != NONE {
+                room[count].set(next);
+                count += 1;
+                // Of a cell that others took meanwhile this is any index, or
+                // NONE; the compare-and-swap fails then.
+                next = self.cells[next as usize].next.load(Ordering::Relaxed);
+            }
+            if count == 0 {
+                return 0;
+            }
+            let new = ((head >> 32).wrapping_add(1) << 32) | u64::from(next);
+            match self
+                .free
+                .compare_exchange_weak(head, new, Ordering::Acquire, Ordering::Acquire)
+            {
+                Ok(_) => return count,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Frees a chain of cells, the caller's, linked from `first` to `last`.
     #[inline]
-    fn give_free(&self, index: u32) {
+    fn give_free(&self, first: u32, last: u32) {
+        let last = &self.cells[last as usize].next;
         let mut head = self.free.load(Ordering::Relaxed);
         loop {
-            self.cells[index as usize]
-                .next
-                .store(head as u32, Ordering::Relaxed);
-            let new = ((head >> 32).wrapping_add(1) << 32) | u64::from(index);
+            last.store(head as u32, Ordering::Relaxed);
+            let new = ((head >> 32).wrapping_add(1) << 32) | u64::from(first);
             match self
                 .free
                 .compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed)
@@ -220,13 +315,110 @@ impl Slab {
             }
         }
     }
+
+    #[cold]
+    fn give_some(&self, cells: &[StdCell<u32>]) {
+        for pair in cells.windows(2) {
+            self.cells[pair[0].get() as usize]
+                .next
+                .store(pair[1].get(), Ordering::Relaxed);
+        }
+        if let (Some(first), Some(last)) = (cells.first(), cells.last()) {
+            self.give_free(first.get(), last.get());
+        }
+    }
+}
+
+/// One thread's way to a [`Slab`]: what finishes here is created here again,
+/// without an atomic operation. Executors have one.
+///
+/// ```
+/// use flexnet::coroutine::{Slab, yield_now};
+/// use std::task::{Context, Waker};
+///
+/// let slab = Slab::with_caches(64, 1);
+/// let cells = slab.cells();
+/// let id = cells.create(yield_now())?;
+/// let mut context = Context::from_waker(Waker::noop());
+/// // SAFETY: made above, and resumed to its end by this thread alone.
+/// unsafe {
+///     assert!(cells.resume(id, &mut context).is_pending());
+///     assert!(cells.resume(id, &mut context).is_ready());
+/// }
+/// # Ok::<(), flexnet::coroutine::Exhausted>(())
+/// ```
+pub struct Cells<'a> {
+    slab: &'a Slab,
+    count: StdCell<usize>,
+    free: [StdCell<u32>; CACHED],
+}
+
+impl Cells<'_> {
+    /// [`Slab::create`].
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn create<F>(&self, future: F) -> Result<CellId, Exhausted>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if size_of::<F>() <= CELL_BYTES && align_of::<F>() <= 16 {
+            self.put(future)
+        } else {
+            self.put(Box::pin(future))
+        }
+    }
+
+    #[inline]
+    fn put<F: Future<Output = ()> + Send + 'static>(&self, future: F) -> Result<CellId, Exhausted> {
+        let mut count = self.count.get();
+        if count == 0 {
+            count = self.slab.take_some(&self.free[..BATCH]);
+            if count == 0 {
+                return Err(Exhausted);
+            }
+        }
+        self.count.set(count - 1);
+        let index = self.free[count - 1].get();
+        // SAFETY: the cell is this thread's; size and alignment were checked by
+        // create.
+        unsafe { self.slab.write(index, future) };
+        Ok(CellId(index))
+    }
+
+    /// [`Slab::resume`].
+    ///
+    /// # Safety
+    /// As there.
+    #[inline]
+    pub unsafe fn resume(&self, id: CellId, context: &mut Context<'_>) -> Poll<()> {
+        // SAFETY: as promised to this.
+        let polled = unsafe { self.slab.run(id, context) };
+        if polled.is_ready() {
+            let mut count = self.count.get();
+            if count == CACHED {
+                self.slab.give_some(&self.free[BATCH..]);
+                count = BATCH;
+            }
+            self.free[count].set(id.0);
+            self.count.set(count + 1);
+        }
+        polled
+    }
+}
+
+impl Drop for Cells<'_> {
+    fn drop(&mut self) {
+        self.slab.give_some(&self.free[..self.count.get()]);
+    }
 }
 
 impl Drop for Slab {
     fn drop(&mut self) {
         for index in 0..self.cells.len() as u32 {
             // SAFETY: exclusive access; a cell without a future is left alone.
-            unsafe { self.discard(CellId(index)) };
+            unsafe { self.drop_future(CellId(index)) };
         }
     }
 }
@@ -298,5 +490,37 @@ mod tests {
             }
         });
         assert_eq!((0..9).filter(|_| slab.create(async {}).is_ok()).count(), 8);
+    }
+
+    #[test]
+    fn what_a_thread_holds_back_the_others_do_not_miss() {
+        let slab = Slab::with_caches(8, 2);
+        std::thread::scope(|scope| {
+            let (sender, receiver) = std::sync::mpsc::channel();
+            scope.spawn(|| {
+                let cells = slab.cells();
+                for id in receiver {
+                    // SAFETY: created by the other thread, and resumed here.
+                    let run =
+                        || unsafe { cells.resume(id, &mut Context::from_waker(Waker::noop())) };
+                    assert_eq!(run(), Poll::Pending);
+                    assert_eq!(run(), Poll::Ready(()));
+                }
+            });
+            let cells = slab.cells();
+            for _ in 0..10_000 {
+                let id = loop {
+                    match cells.create(crate::coroutine::yield_now()) {
+                        Ok(id) => break id,
+                        Err(Exhausted) => std::thread::yield_now(),
+                    }
+                };
+                sender.send(id).unwrap();
+            }
+            drop(sender);
+        });
+        let all = 8 + 2 * CACHED;
+        let alive = (0..=all).filter(|_| slab.create(async {}).is_ok()).count();
+        assert_eq!(alive, all);
     }
 }

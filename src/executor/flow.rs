@@ -7,16 +7,18 @@
 //! whoever drains.
 
 use super::runtime::Shared;
+use super::worker;
 use crate::abi::FlowClass;
 use crate::coroutine::{CellId, Exhausted};
 use crate::queue::{Charge, FlowRing, Full, Gate, Record, RecordKind, RingReader};
 use std::cell::UnsafeCell;
 use std::future::Future;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use super::waiters::Waiters;
@@ -171,13 +173,26 @@ impl Inside<'_> {
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
+        if self.end() {
+            self.flow.enqueue(self.flow.home());
+        }
+    }
+}
+
+impl Inside<'_> {
+    /// Leaves; true: the caller puts the flow into a run queue.
+    fn leave(self) -> bool {
+        ManuallyDrop::new(self).end()
+    }
+
+    fn end(&mut self) -> bool {
         let rest = self.drain_mut(|drain| drain.has_rest());
         self.flow.rest.store(rest, Ordering::Relaxed);
         // Who waits is woken by what he waits for only: a sender that finds the
         // socket full enters and leaves, and would wake himself for ever.
         let news = self.before != (self.flow.ring.head(), rest)
             || self.flow.error.load(Ordering::Relaxed) != 0;
-        self.flow.leave(self.progress, news);
+        self.flow.leave(self.progress, news)
     }
 }
 
@@ -312,7 +327,7 @@ impl FlowCore {
     fn enqueue(self: &Arc<Self>, home: u16) {
         if let Err(flow) = self.shared.enqueue(home, self.clone()) {
             // No executor can take it: done here, and nothing stays behind.
-            flow.serve(None);
+            flow.serve(&self.shared, None);
         }
     }
 
@@ -337,19 +352,30 @@ impl FlowCore {
 
     /// Drains what is there, once within the budget, as executor `by` or (None)
     /// inline. Called by who took the flow from a run queue.
-    pub(crate) fn serve(self: &Arc<Self>, by: Option<u16>) {
+    /// Gives the flow back unless it is in a run queue again.
+    pub(crate) fn serve(self: Arc<Self>, shared: &Shared, by: Option<u16>) -> Option<Arc<Self>> {
         if self.gate.enter() {
-            self.drain_inside(Inside::entered(self), by);
+            let mut inside = Inside::entered(&self);
+            self.drain_inside(&mut inside, by);
+            if inside.leave() {
+                let home = self.home();
+                // When no executor can take it, here again.
+                return match shared.enqueue_again(home, self) {
+                    Ok(()) => None,
+                    Err(flow) => flow.serve(shared, by),
+                };
+            }
         }
+        Some(self)
     }
 
     /// Drains inline, if nobody else does.
     pub(crate) fn serve_inline(self: &Arc<Self>) -> Option<Progress> {
-        let inside = self.enter_inline()?;
-        Some(self.drain_inside(inside, None))
+        let mut inside = self.enter_inline()?;
+        Some(self.drain_inside(&mut inside, None))
     }
 
-    fn drain_inside(self: &Arc<Self>, mut inside: Inside<'_>, by: Option<u16>) -> Progress {
+    fn drain_inside(self: &Arc<Self>, inside: &mut Inside<'_>, by: Option<u16>) -> Progress {
         let mut budget = self.shared.budget_bytes();
         // SAFETY: inside the gate: the only reader.
         let reader = unsafe { self.ring.reader() };
@@ -391,22 +417,20 @@ impl FlowCore {
     /// Resumes the coroutine at the ring's head; true when it finished.
     fn resume(self: &Arc<Self>, cell: u64) -> bool {
         self.woken.store(false, Ordering::Relaxed);
-        let waker: Waker = self.clone().into();
-        let polled = super::worker::as_current(&self.shared, || {
-            // SAFETY: the cell was made for this record, and whoever is inside
-            // the gate is alone; the record is consumed when it has finished.
-            unsafe {
-                self.shared
-                    .slab()
-                    .resume(CellId::from_bits(cell), &mut Context::from_waker(&waker))
-            }
-        });
-        polled == Poll::Ready(())
+        // SAFETY: a waker made of a reference that is not counted, which is not
+        // dropped, and outlived by the one that is borrowed; clones count.
+        let waker = ManuallyDrop::new(Waker::from(unsafe { Arc::from_raw(Arc::as_ptr(self)) }));
+        let mut context = Context::from_waker(&waker);
+        let cell = CellId::from_bits(cell);
+        // SAFETY: the cell was made for this record, and whoever is inside the
+        // gate is alone; the record is consumed when it has finished.
+        unsafe { worker::resume(&self.shared, self, cell, &mut context) }.is_ready()
     }
 
     /// Ends draining, and sees to what is left. `news`: waiters may have what
-    /// they wait for.
-    fn leave(self: &Arc<Self>, progress: Progress, news: bool) {
+    /// they wait for. True: the caller puts the flow into a run queue.
+    #[must_use]
+    fn leave(self: &Arc<Self>, progress: Progress, news: bool) -> bool {
         if progress == Progress::Blocked {
             self.gate.block();
         }
@@ -424,18 +448,14 @@ impl FlowCore {
                     // Not something to wait for: try again in turn.
                     self.unblocked();
                 }
+                false
             }
-            Progress::Later(delay) => self.shared.later(self, delay),
-            Progress::Waiting => {
-                if self.woken.load(Ordering::Acquire) && self.gate.notify() {
-                    self.enqueue(self.home());
-                }
+            Progress::Later(delay) => {
+                self.shared.later(self, delay);
+                false
             }
-            Progress::Empty | Progress::More => {
-                if !self.is_drained() && self.gate.notify() {
-                    self.enqueue(self.home());
-                }
-            }
+            Progress::Waiting => self.woken.load(Ordering::Acquire) && self.gate.notify_left(),
+            Progress::Empty | Progress::More => !self.is_drained() && self.gate.notify_left(),
         }
     }
 }
@@ -447,7 +467,9 @@ impl Wake for FlowCore {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.woken.store(true, Ordering::Release);
-        if self.gate.notify() {
+        // By itself (it yields): whoever resumes it, this thread, looks at
+        // `woken` when it leaves.
+        if !worker::is_resuming(self) && self.gate.notify() {
             self.enqueue(self.home());
         }
     }
@@ -501,9 +523,8 @@ impl Flow {
         F: Future<Output = ()> + Send + 'static,
     {
         let slab = self.0.shared.slab();
-        let cell = slab
-            .create(future)
-            .map_err(|Exhausted| SubmitError::Cells)?;
+        let cell =
+            worker::create(&self.0.shared, future).map_err(|Exhausted| SubmitError::Cells)?;
         self.0
             .submit(RecordKind::Coroutine, cell.to_bits(), &[])
             .map_err(|Full| {

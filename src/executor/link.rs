@@ -9,6 +9,7 @@
 use crate::abi::{self, ExecutorState, FlowClass};
 use crate::queue::Charge;
 use std::io;
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -86,7 +87,8 @@ impl Drop for Pages {
 impl Pages {
     pub(crate) fn new() -> Self {
         // SAFETY: a page of zeros is valid: integers and atomics only.
-        let page: Box<abi::Page> = unsafe { Box::new_zeroed().assume_init() };
+        let page =
+            unsafe { Box::<MaybeUninit<abi::Page>>::new(MaybeUninit::zeroed()).assume_init() };
         Self {
             private: PageRef(NonNull::from(Box::leak(page))),
             shared: OnceLock::new(),
@@ -120,7 +122,8 @@ impl Pages {
         let epoch = self.epoch.load(Ordering::Acquire);
         let line = &self.of(epoch).executors[usize::from(executor)];
         let number = line.foreign.enqueued.fetch_add(1, Ordering::Relaxed);
-        if number % abi::STAMP_EVERY == 0 {
+        // The private page's stamps nobody reads: no clock for those.
+        if epoch == 1 && number.is_multiple_of(abi::STAMP_EVERY) {
             stamp(line, number);
         }
         (number, Charge { executor, epoch })
@@ -128,14 +131,18 @@ impl Pages {
 
     /// A flow was idle when message `number` came: if its executor's queue was
     /// empty too, the message is the oldest, and its age counts from now.
+    #[inline]
     pub(crate) fn stamp_if_first(&self, charge: Charge, number: u64) {
+        if charge.epoch == 0 {
+            return;
+        }
         let line = &self.of(charge.epoch).executors[usize::from(charge.executor)];
         let done = line
             .own
             .completed
             .load(Ordering::Relaxed)
             .wrapping_add(line.foreign.moved.load(Ordering::Relaxed));
-        if done == number && number % abi::STAMP_EVERY != 0 {
+        if done == number && !number.is_multiple_of(abi::STAMP_EVERY) {
             stamp(line, number);
         }
     }
@@ -232,6 +239,8 @@ mod tests {
     #[test]
     fn the_first_message_of_an_empty_queue_is_stamped() {
         let pages = Pages::new();
+        let shared = Pages::new();
+        pages.share(shared.private);
         let line = &pages.current().executors[0];
         for _ in 0..3 {
             let (number, charge) = pages.charge(0);

@@ -122,6 +122,9 @@ impl Shared {
     /// Gives it back when no executor can take it.
     pub(crate) fn enqueue(&self, home: u16, flow: Arc<FlowCore>) -> Result<(), Arc<FlowCore>> {
         let index = usize::from(home) % self.executors_wanted();
+        if worker::is_at(self, index) {
+            return worker::push_local(flow);
+        }
         let slot = &self.executors[index];
         slot.queue.push(flow)?;
         // The fence in unpark pairs with the one in `stop`: either its last look
@@ -143,15 +146,29 @@ impl Shared {
         }
         let before = SERVES.replace(self);
         if !std::ptr::eq(before, self) {
-            while let Some(flow) = self.executors.iter().find_map(|slot| slot.queue.pop()) {
-                flow.serve(None);
-                if Arc::strong_count(&flow) == 1 {
+            let next = || self.executors.iter().find_map(|s| s.queue.take_abandoned());
+            while let Some(flow) = next() {
+                let served = flow.serve(self, None);
+                if let Some(flow) = served.filter(|flow| Arc::strong_count(flow) == 1) {
                     // Dropped, and not in the reactor: nobody else would.
                     flow.drain_until(Instant::now() + self.linger);
                 }
             }
         }
         SERVES.set(before);
+    }
+
+    /// Puts a flow that was just served and goes on into a run queue: the same
+    /// executor's, where it was one.
+    pub(crate) fn enqueue_again(
+        &self,
+        home: u16,
+        flow: Arc<FlowCore>,
+    ) -> Result<(), Arc<FlowCore>> {
+        if worker::is_of(self) {
+            return worker::push_local(flow);
+        }
+        self.enqueue(home, flow)
     }
 
     /// The reactor unblocks the flow when its socket takes bytes.
@@ -323,7 +340,10 @@ impl Builder {
         }
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let slots = (0..self.executors).map(|_| ExecutorSlot {
-            queue: RunQueue::new(RUN_QUEUE_FLOWS),
+            queue: match self.executors {
+                1 => RunQueue::without_thieves(RUN_QUEUE_FLOWS),
+                _ => RunQueue::new(RUN_QUEUE_FLOWS),
+            },
             parker: CacheLine(Parker::new()),
         });
         Ok(Runtime {
@@ -332,7 +352,7 @@ impl Builder {
                 flow_class: self.flow_class,
                 executors: slots.collect(),
                 pages: Pages::new(),
-                slab: Slab::new(self.coroutines),
+                slab: Slab::with_caches(self.coroutines, self.executors as u32),
                 reactor: Reactor::new()?,
                 link: self.link,
                 phase: AtomicU32::new(IDLE),

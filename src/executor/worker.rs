@@ -1,23 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! The worker: dequeue, resume, steal, yield, park.
 
+use super::flow::FlowCore;
 use super::link::now_ns;
 use super::runtime::Shared;
 use crate::abi::ExecutorState;
-use crate::coroutine::with_timers;
-use crate::queue::Sleep;
+use crate::coroutine::{CellId, Cells, Exhausted, with_timers};
+use crate::queue::{Owner, Sleep};
 use std::cell::Cell;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// A running executor looks at its sockets and timers once in so many flows;
 /// an idle one each time.
 const TURNS_PER_POLL: u32 = 16;
 
+/// An executor's own, which only its thread uses.
+struct Own<'a> {
+    slot: usize,
+    queue: Owner<'a, Arc<FlowCore>>,
+    cells: Cells<'a>,
+}
+
 thread_local! {
+    /// The runtime this thread resumes a coroutine of, and the coroutine's flow.
     static CURRENT: Cell<*const Shared> = const { Cell::new(ptr::null()) };
+    static CURRENT_FLOW: Cell<*const FlowCore> = const { Cell::new(ptr::null()) };
+    /// The runtime this thread is an executor of, and what it has as one.
+    static EXECUTOR_OF: Cell<*const Shared> = const { Cell::new(ptr::null()) };
+    static OWN: Cell<*const Own<'static>> = const { Cell::new(ptr::null()) };
 }
 
 /// The runtime this thread resumes a coroutine of.
@@ -27,21 +41,80 @@ pub(crate) fn current_shared() -> Option<&'static Shared> {
     unsafe { CURRENT.get().as_ref() }
 }
 
+/// Is this thread one of that runtime's executors?
+#[inline]
+pub(crate) fn is_of(shared: &Shared) -> bool {
+    ptr::eq(EXECUTOR_OF.get(), shared)
+}
+
+/// Is it that one?
+#[inline]
+pub(crate) fn is_at(shared: &Shared, slot: usize) -> bool {
+    // SAFETY: `run` keeps it for as long as it is an executor.
+    is_of(shared) && unsafe { OWN.get().as_ref() }.is_some_and(|own| own.slot == slot)
+}
+
+/// Into this executor's own queue; gives the flow back when that is full.
+#[inline]
+pub(crate) fn push_local(flow: Arc<FlowCore>) -> Result<(), Arc<FlowCore>> {
+    // SAFETY: as above.
+    match unsafe { OWN.get().as_ref() } {
+        Some(own) => own.queue.push(flow),
+        None => Err(flow),
+    }
+}
+
+/// Stores a coroutine: an executor in a cell of its own, where it has one.
+#[inline]
+pub(crate) fn create<F>(shared: &Shared, future: F) -> Result<CellId, Exhausted>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    // SAFETY: as above.
+    match unsafe { OWN.get().as_ref() } {
+        Some(own) if is_of(shared) => own.cells.create(future),
+        _ => shared.slab().create(future),
+    }
+}
+
+/// Resumes a coroutine of `flow`, which the caller drains.
+///
+/// # Safety
+/// As for [`crate::coroutine::Slab::resume`].
+#[inline]
+pub(crate) unsafe fn resume(
+    shared: &Shared,
+    flow: &FlowCore,
+    cell: CellId,
+    context: &mut Context<'_>,
+) -> Poll<()> {
+    let before = (CURRENT.replace(shared), CURRENT_FLOW.replace(flow));
+    // SAFETY: OWN as above; the rest as promised to this.
+    let polled = unsafe {
+        match OWN.get().as_ref() {
+            Some(own) if is_of(shared) => own.cells.resume(cell, context),
+            _ => shared.slab().resume(cell, context),
+        }
+    };
+    CURRENT.set(before.0);
+    CURRENT_FLOW.set(before.1);
+    polled
+}
+
+/// Does this thread resume a coroutine of that flow?
+#[inline]
+pub(crate) fn is_resuming(flow: &FlowCore) -> bool {
+    ptr::eq(CURRENT_FLOW.get(), flow)
+}
+
 /// Is this thread one of that runtime's executors (or resumes for it)?
 pub(crate) fn is_current(shared: &Arc<Shared>) -> bool {
     ptr::eq(CURRENT.get(), Arc::as_ptr(shared))
 }
 
-/// Runs `f` as a resume of that runtime.
-pub(crate) fn as_current<R>(shared: &Arc<Shared>, f: impl FnOnce() -> R) -> R {
-    let before = CURRENT.replace(Arc::as_ptr(shared));
-    let result = f();
-    CURRENT.set(before);
-    result
-}
-
-struct Worker {
-    shared: Arc<Shared>,
+struct Worker<'a> {
+    shared: &'a Arc<Shared>,
+    own: &'a Own<'a>,
     slot: u16,
     /// The link's generation this executor registered in.
     generation: u64,
@@ -52,9 +125,22 @@ struct Worker {
 /// The body of an executor's thread.
 pub(crate) fn run(shared: Arc<Shared>, slot: u16) {
     block_signals();
+    let Some(queue) = shared.executors()[usize::from(slot)].queue.own() else {
+        return; // a slot has one executor
+    };
+    let own = Own {
+        slot: slot.into(),
+        queue,
+        cells: shared.slab().cells(),
+    };
     CURRENT.set(Arc::as_ptr(&shared));
+    EXECUTOR_OF.set(Arc::as_ptr(&shared));
+    // Only as long as `own` lives: see the end.
+    OWN.set((&raw const own).cast());
+    let _end = OnDrop;
     let mut worker = Worker {
-        shared,
+        shared: &shared,
+        own: &own,
         slot,
         generation: 0,
         turns: 0,
@@ -67,7 +153,17 @@ pub(crate) fn run(shared: Arc<Shared>, slot: u16) {
     if let Some(link) = worker.shared.link() {
         link.unregister(slot.into());
     }
-    CURRENT.set(ptr::null());
+}
+
+/// An executor's end, also by a panic.
+struct OnDrop;
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        OWN.set(ptr::null());
+        EXECUTOR_OF.set(ptr::null());
+        CURRENT.set(ptr::null());
+    }
 }
 
 /// Executors take no signals: they are the application's, whose handlers expect
@@ -81,7 +177,7 @@ pub(crate) fn block_signals() {
     }
 }
 
-impl Worker {
+impl Worker<'_> {
     /// One look at everything; false when it is to end.
     fn turn(&mut self) -> bool {
         self.follow_link();
@@ -91,8 +187,7 @@ impl Worker {
         }
         if let Some(flow) = self.next_flow() {
             self.shared.pages().publish_resume(self.slot);
-            flow.serve(Some(self.slot));
-            drop(flow);
+            drop(flow.serve(self.shared, Some(self.slot)));
             self.obey();
             return true;
         }
@@ -107,31 +202,25 @@ impl Worker {
     }
 
     /// Its own queue's head, else a sibling's.
-    fn next_flow(&mut self) -> Option<Arc<super::flow::FlowCore>> {
-        let executors = self.shared.executors();
-        let own = usize::from(self.slot);
-        executors[own].queue.pop().or_else(|| self.steal())
+    #[inline]
+    fn next_flow(&self) -> Option<Arc<FlowCore>> {
+        self.own.queue.pop().or_else(|| self.steal())
     }
 
     /// Takes the head of a sibling's queue, and half of the rest into its own.
-    fn steal(&self) -> Option<Arc<super::flow::FlowCore>> {
+    fn steal(&self) -> Option<Arc<FlowCore>> {
         let executors = self.shared.executors();
         let own = usize::from(self.slot);
         for step in 1..executors.len() {
             let victim = &executors[(own + step) % executors.len()];
-            let Some(flow) = victim.queue.pop() else {
-                continue;
-            };
-            for _ in 0..victim.queue.len() / 2 {
-                let Some(more) = victim.queue.pop() else {
-                    break;
-                };
-                if let Err(more) = executors[own].queue.push(more) {
-                    more.serve(Some(self.slot));
-                    break;
+            let flow = victim.queue.steal(|more| {
+                if let Err(more) = self.own.queue.push(more) {
+                    more.serve(self.shared, Some(self.slot));
                 }
+            });
+            if flow.is_some() {
+                return flow;
             }
-            return Some(flow);
         }
         None
     }

@@ -34,6 +34,13 @@ impl Gate {
         // Pairs with the fence of `enter`: either the one who drains sees the
         // work, or this sees that he took the flow out of the queue.
         fence_seqcst!("gate_notify");
+        self.notify_left()
+    }
+
+    /// [`Gate::notify`] by who has just left, and saw in the ring what others
+    /// pushed: [`Gate::leave`] has passed the fence.
+    #[inline]
+    pub fn notify_left(&self) -> bool {
         !self.notified.load(Ordering::Relaxed)
             && !self.blocked.load(Ordering::Relaxed)
             && self

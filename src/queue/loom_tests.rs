@@ -25,14 +25,60 @@ fn loom_run_queue_keeps_everything() {
                 thread::spawn(move || queue.push(i).is_ok())
             })
             .collect();
-        let early = queue.pop();
+        let owner = queue.own().unwrap();
+        let early = owner.pop();
         for pusher in pushers {
             assert!(pusher.join().unwrap(), "two fit");
         }
         let mut got: Vec<u32> = early.into_iter().collect();
-        got.extend(std::iter::from_fn(|| queue.pop()));
+        got.extend(std::iter::from_fn(|| owner.pop()));
         got.sort_unstable();
         assert_eq!(got, [0, 1]);
+    });
+}
+
+/// The owner pushes and pops while a thief steals: each entry is got once.
+#[test]
+fn loom_thief_and_owner_exclude_each_other() {
+    model(|| {
+        let queue = Arc::new(RunQueue::new(2));
+        let owner = queue.own().unwrap();
+        assert!(owner.push(0u32).is_ok() && owner.push(1).is_ok());
+        let thief = {
+            let queue = queue.clone();
+            thread::spawn(move || {
+                let mut got = Vec::new();
+                let first = queue.steal(|value| got.push(value));
+                got.extend(first);
+                got
+            })
+        };
+        let mut got: Vec<u32> = owner.pop().into_iter().collect();
+        assert!(owner.push(2).is_ok());
+        got.extend(owner.pop());
+        got.extend(thief.join().unwrap());
+        got.extend(std::iter::from_fn(|| owner.pop()));
+        got.sort_unstable();
+        assert_eq!(got, [0, 1, 2]);
+    });
+}
+
+/// Who finds a queue without an owner and who becomes that exclude each other.
+#[test]
+fn loom_new_owner_waits_for_who_takes() {
+    model(|| {
+        let queue = Arc::new(RunQueue::without_thieves(2));
+        assert!(queue.push(0u32).is_ok());
+        let other = {
+            let queue = queue.clone();
+            thread::spawn(move || queue.take_abandoned())
+        };
+        let owner = queue.own().unwrap();
+        let mine = owner.pop();
+        let others = other.join().unwrap();
+        let rest = owner.pop();
+        let got: Vec<u32> = [mine, others, rest].into_iter().flatten().collect();
+        assert_eq!(got, [0]);
     });
 }
 
@@ -89,7 +135,7 @@ fn loom_gate_leaves_nothing_behind() {
                     self.drained.store(there, Ordering::Relaxed);
                     self.draining.fetch_sub(1, Ordering::Relaxed);
                     self.gate.leave();
-                    if self.is_empty() || !self.gate.notify() {
+                    if self.is_empty() || !self.gate.notify_left() {
                         return;
                     }
                 }

@@ -13,6 +13,7 @@
 //! ([`crate::transport`]) and who does it ([`crate::executor`]). Nothing here
 //! knows of sockets or of scheduling.
 
+mod bias;
 mod gate;
 mod parker;
 mod ring;
@@ -21,7 +22,7 @@ mod run_queue;
 pub use gate::Gate;
 pub use parker::{Parker, Sleep};
 pub use ring::{Charge, FlowRing, Full, Record, RecordKind, RingReader};
-pub use run_queue::RunQueue;
+pub use run_queue::{Owner, RunQueue};
 
 pub(crate) use parker::{futex_wait, futex_wake};
 

@@ -5,9 +5,9 @@
 use super::Case;
 use anyhow::{Context as _, Result};
 use crossbeam_queue::ArrayQueue;
-use flexnet::coroutine::{CellId, Slab, yield_now};
+use flexnet::coroutine::{CellId, Cells, Slab, yield_now};
 use flexnet::executor::Runtime;
-use flexnet::queue::RunQueue;
+use flexnet::queue::{Owner, RunQueue};
 use std::hint::black_box;
 use std::sync::LazyLock;
 use std::task::{Context, Poll, Waker};
@@ -21,10 +21,11 @@ fn each(start: Instant) -> f64 {
 }
 
 pub(super) fn add_cases(cases: &mut Vec<Case>) -> Result<()> {
-    let slab = Slab::new(ALIVE as u32);
+    let slab = Slab::with_caches(ALIVE as u32, 1);
     let queue = RunQueue::new(ALIVE);
     cases.push(Case::new("coroutine", "flexnet", move || {
-        Ok(own(&slab, &queue))
+        let owner = queue.own().context("the queue has no other owner")?;
+        Ok(own(&slab.cells(), &owner))
     }));
 
     // All of a flow (ring, gate, counters) around it, still on one thread: a
@@ -62,13 +63,13 @@ pub(super) fn add_cases(cases: &mut Vec<Case>) -> Result<()> {
     Ok(())
 }
 
-/// Cells and the run queue, as executors use them.
-fn own(slab: &Slab, queue: &RunQueue<CellId>) -> f64 {
+/// Cells and the run queue, as executors use their own.
+fn own(cells: &Cells<'_>, queue: &Owner<'_, CellId>) -> f64 {
     let mut context = Context::from_waker(Waker::noop());
     let start = Instant::now();
     for _ in 0..BATCHES {
         for number in 0..ALIVE {
-            let made = slab.create(async move {
+            let made = cells.create(async move {
                 yield_now().await;
                 black_box(number);
             });
@@ -80,7 +81,7 @@ fn own(slab: &Slab, queue: &RunQueue<CellId>) -> f64 {
         while let Some(cell) = queue.pop() {
             // SAFETY: made above, popped by this thread alone, and not pushed
             // again once it has finished.
-            if unsafe { slab.resume(cell, &mut context) } == Poll::Pending {
+            if unsafe { cells.resume(cell, &mut context) } == Poll::Pending {
                 let _ = queue.push(cell);
             }
         }

@@ -6,7 +6,7 @@
 use super::Case;
 use anyhow::Result;
 use crossbeam_queue::ArrayQueue;
-use flexnet::queue::RunQueue;
+use flexnet::queue::{Owner, RunQueue};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::hint::{black_box, spin_loop};
 use std::sync::Arc;
@@ -28,16 +28,16 @@ trait Pop: Send + 'static {
     fn pop(&mut self) -> Option<u64>;
 }
 
-impl Push for Arc<RunQueue<u64>> {
+impl Push for &'static RunQueue<u64> {
     #[inline]
     fn push(&mut self, item: u64) -> bool {
         RunQueue::push(self, item).is_ok()
     }
 }
-impl Pop for Arc<RunQueue<u64>> {
+impl Pop for Option<Owner<'static, u64>> {
     #[inline]
     fn pop(&mut self) -> Option<u64> {
-        RunQueue::pop(self)
+        self.as_ref()?.pop()
     }
 }
 impl Push for Arc<ArrayQueue<u64>> {
@@ -65,9 +65,11 @@ impl Pop for mpsc::Receiver<u64> {
     }
 }
 
+/// As executors use theirs: submitters push, the owner pops (and others steal).
 fn run_queue() -> (impl Push, impl Pop) {
-    let queue = Arc::new(RunQueue::new(CAPACITY));
-    (queue.clone(), queue)
+    // Kept: a few pages a sample.
+    let queue: &'static RunQueue<u64> = Box::leak(Box::new(RunQueue::new(CAPACITY)));
+    (queue, queue.own())
 }
 
 fn array_queue() -> (impl Push, impl Pop) {

@@ -68,8 +68,10 @@ static __always_inline u32 executor_flow_class(struct flexnet_executor *executor
 		       FLEXNET_FLOW_THROUGHPUT;
 }
 
-/* Depth of one executor's queue in messages and the age of its oldest, ns. */
-static __always_inline u64 executor_look(struct flexnet_executor *executor, u64 now_ns, u64 *age_ns)
+/* Depth of one executor's queue in messages and the age of its oldest, ns.
+ * Stamps are CLOCK_MONOTONIC; scx_bpf_now() is the scheduler's clock, which
+ * starts elsewhere and drifts from it. */
+static __always_inline u64 executor_look(struct flexnet_executor *executor, u64 *age_ns)
 {
 	u64 completed = READ_ONCE(executor->own.completed);
 	u64 moved = READ_ONCE(executor->foreign.moved);
@@ -81,7 +83,8 @@ static __always_inline u64 executor_look(struct flexnet_executor *executor, u64 
 	*age_ns = 0;
 	if (depth) {
 		position = ((completed + moved) / FLEXNET_STAMP_EVERY) & (FLEXNET_STAMPS - 1);
-		*age_ns = flexnet_queue_age(now_ns, READ_ONCE(executor->stamps[position]));
+		*age_ns = flexnet_queue_age(bpf_ktime_get_ns(),
+					    READ_ONCE(executor->stamps[position]));
 	}
 	return depth;
 }

@@ -249,7 +249,7 @@ static void timer_arm(void)
 }
 
 /* Grants the first core to work that has none. */
-__noinline int grant_first_core(s32 near, u64 now)
+__noinline int grant_first_core(s32 near)
 {
 	struct flexnet_arbiter_params params;
 	struct flexnet_arbiter_decision decision = {};
@@ -259,10 +259,10 @@ __noinline int grant_first_core(s32 near, u64 now)
 		return 0;
 	if (!arbiter.granted) {
 		arbiter_params(&params);
-		look.now_ns = now;
+		look.now_ns = bpf_ktime_get_ns(); /* as in the rounds */
 		look.runnable = 1;
 		flexnet_arbiter_round(&params, &look, &arbiter_memory, &decision);
-		apply_decision(&decision, near, now);
+		apply_decision(&decision, near, look.now_ns);
 	}
 	arbiter_unlock();
 	return 0;
@@ -270,7 +270,7 @@ __noinline int grant_first_core(s32 near, u64 now)
 
 /* An executor became runnable. Grants the first core at once; all else is the
  * rounds' business. */
-static __always_inline void executor_woke(u32 client, u32 index, s32 near, u64 now)
+static __always_inline void executor_woke(u32 client, u32 index, s32 near)
 {
 	struct executor_ctx *ectx = executor_ctx_of(index);
 	u64 bit = 1ULL << (client & 63);
@@ -281,7 +281,7 @@ static __always_inline void executor_woke(u32 client, u32 index, s32 near, u64 n
 		__sync_fetch_and_or(&active_clients, bit);
 	timer_arm();
 	if (!READ_ONCE(arbiter.granted) && settings.net_cores_max)
-		grant_first_core(near, now);
+		grant_first_core(near);
 }
 
 /* Where a waking executor should go at once: an idle granted core it may use,

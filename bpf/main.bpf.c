@@ -80,7 +80,7 @@ void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 		return;
 	}
 	if (task_class == FLEXNET_CLASS_EXECUTOR) {
-		executor_woke(tctx->client, executor_index(tctx), scx_bpf_task_cpu(p), now);
+		executor_woke(tctx->client, executor_index(tctx), scx_bpf_task_cpu(p));
 		if (may_run_granted(p) && !is_migration_disabled(p)) {
 			enqueue_executor(p, tctx, enq_flags, now);
 			return;

@@ -40,7 +40,7 @@ __noinline int look_at_executor(u32 client, u32 slot, u64 now)
 
 	if (!ectx || !executor || !state || !ectx->registered)
 		return 0;
-	depth = executor_look(executor, now, &age);
+	depth = executor_look(executor, &age);
 	state->depth += depth;
 	round_sum.depth += depth;
 	if (age > state->delay_ns)
@@ -209,14 +209,15 @@ __noinline int arbiter_look(u64 now)
 	run_ns_seen = round_sum.run_ns;
 
 	arbiter_params(&params);
-	look.now_ns = now;
+	/* The arbiter's times are told to others: CLOCK_MONOTONIC. */
+	look.now_ns = bpf_ktime_get_ns();
 	look.delay_ns = round_sum.delay_ns;
 	look.depth = round_sum.depth;
 	look.runnable = round_sum.runnable;
 	look.granted = arbiter.granted;
 	look.busy_ns = round_sum.run_ns > seen ? round_sum.run_ns - seen : 0;
 	flexnet_arbiter_round(&params, &look, &arbiter_memory, &decision);
-	apply_decision(&decision, round_sum.near, now);
+	apply_decision(&decision, round_sum.near, look.now_ns);
 	arbiter.rounds++;
 	return look.runnable || look.depth || arbiter.granted;
 }

@@ -487,3 +487,23 @@ fn who_waits_for_room_sleeps() {
         flow.close_blocking().unwrap();
     });
 }
+
+#[test]
+fn a_handed_over_send_is_settled_when_it_returns() {
+    let _watchdog = watchdog("a_handed_over_send_is_settled_when_it_returns");
+    let (sender, mut receiver) = pair(None, None);
+    let reader = thread::spawn(move || io::copy(&mut receiver, &mut io::sink()));
+    let runtime = Runtime::builder().build().unwrap();
+    let flow = TcpFlow::adopt(&runtime, sender).unwrap();
+    let bytes = pattern(PATTERN_BYTES);
+    for _ in 0..2_000 {
+        flow.send_blocking(&bytes).unwrap();
+        assert_eq!(runtime.depth(), 0);
+    }
+    drop(flow);
+    runtime.shutdown();
+    assert_eq!(
+        reader.join().unwrap().unwrap(),
+        2_000 * PATTERN_BYTES as u64
+    );
+}

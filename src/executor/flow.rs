@@ -98,7 +98,8 @@ impl<'a> Work<'a> {
         self.flow.error.store(errno, Ordering::Release);
     }
 
-    fn settle(&mut self) {
+    /// Counts what was consumed as done, now and not when this is dropped.
+    pub(crate) fn settle(&mut self) {
         if self.done > 0 {
             self.flow
                 .shared

@@ -2,35 +2,95 @@
 //! Waiting for writability, without a thread of its own: whichever executor has
 //! nothing else to do sleeps in epoll, the others on their futex.
 //!
-//! Registrations are one-shot. A token names a waiter, so that waiting again
-//! for the same flow replaces, never doubles, its entry.
+//! Registrations are one-shot and by descriptor, as epoll's are: who waits for
+//! the same one shares its registration, and all of them look again. A token
+//! names a waiter, so that waiting again replaces, never doubles, its entry.
 
 use super::flow::FlowCore;
+use super::runtime::Shared;
 use crate::queue::{Parker, Sleep};
 use rustix::event::{self, epoll};
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// The doorbell's token.
-const DOORBELL: u64 = 0;
+/// Of the doorbell; no descriptor is that.
+const DOORBELL: u64 = u64::MAX;
 
 enum Waiter {
     Flow(Arc<FlowCore>),
     Task(Waker),
 }
 
+impl Waiter {
+    fn wake(self) {
+        match self {
+            Self::Flow(flow) => flow.unblocked(),
+            Self::Task(waker) => waker.wake(),
+        }
+    }
+}
+
+/// Who waits for one descriptor. Usually one, for whom nothing is allocated.
+#[derive(Default)]
+struct Waiting {
+    first: Option<(u64, Waiter)>,
+    more: Vec<(u64, Waiter)>,
+}
+
+impl Waiting {
+    /// Gives back what it replaces: to be dropped without the lock, since a
+    /// waker may be the last that keeps a coroutine, and that wait here.
+    fn insert(&mut self, token: u64, waiter: Waiter) -> Option<Waiter> {
+        let before = self.remove(token);
+        match &mut self.first {
+            first @ None => *first = Some((token, waiter)),
+            Some(_) => self.more.push((token, waiter)),
+        }
+        before
+    }
+
+    fn remove(&mut self, token: u64) -> Option<Waiter> {
+        let is = |(of, _): &(u64, Waiter)| *of == token;
+        let removed = match self.first.take_if(|waiter| is(waiter)) {
+            None => {
+                let at = self.more.iter().position(is)?;
+                self.more.swap_remove(at)
+            }
+            Some(first) => first,
+        };
+        Some(removed.1)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_none() && self.more.is_empty()
+    }
+}
+
+impl IntoIterator for Waiting {
+    type Item = (u64, Waiter);
+    type IntoIter =
+        std::iter::Chain<std::option::IntoIter<Self::Item>, std::vec::IntoIter<Self::Item>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.first.into_iter().chain(self.more)
+    }
+}
+
+type ByDescriptor = Option<HashMap<RawFd, Waiting>>;
+
 pub(crate) struct Reactor {
     epoll: OwnedFd,
     doorbell: OwnedFd,
-    /// By token; None once the executors have ended.
-    waiters: Mutex<Option<HashMap<u64, Waiter>>>,
+    /// None once the executors have ended.
+    waiters: Mutex<ByDescriptor>,
+    /// Descriptors that are waited for.
     waiting: AtomicUsize,
     tokens: AtomicU64,
     /// Somebody is in epoll_wait, or about to be.
@@ -55,7 +115,7 @@ impl Reactor {
             doorbell,
             waiters: Mutex::new(Some(HashMap::with_capacity(64))),
             waiting: AtomicUsize::new(0),
-            tokens: AtomicU64::new(DOORBELL + 1),
+            tokens: AtomicU64::new(0),
             polled: AtomicBool::new(false),
         })
     }
@@ -82,33 +142,66 @@ impl Reactor {
     }
 
     fn wait(&self, token: u64, waiter: Waiter, fd: BorrowedFd<'_>) -> io::Result<bool> {
-        {
-            let mut all = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let replaced = {
+            let mut all = self.lock();
             let Some(waiters) = all.as_mut() else {
                 return Ok(false);
             };
-            waiters.insert(token, waiter);
+            let waiting = waiters.entry(fd.as_raw_fd()).or_default();
+            let replaced = waiting.insert(token, waiter);
             self.waiting.store(waiters.len(), Ordering::SeqCst);
-        }
-        let data = epoll::EventData::new_u64(token);
-        let flags = epoll::EventFlags::OUT | epoll::EventFlags::ONESHOT;
-        let armed = match epoll::modify(&self.epoll, fd, data, flags) {
-            Err(rustix::io::Errno::NOENT) => epoll::add(&self.epoll, fd, data, flags),
-            other => other,
+            replaced
         };
-        if let Err(error) = armed {
-            self.take(token);
-            return Err(error.into());
+        drop(replaced);
+        // Armed after the entry: what comes before finds it, or is found by the
+        // kernel now.
+        let armed = self.arm(fd);
+        if armed.is_err() {
+            drop(self.forget(fd.as_raw_fd(), token));
         }
-        Ok(true)
+        armed.map(|()| true)
     }
 
-    fn take(&self, token: u64) -> Option<Waiter> {
-        let mut all = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+    fn arm(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(fd.as_raw_fd() as u64);
+        let flags = epoll::EventFlags::OUT | epoll::EventFlags::ONESHOT;
+        loop {
+            match epoll::modify(&self.epoll, fd, data, flags) {
+                Err(rustix::io::Errno::NOENT) => {}
+                other => return Ok(other?),
+            }
+            match epoll::add(&self.epoll, fd, data, flags) {
+                // Somebody else was as fast.
+                Err(rustix::io::Errno::EXIST) => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ByDescriptor> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All who wait for the descriptor.
+    fn take(&self, fd: RawFd) -> Option<Waiting> {
+        let mut all = self.lock();
         let waiters = all.as_mut()?;
-        let waiter = waiters.remove(&token);
+        let waiting = waiters.remove(&fd);
         self.waiting.store(waiters.len(), Ordering::Relaxed);
-        waiter
+        waiting
+    }
+
+    /// One of them does not wait any more.
+    fn forget(&self, fd: RawFd, token: u64) -> Option<Waiter> {
+        let mut all = self.lock();
+        let waiters = all.as_mut()?;
+        let waiting = waiters.get_mut(&fd)?;
+        let forgotten = waiting.remove(token);
+        if waiting.is_empty() {
+            waiters.remove(&fd);
+        }
+        self.waiting.store(waiters.len(), Ordering::Relaxed);
+        forgotten
     }
 
     /// Wakes those whose sockets are ready. With a parker: as the one who
@@ -137,17 +230,16 @@ impl Reactor {
             return true; // interrupted: the caller looks again
         };
         for event in ready {
-            let token = event.data.u64();
-            if token == DOORBELL {
+            let data = event.data.u64();
+            if data == DOORBELL {
                 let mut count = [0; 8];
                 // Somebody else may have read it: nonblocking.
                 let _ = rustix::io::read(&self.doorbell, &mut count);
                 continue;
             }
-            match self.take(token) {
-                Some(Waiter::Flow(flow)) => flow.unblocked(),
-                Some(Waiter::Task(waker)) => waker.wake(),
-                None => {}
+            // Outside of the lock: who is woken may wait again.
+            for (_, waiter) in self.take(data as RawFd).into_iter().flatten() {
+                waiter.wake();
             }
         }
         true
@@ -175,12 +267,12 @@ impl Reactor {
     /// waits for a flow, to do the rest of it himself. The flows.
     pub(crate) fn abandon(&self) -> Vec<Arc<FlowCore>> {
         let waiters = {
-            let mut all = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = self.lock();
             self.waiting.store(0, Ordering::Relaxed);
             all.take().unwrap_or_default()
         };
         let mut flows = Vec::new();
-        for waiter in waiters.into_values() {
+        for (_, waiter) in waiters.into_values().flatten() {
             if let Waiter::Flow(flow) = waiter {
                 flow.waiters().wake();
                 flows.push(flow);
@@ -212,15 +304,31 @@ impl Reactor {
 /// The descriptor cannot be waited for (a regular file), or the caller is no
 /// executor.
 pub fn writable(fd: BorrowedFd<'_>) -> Writable<'_> {
-    Writable { fd, token: None }
+    Writable { fd, waits: None }
 }
 
 /// Returned by [`writable`].
-#[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct Writable<'a> {
     fd: BorrowedFd<'a>,
-    token: Option<u64>,
+    /// Where, and as which token.
+    waits: Option<(Weak<Shared>, u64)>,
+}
+
+impl std::fmt::Debug for Writable<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writable").field("fd", &self.fd).finish()
+    }
+}
+
+impl Drop for Writable<'_> {
+    fn drop(&mut self) {
+        if let Some((shared, token)) = self.waits.take()
+            && let Some(shared) = shared.upgrade()
+        {
+            drop(shared.reactor().forget(self.fd.as_raw_fd(), token));
+        }
+    }
 }
 
 impl Future for Writable<'_> {
@@ -243,11 +351,90 @@ impl Future for Writable<'_> {
             return Poll::Ready(Ok(()));
         }
         let reactor = shared.reactor();
-        let token = *self.token.get_or_insert_with(|| reactor.new_token());
+        let waits = || (Arc::downgrade(&shared), reactor.new_token());
+        let token = self.waits.get_or_insert_with(waits).1;
         match reactor.wait(token, Waiter::Task(context.waker().clone()), self.fd) {
             Ok(true) => Poll::Pending,
             Ok(false) => Poll::Ready(Err(io::Error::other("the executors have ended"))),
             Err(error) => Poll::Ready(Err(error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::Runtime;
+    use std::io::{Read, Write};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
+
+    fn full_pair() -> (UnixStream, UnixStream) {
+        let (mut writer, reader) = UnixStream::pair().unwrap();
+        writer.set_nonblocking(true).unwrap();
+        while writer.write(&[0; 4096]).is_ok() {}
+        (writer, reader)
+    }
+
+    fn wait_until(what: impl Fn() -> bool) {
+        let start = std::time::Instant::now();
+        while !what() {
+            assert!(start.elapsed() < Duration::from_secs(10), "in time");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn two_coroutines_wait_for_one_descriptor() {
+        let (writer, mut reader) = full_pair();
+        let writer = Arc::new(writer);
+        let runtime = Runtime::builder().executors(2).build().unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let flows = [runtime.flow().unwrap(), runtime.flow().unwrap()];
+        for flow in &flows {
+            let (writer, sender) = (writer.clone(), sender.clone());
+            let waits = async move {
+                let waited = writable(writer.as_fd()).await;
+                sender.send(waited.is_ok()).unwrap();
+            };
+            flow.submit(waits).unwrap();
+        }
+        let both_wait = || {
+            let all = runtime.shared().reactor().lock();
+            let fd = writer.as_raw_fd();
+            all.as_ref()
+                .is_some_and(|all| all.get(&fd).is_some_and(|all| all.more.len() == 1))
+        };
+        wait_until(both_wait);
+        reader.set_nonblocking(true).unwrap();
+        let mut room = vec![0; 1 << 16];
+        while reader.read(&mut room).is_ok() {}
+        for _ in 0..2 {
+            assert!(receiver.recv_timeout(Duration::from_secs(10)).unwrap());
+        }
+        wait_until(|| !runtime.shared().reactor().is_waiting());
+    }
+
+    #[test]
+    fn a_wait_that_is_given_up_is_forgotten() {
+        let (writer, _reader) = full_pair();
+        let runtime = Runtime::builder().build().unwrap();
+        let flow = runtime.flow().unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let gives_up = async move {
+            let mut wait = Box::pin(writable(writer.as_fd()));
+            let polled = std::future::poll_fn(|context| {
+                Poll::Ready(wait.as_mut().poll(context).is_pending())
+            });
+            let pending = polled.await;
+            let before = super::super::worker::current_shared()
+                .is_some_and(|shared| shared.reactor().is_waiting());
+            drop(wait);
+            sender.send((pending, before)).unwrap();
+        };
+        flow.submit(gives_up).unwrap();
+        assert_eq!(receiver.recv().unwrap(), (true, true));
+        assert!(!runtime.shared().reactor().is_waiting());
     }
 }

@@ -35,10 +35,14 @@ thread_local! {
 }
 
 /// The runtime this thread resumes a coroutine of.
-pub(crate) fn current_shared() -> Option<&'static Shared> {
-    // SAFETY: set by `as_current` and by `run` for as long as they hold the
-    // runtime; callers use it within one resume.
-    unsafe { CURRENT.get().as_ref() }
+pub(crate) fn current_shared() -> Option<Arc<Shared>> {
+    let shared = CURRENT.get();
+    // SAFETY: of an Arc, by `resume` and `run` for as long as that lives; this
+    // counts one more.
+    (!shared.is_null()).then(|| unsafe {
+        Arc::increment_strong_count(shared);
+        Arc::from_raw(shared)
+    })
 }
 
 /// Is this thread one of that runtime's executors?
@@ -182,7 +186,7 @@ impl Worker<'_> {
     fn turn(&mut self) -> bool {
         self.follow_link();
         self.turns = self.turns.wrapping_add(1);
-        if self.turns % TURNS_PER_POLL == 0 {
+        if self.turns.is_multiple_of(TURNS_PER_POLL) {
             self.poll_events();
         }
         if let Some(flow) = self.next_flow() {

@@ -340,7 +340,7 @@ mod tests {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let length = (seed >> 16) as usize % (ring.message_max() + 1);
             let message = vec![sent as u8; length];
-            if seed % 3 != 0 && push(&ring, &message).is_ok() {
+            if !seed.is_multiple_of(3) && push(&ring, &message).is_ok() {
                 sent += 1;
             } else if let Some(record) = reader.records().next() {
                 assert!(record.payload.iter().all(|&b| b == received as u8));

@@ -73,8 +73,8 @@ impl State {
         match self.random() % 8 {
             0 => Err(Errno::AGAIN),
             1 => Err(Errno::INTR),
-            2 if self.random() % 4 == 0 => Err(Errno::NOBUFS),
-            3 if self.random() % 4 == 0 => {
+            2 if self.random().is_multiple_of(4) => Err(Errno::NOBUFS),
+            3 if self.random().is_multiple_of(4) => {
                 std::thread::sleep(std::time::Duration::from_micros(50));
                 Ok(())
             }
@@ -88,7 +88,7 @@ impl Socket for Fake {
         let mut state = self.state.lock().unwrap();
         state.trouble()?;
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
-        let mut left = if state.random() % 2 == 0 {
+        let mut left = if state.random().is_multiple_of(2) {
             total
         } else {
             (1 + state.random() as usize % total.max(1)).min(total)

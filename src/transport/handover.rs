@@ -71,7 +71,8 @@ pub(crate) unsafe fn buffer<'a>(record: &Record<'_>) -> &'a [u8] {
 /// Tells the caller behind a handover record how it went (0 or an errno).
 ///
 /// # Safety
-/// As for [`buffer`], and the record is consumed next.
+/// The record is a [`crate::queue::RecordKind::Handover`] that was just taken
+/// off the ring: its caller waits for this, which comes once.
 pub(crate) unsafe fn finish(record: &Record<'_>, errno: i32) {
     // SAFETY: as promised. After the store the completion may be gone, so only
     // its address is used: a wake of a futex nobody sleeps on is harmless.

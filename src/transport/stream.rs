@@ -36,6 +36,17 @@ fn bytes_of<'a>(record: &Record<'a>) -> &'a [u8] {
     }
 }
 
+/// Takes the oldest record off; a caller who waits for it is told last, and
+/// finds it settled.
+fn finish(work: &mut Work<'_>, record: &Record<'_>, errno: i32) {
+    work.consume(record.charge);
+    if record.kind == RecordKind::Handover {
+        work.settle();
+        // SAFETY: it was in the ring until just now, and is finished once.
+        unsafe { handover::finish(record, errno) };
+    }
+}
+
 impl<S: Socket> StreamDrain<S> {
     pub(crate) fn new(socket: S) -> Self {
         Self {
@@ -101,11 +112,7 @@ impl<S: Socket> StreamDrain<S> {
             }
             bytes -= left;
             self.sent = 0;
-            if record.kind == RecordKind::Handover {
-                // SAFETY: still in the ring, consumed next.
-                unsafe { handover::finish(&record, 0) };
-            }
-            work.consume(record.charge);
+            finish(work, &record, 0);
         }
     }
 
@@ -117,13 +124,10 @@ impl<S: Socket> StreamDrain<S> {
         self.rest_sent = 0;
         self.sent = 0;
         while let Some(record) = work.records().next() {
-            match record.kind {
-                RecordKind::Coroutine => break,
-                // SAFETY: still in the ring, consumed next.
-                RecordKind::Handover => unsafe { handover::finish(&record, errno) },
-                _ => {}
+            if record.kind == RecordKind::Coroutine {
+                break;
             }
-            work.consume(record.charge);
+            finish(work, &record, errno);
         }
         Progress::Empty
     }

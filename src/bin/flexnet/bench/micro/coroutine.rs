@@ -6,12 +6,13 @@ use super::Case;
 use anyhow::{Context as _, Result};
 use crossbeam_queue::ArrayQueue;
 use flexnet::coroutine::{CellId, Cells, Slab, yield_now};
-use flexnet::executor::Runtime;
+use flexnet::executor::{Flow, Runtime, SubmitError};
 use flexnet::queue::{Owner, RunQueue};
 use std::hint::black_box;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
+use tokio::sync::Notify;
 
 const ALIVE: usize = 64;
 const BATCHES: usize = 2_000;
@@ -28,8 +29,8 @@ pub(super) fn add_cases(cases: &mut Vec<Case>) -> Result<()> {
         Ok(own(&slab.cells(), &owner))
     }));
 
-    // All of a flow (ring, gate, counters) around it, still on one thread: a
-    // runtime that has ended lets the submitter run what he submits.
+    // All of a flow (ring, gate, counters) around it, one at a time on one
+    // thread: a runtime that has ended lets the submitter run what he submits.
     let runtime = Runtime::builder().build()?;
     let flow = runtime.flow()?;
     runtime.shutdown();
@@ -42,6 +43,20 @@ pub(super) fn add_cases(cases: &mut Vec<Case>) -> Result<()> {
             })?;
         }
         Ok(each(start))
+    }));
+
+    // The same on a running executor, from a coroutine there: ALIVE at a time.
+    let runtime = Runtime::builder().build()?;
+    let [driver, flow] = [runtime.flow()?, runtime.flow()?];
+    cases.push(Case::new("coroutine", "flexnet-executor", move || {
+        let (sender, receiver) = mpsc::channel();
+        let flow = flow.clone();
+        let _serves = &runtime;
+        driver.submit(async move {
+            // Nobody receives when this was given up.
+            let _ = sender.send(flow_batches(&flow).await);
+        })?;
+        Ok(receiver.recv()??)
     }));
 
     cases.push(Case::new("coroutine", "async-task", || Ok(async_task())));
@@ -87,6 +102,25 @@ fn own(cells: &Cells<'_>, queue: &Owner<'_, CellId>) -> f64 {
         }
     }
     each(start)
+}
+
+async fn flow_batches(flow: &Flow) -> Result<f64, SubmitError> {
+    let finished = Arc::new(Notify::new());
+    let start = Instant::now();
+    for _ in 0..BATCHES {
+        for number in 0..ALIVE {
+            let last = (number == ALIVE - 1).then(|| finished.clone());
+            flow.submit(async move {
+                yield_now().await;
+                black_box(number);
+                if let Some(finished) = last {
+                    finished.notify_one();
+                }
+            })?;
+        }
+        finished.notified().await;
+    }
+    Ok(each(start))
 }
 
 /// The documented way: the schedule function pushes to a queue, and whoever

@@ -112,17 +112,20 @@ static __always_inline void publish_on_cpu(struct task_ctx *tctx, s32 cpu, bool 
  * executor class has; `always` where the page is new. */
 static __always_inline void publish_grant(u64 id, struct flexnet_client_state *client,
 					  struct flexnet_page *page, u32 wanted, u32 granted,
-					  bool always)
+					  u32 saturated, bool always)
 {
 	if (id >= FLEXNET_CLIENTS_MAX)
 		return;
 	barrier_var(id);
-	if (!always && client->wanted == wanted && published_granted[id] == granted)
+	if (!always && client->wanted == wanted && client->saturated == saturated &&
+	    published_granted[id] == granted)
 		return;
 	client->wanted = wanted;
+	client->saturated = saturated;
 	published_granted[id] = granted;
 	WRITE_ONCE(page->grant.executors_wanted, wanted);
 	WRITE_ONCE(page->grant.cores_granted, granted);
+	WRITE_ONCE(page->grant.saturated, saturated);
 	WRITE_ONCE(page->grant.attached, 1);
 	__sync_fetch_and_add(&page->grant.generation, 1);
 }
@@ -247,7 +250,7 @@ int client_event(struct flexnet_client_event *argument)
 		if (!page)
 			return -ENOENT;
 		publish_grant(argument->client, client, page, FLEXNET_EXECUTORS_MAX,
-			      arbiter.granted, true);
+			      arbiter.granted, 0, true);
 		client->generation++;
 		return 0;
 	case FLEXNET_CLIENT_FORGET:

@@ -97,6 +97,7 @@ struct flexnet_client_state {
 	u32 wanted;	/* how many should run */
 	u64 bell_ns;	/* last doorbell event asked for */
 	u32 slots;	/* executors are in slots below this */
+	u32 saturated;	/* as its page was told */
 	u32 asked_parks; /* executors were asked to park since the last bell */
 };
 

@@ -27,6 +27,8 @@ struct round_sum {
 	u32 client_kept;  /* of these, told to go on running */
 	u32 client_awake; /* executors with work that are not parked */
 };
+/* Of the last round, told to the clients in the next. */
+u32 cores_saturated;
 struct round_sum round_sum; /* not static: the compiler would split it under its type */
 
 /* Adds one executor to the sums. */
@@ -107,7 +109,7 @@ __noinline int look_at_client(u32 id, u64 now)
 		look_at_executor(id, slot, now);
 	wanted = flexnet_executors_wanted(round_sum.client_runnable ? state->executors : 1,
 					  arbiter.granted);
-	publish_grant(id, state, page, wanted, arbiter.granted, false);
+	publish_grant(id, state, page, wanted, arbiter.granted, cores_saturated, false);
 	if (slots > 1)
 		bpf_for(slot, 0, slots)
 			publish_park(id, slot, wanted);
@@ -218,6 +220,7 @@ __noinline int arbiter_look(u64 now)
 	look.busy_ns = round_sum.run_ns > seen ? round_sum.run_ns - seen : 0;
 	flexnet_arbiter_round(&params, &look, &arbiter_memory, &decision);
 	apply_decision(&decision, round_sum.near, look.now_ns);
+	cores_saturated = flexnet_is_saturated(&params, &look);
 	arbiter.rounds++;
 	return look.runnable || look.depth || arbiter.granted;
 }

@@ -74,7 +74,8 @@ pub struct PageGrant {
     pub attached: AtomicU32,
     pub executors_wanted: AtomicU32,
     pub cores_granted: AtomicU32,
-    pub reserved: [u32; 11],
+    pub saturated: AtomicU32,
+    pub reserved: [u32; 10],
 }
 
 #[repr(C, align(64))]

@@ -146,6 +146,14 @@ FLEXNET_INLINE int flexnet_wants_core(const struct flexnet_arbiter_params *param
 	return look->runnable > look->granted && look->delay_ns > params->objective_ns;
 }
 
+/* Are the cores that may be granted too few for who wants them? What comes on
+ * top does better in its application than in the queue for a core. */
+FLEXNET_INLINE flexnet_u32 flexnet_is_saturated(const struct flexnet_arbiter_params *params,
+						const struct flexnet_arbiter_look *look)
+{
+	return look->granted >= params->cores_max && look->runnable > look->granted;
+}
+
 /* Folds one look into the averages and the times since when. */
 FLEXNET_INLINE void flexnet_arbiter_observe(const struct flexnet_arbiter_params *params,
 					    const struct flexnet_arbiter_look *look,

@@ -56,6 +56,15 @@ pub trait Drain: Send {
         Err(libc::EOPNOTSUPP)
     }
 
+    /// Sends all of `bytes`, before anything in the ring (which is empty),
+    /// waiting for the socket as long as it takes. For a caller that blocks.
+    ///
+    /// # Errors
+    /// The socket's errno; some of the bytes may have been sent.
+    fn send_waiting(&mut self, _bytes: &[u8]) -> Result<(), i32> {
+        Err(libc::EOPNOTSUPP)
+    }
+
     /// Is something held back outside of the ring (the rest of an inline send)?
     fn has_rest(&self) -> bool {
         false
@@ -277,6 +286,12 @@ impl FlowCore {
         let home = self.home();
         self.shared.is_parked(home)
             || (self.shared.flow_class() == FlowClass::Latency && self.shared.is_off_cpu(home))
+    }
+
+    /// Are there too few cores for all executors that want one? Then a large
+    /// send is better done by its caller, who waits for it anyway.
+    pub(crate) fn exceeds_cores(&self) -> bool {
+        self.shared.is_saturated()
     }
 
     /// Should who waits for the flow do its work? When no executor is about to.

@@ -209,6 +209,12 @@ impl Shared {
         self.is_attached() && sched.on_cpu.load(Ordering::Relaxed) < 0
     }
 
+    /// Do executors wait for a core and no more can be granted?
+    #[inline]
+    pub(crate) fn is_saturated(&self) -> bool {
+        self.is_attached() && self.pages.current().grant.saturated.load(Ordering::Relaxed) != 0
+    }
+
     /// Is the executor of `home` parked, with nothing else on its way?
     #[inline]
     pub(crate) fn is_parked(&self, home: u16) -> bool {

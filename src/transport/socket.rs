@@ -2,6 +2,7 @@
 //! The little that is asked of a socket, so that the same coroutines run over
 //! the kernel's and over a fake one that fails on purpose.
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use std::io::IoSlice;
@@ -14,6 +15,19 @@ pub(crate) trait Socket: Send {
     /// Sends what the slices hold as one stretch of bytes or one datagram; how
     /// many bytes were taken.
     fn send(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno>;
+
+    /// Sends as `send`, and waits until at least one byte is taken.
+    fn send_waiting(&self, bytes: &[u8]) -> Result<usize, Errno> {
+        loop {
+            match self.send(&[IoSlice::new(bytes)]) {
+                Err(Errno::AGAIN) => {
+                    let fd = self.fd();
+                    poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], None)?;
+                }
+                other => return other,
+            }
+        }
+    }
 
     /// Sends the slices as datagrams of `segment` bytes, the last one possibly
     /// shorter, all or none.
@@ -28,6 +42,19 @@ const FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 impl Socket for Arc<TcpStream> {
     fn send(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
         sendmsg(self, slices, &mut SendAncillaryBuffer::default(), FLAGS)
+    }
+    fn send_waiting(&self, bytes: &[u8]) -> Result<usize, Errno> {
+        // One system call where the socket blocks; else by turns.
+        match rustix::net::send(self, bytes, SendFlags::NOSIGNAL) {
+            Err(Errno::AGAIN) => {
+                poll(
+                    &mut [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::OUT)],
+                    None,
+                )?;
+                Ok(0)
+            }
+            other => other,
+        }
     }
     fn send_segments(&self, _: &[IoSlice<'_>], _: u16) -> Result<usize, Errno> {
         Err(Errno::OPNOTSUPP)

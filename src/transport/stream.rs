@@ -186,6 +186,25 @@ impl<S: Socket> Drain for StreamDrain<S> {
         Ok(Progress::Blocked)
     }
 
+    fn send_waiting(&mut self, bytes: &[u8]) -> Result<(), i32> {
+        if let Some(errno) = self.failed {
+            return Err(errno);
+        }
+        let mut left = bytes;
+        while !left.is_empty() {
+            match self.socket.send_waiting(left) {
+                Ok(sent) => left = &left[sent..],
+                Err(Errno::INTR) => {}
+                Err(Errno::NOBUFS | Errno::NOMEM) => std::thread::sleep(MEMORY_RETRY),
+                Err(errno) => {
+                    self.failed = Some(errno.raw_os_error());
+                    return Err(errno.raw_os_error());
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn has_rest(&self) -> bool {
         !self.rest.is_empty()
     }

@@ -53,15 +53,35 @@ static __always_inline bool preemptible(struct cpu_ctx *cctx)
 	       cctx->current_class == FLEXNET_CLASS_BATCH;
 }
 
+/* Is any general core in this task's affinity? */
+static __always_inline bool may_run_general(struct task_struct *p)
+{
+	struct bpf_cpumask *mask;
+	bool ret = true;
+
+	if (!READ_ONCE(arbiter.granted))
+		return true;
+	bpf_rcu_read_lock();
+	mask = general_cpumask;
+	if (mask)
+		ret = bpf_cpumask_intersects(cast_mask(mask), p->cpus_ptr);
+	bpf_rcu_read_unlock();
+	return ret;
+}
+
 /* A CPU whose task a latency task may displace: its last one when it can, else
- * one that runs batch, else one that runs normal work. -1: none. */
+ * one that runs batch, else one that runs normal work. -1: none. Granted cores
+ * are left to executors and to whom they are lent: a latency task there would
+ * only be displaced in turn. */
 static s32 victim_for(struct task_struct *p, s32 prev_cpu)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(prev_cpu);
+	bool general = may_run_general(p);
 	s32 best = -1;
 	u32 i;
 
-	if (cctx && preemptible(cctx) && bpf_cpumask_test_cpu(prev_cpu, p->cpus_ptr))
+	if (cctx && preemptible(cctx) && !(general && cctx->granted) &&
+	    bpf_cpumask_test_cpu(prev_cpu, p->cpus_ptr))
 		return prev_cpu;
 	bpf_for(i, 0, VICTIM_CPUS_MAX) {
 		s32 cpu = prev_cpu + 1 + (s32)i;
@@ -71,7 +91,7 @@ static s32 victim_for(struct task_struct *p, s32 prev_cpu)
 		if (cpu >= (s32)settings.cpus)
 			cpu -= settings.cpus;
 		cctx = cpu_ctx_of(cpu);
-		if (!cctx || !cctx->online || !preemptible(cctx) ||
+		if (!cctx || !cctx->online || !preemptible(cctx) || (general && cctx->granted) ||
 		    !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
 			continue;
 		if (cctx->current_class == FLEXNET_CLASS_BATCH)

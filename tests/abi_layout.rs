@@ -110,7 +110,7 @@ fn rust_layout() -> Vec<String> {
     layout! { lines:
         flexnet_page_header = PageHeader { magic, version, page_bytes, client, executors_max, reserved }
         flexnet_page_client = PageClient { weight, max_cores, reserved }
-        flexnet_page_grant = PageGrant { generation, attached, executors_wanted, cores_granted, reserved }
+        flexnet_page_grant = PageGrant { generation, attached, executors_wanted, cores_granted, saturated, reserved }
         flexnet_executor_foreign = ExecutorForeign { enqueued, moved, reserved }
         flexnet_executor_own = ExecutorOwn { completed, run_start_ns, state, flow_class, parks, resumes, reserved }
         flexnet_executor_sched = ExecutorSched { on_cpu, park_request, quantum_expired, on_granted_core, generation, reserved }

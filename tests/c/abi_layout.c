@@ -101,6 +101,7 @@ static void print_page(void)
 	FIELD(flexnet_page_grant, attached);
 	FIELD(flexnet_page_grant, executors_wanted);
 	FIELD(flexnet_page_grant, cores_granted);
+	FIELD(flexnet_page_grant, saturated);
 	FIELD(flexnet_page_grant, reserved);
 	STRUCT(flexnet_executor_foreign);
 	FIELD(flexnet_executor_foreign, enqueued);

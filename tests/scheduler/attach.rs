@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Attaching, detaching, and what is refused.
+
+use crate::daemon::{Daemon, eventually, state, status};
+use crate::tasks::Task;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+pub fn attaches_and_detaches_in_cycles() {
+    let hogs = [Task::hog(), Task::hog()];
+    for _ in 0..20 {
+        let daemon = Daemon::start(&[]);
+        assert!(status().cpus > 0);
+        daemon.stop();
+    }
+    assert!(!std::path::Path::new(flexnet::abi::SOCKET_PATH).exists());
+    progress(&hogs);
+}
+
+pub fn a_killed_daemon_leaves_the_kernels_scheduler() {
+    let hogs = [Task::hog(), Task::hog()];
+    Daemon::start(&[]).kill();
+    progress(&hogs);
+    // Its socket's file is still there, and in nobody's way.
+    Daemon::start(&[]).stop();
+}
+
+fn progress(tasks: &[Task]) {
+    for task in tasks {
+        let until = task.run_ns() + Duration::from_millis(50).as_nanos() as u64;
+        eventually("progress of a task", || task.run_ns() > until);
+    }
+}
+
+pub fn refusals_are_one_line() {
+    let refused = |command: &mut Command, reason: &str| {
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains(reason), "{text}");
+    };
+    refused(Command::new("scx_flexnet").uid(65534).gid(65534), "root");
+    let mut other = Command::new("scx_flexnet");
+    other.args(["--socket", "/tmp/other.sock"]);
+    let mut daemon = Daemon::start(&[]);
+    refused(&mut other, "flexnet");
+    refused(&mut Command::new("scx_flexnet"), "flexnet");
+    daemon.assert_schedules();
+    assert_eq!(status().clients, 0);
+    daemon.stop();
+    assert_eq!(state(), "disabled");
+    refused(
+        Command::new("flexnet").arg("status"),
+        "does scx_flexnet run?",
+    );
+}

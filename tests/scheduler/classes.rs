@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Classes, weights and affinities of tasks that are no executors, and that
+//! nobody starves.
+
+use crate::daemon::{Daemon, Stats, class, client, eventually};
+use crate::tasks::{Task, online_cpus, shares};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+const CLASSES: [&str; 3] = ["normal", "latency", "batch"];
+
+fn run_as(class: &str, role: &[&str]) -> Task {
+    Task::play(&["flexnet", "run", "--class", class, "--"], role)
+}
+
+pub fn a_class_is_inherited() {
+    let daemon = Daemon::start(&[]);
+    for class_name in CLASSES {
+        let mut stats = Stats::connect();
+        let task = run_as(class_name, &["nested", "nested", "hog"]);
+        // The grandchild computes in its class; nobody else has a second's work.
+        let mut run_ms = 0.0;
+        eventually("CPU time of the class", || {
+            run_ms += class(&stats.look(), class_name, "run_ms");
+            run_ms > 1000.0
+        });
+        drop(task);
+    }
+    daemon.stop();
+}
+
+/// A latency task among hogs waits much less than a normal task that does the
+/// same, and by the scheduler's own count far less than a hog's slice.
+pub fn a_latency_task_waits_less_than_a_slice() {
+    const SLICE_US: f64 = 4000.0;
+    let daemon = Daemon::start(&["--slice-us", "4000"]);
+    let hogs = 2 * online_cpus().len() + 2;
+    let _hogs: Vec<Task> = (0..hogs).map(|_| Task::hog()).collect();
+    let (latency, normal) = (run_as("latency", &["ping"]), Task::play(&[], &["ping"]));
+    // The machine may stand still in one round; not in all.
+    let mut rounds = Vec::new();
+    let good = (0..5).any(|_| {
+        let mut stats = Stats::connect();
+        let (before_latency, before_normal) = (latency.waits(), normal.waits());
+        eventually("200 wakeups", || normal.waits().1 > before_normal.1 + 200);
+        let wait_us = class(&stats.look(), "latency", "wait_us");
+        let average = |task: &Task, before: (u64, u64)| {
+            let now = task.waits();
+            (now.0 - before.0) / (now.1 - before.1).max(1)
+        };
+        let ours = average(&latency, before_latency);
+        let theirs = average(&normal, before_normal);
+        rounds.push((wait_us, ours, theirs));
+        wait_us < SLICE_US / 4.0 && 2 * ours < theirs
+    });
+    println!("  latency wait us, its and a normal task's delay ns: {rounds:?}");
+    assert!(good, "{rounds:?}");
+    daemon.stop();
+}
+
+/// What the second has of the first's share of one CPU.
+fn duel(first: &Task, second: &Task) -> f64 {
+    first.pin(&[0]);
+    second.pin(&[0]);
+    // Let the start's advantage pass.
+    shares(&[first, second], SECOND / 2);
+    let shares = shares(&[first, second], 4 * SECOND);
+    println!("  shares {shares:?}");
+    shares[1] as f64 / shares[0] as f64
+}
+
+pub fn batch_has_a_quarter() {
+    let daemon = Daemon::start(&[]);
+    let share = duel(&Task::hog(), &run_as("batch", &["hog"]));
+    assert!((0.12..0.45).contains(&share), "batch had {share}");
+    daemon.stop();
+}
+
+pub fn nice_weighs() {
+    let daemon = Daemon::start(&[]);
+    let share = duel(&Task::hog(), &Task::hog());
+    assert!((0.6..1.7).contains(&share), "equals had {share}");
+    // Five steps are a factor of three (1024 to 335).
+    let nice = Task::play(&["nice", "-n", "5"], &["hog"]);
+    let share = duel(&Task::hog(), &nice);
+    assert!((0.18..0.6).contains(&share), "nice 5 had {share}");
+    daemon.stop();
+}
+
+pub fn affinity_is_followed() {
+    let daemon = Daemon::start(&[]);
+    let _others: Vec<Task> = (0..3).map(|_| Task::hog()).collect();
+    for class in CLASSES {
+        let task = run_as(class, &["hog"]);
+        for _ in 0..3 {
+            for cpu in online_cpus() {
+                task.pin(&[cpu]);
+                shares(&[&task], Duration::from_millis(20));
+                assert_eq!(task.last_cpu(), cpu);
+            }
+        }
+    }
+    daemon.stop();
+}
+
+/// The granted core's executor never sleeps; who is bound there gets its turns
+/// all the same, and by far not the most.
+pub fn a_pinned_task_on_a_granted_core_gets_turns() {
+    let daemon = Daemon::start(&[]);
+    let mut app = Task::app("spin", 1);
+    app.ask("load 500 64 0");
+    let core = granted_core(&mut app);
+    for class in CLASSES {
+        let hog = run_as(class, &["hog"]);
+        hog.pin(&[core]);
+        let run_ns = || client("spin").unwrap().run_ns;
+        let before = run_ns();
+        let pinned = shares(&[&hog], SECOND / 4)[0];
+        let executor = run_ns() - before;
+        println!("  {class}: pinned {pinned} ns, executor {executor} ns");
+        assert!(executor > pinned, "the executor has no priority");
+    }
+    daemon.stop();
+}
+
+/// The core an application's first executor was granted.
+pub fn granted_core(app: &mut Task) -> usize {
+    let mut core = -1;
+    eventually("an executor on a granted core", || {
+        let look = app.look();
+        let executor = &look["page"]["executors"][0];
+        core = executor["on_cpu"].as_i64().unwrap_or(-1);
+        core >= 0 && executor["granted"] == 1
+    });
+    core as usize
+}
+
+pub fn a_real_time_neighbour_breaks_nothing() {
+    let mut daemon = Daemon::start(&[]);
+    let mut app = Task::app("beside", 1);
+    app.ask("load 200 64 0");
+    let core = granted_core(&mut app);
+    let hogs: Vec<Task> = (0..3).map(|_| Task::hog()).collect();
+    let fifo = Task::play(&["chrt", "-f", "10"], &["hog"]);
+    // On the granted core, then on a general one.
+    for cpu in [core, 0] {
+        fifo.pin(&[cpu]);
+        shares(&[&fifo], SECOND);
+        for hog in &hogs {
+            shares(&[hog], Duration::from_millis(50));
+        }
+        daemon.assert_schedules();
+    }
+    fifo.kill();
+    app.await_progress(100);
+    daemon.stop();
+}

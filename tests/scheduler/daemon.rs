@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! scx_flexnet as a child of the tests: it is stopped when its handle goes.
+
+use flexnet::abi::{SOCKET_PATH, Status, StatusClient, name_text};
+use rustix::process::{Pid, Signal, kill_process};
+use scx_stats::prelude::StatsClient;
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const LOG: &str = "/tmp/daemon.log";
+/// Longest anything may take on a machine that others use, too.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The scheduler, attached.
+pub struct Daemon {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Daemon {
+    /// Starts it and waits until it schedules.
+    pub fn start(arguments: &[&str]) -> Self {
+        let log = fs::File::create(LOG).unwrap();
+        let mut child = Command::new("scx_flexnet")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let daemon = Self { child, lines };
+        daemon.await_attached();
+        assert_eq!(state(), "enabled");
+        daemon
+    }
+
+    /// Waits for the line that says that it schedules (again).
+    pub fn await_attached(&self) {
+        match self.lines.recv_timeout(DEADLINE) {
+            Ok(line) => assert_eq!(line, "scx_flexnet attached"),
+            Err(error) => panic!("scx_flexnet does not attach: {error}"),
+        }
+    }
+
+    /// Ends it in good order.
+    pub fn stop(mut self) {
+        self.signal(Signal::INT);
+        let status = wait(&mut self.child, "scx_flexnet after SIGINT");
+        assert!(status.success(), "scx_flexnet ended with {status}");
+        await_detached();
+    }
+
+    /// Ends it at once.
+    pub fn kill(mut self) {
+        self.signal(Signal::KILL);
+        wait(&mut self.child, "scx_flexnet after SIGKILL");
+        await_detached();
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Is it still there, and the kernel's scheduler?
+    pub fn assert_schedules(&mut self) {
+        assert!(self.child.try_wait().unwrap().is_none(), "scx_flexnet died");
+        assert_eq!(state(), "enabled");
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // After `stop` and `kill` it has been waited for, and this does nothing.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Statistics since the last look.
+pub struct Stats(StatsClient);
+
+impl Stats {
+    /// From now on.
+    pub fn connect() -> Self {
+        let mut stats = Self(StatsClient::new().connect(Some(20_000)).unwrap());
+        stats.look();
+        stats
+    }
+
+    /// What happened since the last look.
+    pub fn look(&mut self) -> Value {
+        let target = ("target".to_owned(), "top".to_owned());
+        self.0.request("stats", vec![target]).unwrap()
+    }
+}
+
+/// One change of the grants, as the statistics tell it.
+#[derive(Debug)]
+pub struct Transition {
+    pub at_ns: u64,
+    pub cause_ns: u64,
+    pub before: u64,
+    pub after: u64,
+    pub rounds: u64,
+    pub reason: String,
+}
+
+/// The last 64 changes.
+pub fn transitions() -> Vec<Transition> {
+    let lines = Stats::connect().look()["transitions"].clone();
+    let parse = |line: &Value| {
+        let words: Vec<&str> = line.as_str().unwrap().split(' ').collect();
+        let number = |i: usize| words[i].parse().unwrap();
+        Transition {
+            at_ns: number(0),
+            cause_ns: number(1),
+            before: number(2),
+            after: number(3),
+            rounds: number(4),
+            reason: words[5].to_owned(),
+        }
+    };
+    lines.as_array().unwrap().iter().map(parse).collect()
+}
+
+/// A class's number in statistics.
+pub fn class(stats: &Value, class: &str, field: &str) -> f64 {
+    stats["classes"][class][field].as_f64().unwrap()
+}
+
+/// What the daemon says of itself.
+pub fn status() -> Status {
+    flexnet::client::status(SOCKET_PATH.as_ref()).unwrap()
+}
+
+/// The client of that name.
+pub fn client(name: &str) -> Option<StatusClient> {
+    let status = status();
+    let clients = &status.client[..status.clients as usize];
+    clients.iter().find(|c| name_text(&c.name) == name).copied()
+}
+
+/// The state the kernel tells: `enabled` with a scheduler, else `disabled`.
+pub fn state() -> String {
+    let state = fs::read_to_string("/sys/kernel/sched_ext/state").unwrap();
+    state.trim().to_owned()
+}
+
+/// Waits until the kernel's own scheduler is back.
+pub fn await_detached() {
+    eventually("the kernel's own scheduler", || state() == "disabled");
+}
+
+/// Did a test clean up after itself?
+pub fn is_clean() -> bool {
+    let start = Instant::now();
+    while state() != "disabled" && start.elapsed() < DEADLINE {
+        thread::sleep(Duration::from_millis(50));
+    }
+    state() == "disabled"
+}
+
+/// What the daemon wrote on its standard error.
+pub fn log() -> String {
+    fs::read_to_string(LOG).unwrap_or_default()
+}
+
+/// Polls until something holds.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < DEADLINE, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits for a process that should end.
+pub fn wait(child: &mut Child, what: &str) -> ExitStatus {
+    let mut ended = None;
+    eventually(what, || {
+        ended = child.try_wait().unwrap();
+        ended.is_some()
+    });
+    ended.unwrap()
+}
+
+/// The middle one.
+pub fn median(mut numbers: Vec<u64>) -> u64 {
+    assert!(!numbers.is_empty(), "no numbers");
+    numbers.sort_unstable();
+    numbers[numbers.len() / 2]
+}

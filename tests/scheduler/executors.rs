@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Executors: cores come with load and go after it, and serve whom they should.
+
+use crate::classes::granted_core;
+use crate::daemon::{Daemon, Stats, client, eventually, median, status, transitions};
+use crate::tasks::{Task, online_cpus, pin, shares};
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const STEPS: usize = 20;
+const IDLE_DELAY_NS: u64 = 20_000_000;
+const INTERVAL_NS: u64 = 100_000;
+
+/// Load in steps: from none to some core in a few rounds, back to none after
+/// the idle delay. With more cores than one, more executors get more of them.
+pub fn cores_follow_load() {
+    let daemon = Daemon::start(&["--idle-delay-ms", "20", "--interval-us", "100"]);
+    let cores = online_cpus().len() - 1;
+    for executors in 1..=3 {
+        let mut app = Task::app("steps", executors);
+        eventually("the registration", || {
+            client("steps").is_some_and(|c| c.executors as usize == executors)
+        });
+        let steps = if executors == 1 { STEPS } else { STEPS / 4 };
+        let grants = status().grants;
+        for _ in 0..steps {
+            app.ask("load 300 64 0");
+            let most = executors.min(cores) as u32;
+            eventually("the cores", || status().cores_granted == most);
+            app.ask("idle");
+            eventually("the cores' return", || status().cores_granted == 0);
+        }
+        assert!(status().grants >= grants + steps as u64);
+        app.finish();
+        eventually("the end of a client", || status().clients == 0);
+        judge_transitions();
+    }
+    let status = status();
+    assert_eq!(status.grants, status.reclaims);
+    assert!(status.granted_core_ns > 0);
+    daemon.stop();
+}
+
+fn judge_transitions() {
+    let all = transitions();
+    let grown = all.iter().filter(|t| t.after > t.before);
+    let rounds = median(grown.map(|t| t.rounds).collect());
+    let idle = all.iter().filter(|t| t.reason == "idle");
+    let delay = median(idle.map(|t| t.at_ns - t.cause_ns).collect());
+    let count = all.len();
+    println!("  grown after {rounds} rounds, idle after {delay} ns, medians of {count}");
+    assert!(rounds <= 10, "{rounds} rounds to grow: {all:?}");
+    // An emulated timer fires late by some intervals.
+    let bound = IDLE_DELAY_NS..IDLE_DELAY_NS + 20 * INTERVAL_NS;
+    assert!(bound.contains(&delay), "idle after {delay} ns: {all:?}");
+}
+
+pub fn an_executor_may_exclude_the_granted_core() {
+    let mut daemon = Daemon::start(&[]);
+    let mut app = Task::app("elsewhere", 1);
+    app.ask("load 200 64 0");
+    let core = granted_core(&mut app);
+    let mut others = online_cpus();
+    others.retain(|&cpu| cpu != core);
+    let threads = app.executor_threads();
+    assert_eq!(threads.len(), 1);
+    for _ in 0..10 {
+        pin(threads[0], &others);
+        eventually("the executor elsewhere", || {
+            let look = app.look();
+            let on_cpu = look["page"]["executors"][0]["on_cpu"].as_i64().unwrap();
+            others.iter().any(|&cpu| cpu as i64 == on_cpu)
+        });
+        app.await_progress(20);
+        pin(threads[0], &[core]);
+        app.await_progress(20);
+        assert_eq!(granted_core(&mut app), core);
+    }
+    daemon.assert_schedules();
+    daemon.stop();
+}
+
+pub fn without_granted_cores_executors_run_too() {
+    let daemon = Daemon::start(&["--max-net-cores", "0"]);
+    let mut app = Task::app("none", 2);
+    let hogs = [Task::hog(), Task::hog()];
+    app.ask("load 200 64 0");
+    app.await_progress(500);
+    let status = status();
+    assert_eq!((status.cores_max, status.grants), (0, 0));
+    assert_eq!(app.look()["page"]["cores_granted"], 0);
+    for hog in &hogs {
+        shares(&[hog], Duration::from_millis(50));
+    }
+    app.ask("idle");
+    daemon.stop();
+}
+
+/// Looks at hogs while an executor works a tenth of its core's time.
+fn hogs_beside_pulses(arguments: &[&str], look: impl FnOnce(&[Task], usize)) {
+    let daemon = Daemon::start(arguments);
+    let hogs: Vec<Task> = (0..3).map(|_| Task::hog()).collect();
+    let mut app = Task::app("pulse", 1);
+    app.ask("load 500 2 4000");
+    let core = granted_core(&mut app);
+    look(&hogs, core);
+    app.await_progress(20);
+    assert_eq!(status().cores_granted, 1);
+    app.ask("idle");
+    eventually("the cores' return", || status().cores_granted == 0);
+    // Nobody is left behind on either side.
+    for hog in &hogs {
+        shares(&[hog], Duration::from_millis(20));
+    }
+    eventually("a hog on the core that was granted", || {
+        hogs.iter().any(|hog| hog.last_cpu() == core)
+    });
+    daemon.stop();
+}
+
+// A delay that outlasts a machine that stands still: the core stays granted.
+const STAYS: [&str; 2] = ["--idle-delay-ms", "5000"];
+
+pub fn strict_cores_serve_executors_only() {
+    let arguments = [&["--idle-cores", "strict"], &STAYS[..]].concat();
+    hogs_beside_pulses(&arguments, |hogs, core| {
+        let elsewhere = || hogs.iter().all(|hog| hog.last_cpu() != core);
+        eventually("hogs elsewhere", elsewhere);
+        for _ in 0..10 {
+            for hog in hogs {
+                shares(&[hog], Duration::from_millis(5));
+            }
+            assert!(elsewhere(), "a hog ran on a strict core");
+        }
+    });
+}
+
+pub fn lent_cores_serve_all() {
+    let arguments = [&["--idle-cores", "lend"], &STAYS[..]].concat();
+    hogs_beside_pulses(&arguments, |hogs, core| {
+        let mut seen = 0;
+        eventually("hogs on the lent core", || {
+            seen += u32::from(hogs.iter().any(|hog| hog.last_cpu() == core));
+            seen >= 20
+        });
+    });
+}
+
+/// With clients that have nothing to do: no timer, no kicks, no busy daemon.
+pub fn an_idle_system_stays_idle() {
+    let daemon = Daemon::start(&[]);
+    let mut app = Task::app("quiet", 2);
+    app.ask("load 200 64 0");
+    granted_core(&mut app);
+    app.ask("idle");
+    eventually("the cores' return", || status().cores_granted == 0);
+    let mut stats = Stats::connect();
+    let (switches, start) = (voluntary_switches(daemon.pid()), Instant::now());
+    // A span of time is what is tested here.
+    thread::sleep(Duration::from_secs(5));
+    let switches = voluntary_switches(daemon.pid()) - switches;
+    let seconds = start.elapsed().as_secs();
+    let look = stats.look();
+    println!(
+        "  {switches} switches in {seconds} s, {} kicks",
+        look["kicks"]
+    );
+    for counter in ["timer_fires", "rounds", "preemptions", "grants"] {
+        assert_eq!(look[counter], 0, "{counter}");
+    }
+    let kicks = look["kicks"].as_u64().unwrap();
+    assert!(kicks <= 10, "{kicks} kicks");
+    assert!(
+        switches <= seconds + 2,
+        "the daemon woke {switches} times in {seconds} s"
+    );
+    daemon.stop();
+}
+
+fn voluntary_switches(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mut lines = status.lines();
+    let line = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+/// Both stay on the one granted core, and neither has much more of it.
+pub fn two_applications_share_a_core() {
+    let daemon = Daemon::start(&["--max-net-cores", "1"]);
+    let names = ["left", "right"];
+    let mut apps = names.map(|name| Task::app(name, 1));
+    for app in &mut apps {
+        app.ask("load 300 64 0");
+    }
+    let cores = [granted_core(&mut apps[0]), granted_core(&mut apps[1])];
+    assert_eq!(cores[0], cores[1]);
+    let run_ns = || names.map(|name| client(name).unwrap().run_ns);
+    let before = run_ns();
+    let mut shares = [0; 2];
+    eventually("both executors' CPU time", || {
+        for app in &mut apps {
+            let look = app.look();
+            let on_cpu = look["page"]["executors"][0]["on_cpu"].as_i64().unwrap();
+            assert!(
+                on_cpu == -1 || on_cpu as usize == cores[0],
+                "on CPU {on_cpu}"
+            );
+        }
+        let now = run_ns();
+        shares = [now[0] - before[0], now[1] - before[1]];
+        shares[0] + shares[1] > 4_000_000_000
+    });
+    println!("  shares {shares:?}");
+    let ratio = shares[0] as f64 / shares[1] as f64;
+    assert!((0.6..1.67).contains(&ratio), "shares {shares:?}");
+    assert_eq!(status().cores_granted, 1);
+    daemon.stop();
+}

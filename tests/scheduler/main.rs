@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The function tests of the scheduler, with real tasks, on a kernel that has
+//! sched_ext: run by ci/scheduler-tests in a virtual machine, as root, with
+//! `--in-vm`.
+//!
+//!   daemon      scx_flexnet as a child: start, stop, status, statistics
+//!   tasks       the tasks under test: this program again, in another role
+//!   attach, classes, executors, loss, control, stress: the tests
+//!
+//! A test panics to fail. It waits for what it asserts with a generous
+//! deadline, and judges times by ratios, medians or the scheduler's own
+//! counters only: a virtual CPU may stand still for a second.
+
+#![allow(clippy::unwrap_used, reason = "a test: helpers fail it by panicking")]
+
+mod attach;
+mod classes;
+mod control;
+mod daemon;
+mod executors;
+mod loss;
+mod stress;
+mod tasks;
+
+use std::panic::catch_unwind;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// A test, and the numbers of CPUs it is run on.
+struct Test {
+    name: &'static str,
+    cpus: &'static [usize],
+    run: fn(),
+}
+
+macro_rules! tests {
+    ($($module:ident: $($name:ident on $cpus:expr),+;)+) => {
+        &[$($(Test { name: stringify!($name), cpus: &$cpus, run: $module::$name }),+),+]
+    };
+}
+
+const TESTS: &[Test] = tests! {
+    attach:
+        attaches_and_detaches_in_cycles on [2],
+        a_killed_daemon_leaves_the_kernels_scheduler on [2],
+        refusals_are_one_line on [2];
+    classes:
+        a_class_is_inherited on [2],
+        a_latency_task_waits_less_than_a_slice on [2],
+        batch_has_a_quarter on [2],
+        nice_weighs on [2],
+        affinity_is_followed on [2, 4],
+        a_pinned_task_on_a_granted_core_gets_turns on [2],
+        a_real_time_neighbour_breaks_nothing on [2];
+    executors:
+        cores_follow_load on [2, 4],
+        an_executor_may_exclude_the_granted_core on [2],
+        without_granted_cores_executors_run_too on [2],
+        strict_cores_serve_executors_only on [2],
+        lent_cores_serve_all on [2],
+        an_idle_system_stays_idle on [2],
+        two_applications_share_a_core on [4];
+    loss:
+        a_killed_client_is_forgotten on [2],
+        a_stream_survives_the_daemon_killed on [2],
+        a_stream_survives_an_orderly_restart on [2];
+    control:
+        foreign_threads_are_refused on [2],
+        quotas_hold on [2],
+        random_packets_are_answered on [2];
+    stress:
+        one_cpu_is_enough on [1],
+        cpus_go_and_come_back on [2],
+        stress_with_changing_affinities on [2];
+};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["--role", role, rest @ ..] => {
+            tasks::play(role, rest);
+            ExitCode::SUCCESS
+        }
+        ["--in-vm", names @ ..] => run(names),
+        _ => {
+            println!("these tests need a sched_ext kernel: ci/test runs them in its VM");
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Runs the named tests, or those for this number of CPUs.
+fn run(names: &[&str]) -> ExitCode {
+    let cpus = tasks::online_cpus().len();
+    let chosen = |test: &&Test| match names {
+        [] => test.cpus.contains(&cpus),
+        _ => names.contains(&test.name),
+    };
+    let (mut count, mut failed) = (0, Vec::new());
+    for test in TESTS.iter().filter(chosen) {
+        let start = Instant::now();
+        let passed = catch_unwind(test.run).is_ok() && daemon::is_clean();
+        let word = if passed { "ok" } else { "FAILED" };
+        let seconds = start.elapsed().as_secs_f64();
+        println!("{word} {} ({seconds:.1} s)", test.name);
+        count += 1;
+        if !passed {
+            println!("the daemon said:\n{}", daemon::log());
+            failed.push(test.name);
+        }
+    }
+    println!("{count} tests on {cpus} CPUs, failed: {failed:?}");
+    if count > 0 && failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

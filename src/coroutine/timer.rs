@@ -48,7 +48,7 @@ impl Timers {
         }
     }
 
-    /// Wakes `waker` once `deadline` has passed and [`Timers::fire`] is called.
+    /// Wakes `waker` once `deadline` has passed and [`Timers::take_due`] is called.
     pub fn insert(&mut self, deadline: Instant, waker: Waker) {
         self.order += 1;
         self.heap.push(Reverse(Entry {

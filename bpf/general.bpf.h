@@ -192,7 +192,9 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 			    u64 enq_flags, u64 now)
 {
 	s32 prev_cpu = scx_bpf_task_cpu(p);
-	bool pinned = is_pinned(p);
+	/* Queued anew by another BPF program, the task it runs in looks as if
+	 * it could not migrate. The shared queue holds one that cannot, too. */
+	bool pinned = enq_flags & SCX_ENQ_REENQ ? p->nr_cpus_allowed == 1 : is_pinned(p);
 	u64 vtime = start_vtime(p, task_class);
 	u64 slice = slice_of(task_class);
 	u64 dsq = DSQ_GENERAL;
@@ -206,8 +208,15 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 		tctx->vtime_credit = vtime < settings.slice_ns ? vtime : settings.slice_ns;
 		vtime -= tctx->vtime_credit;
 		/* On this CPU, behind who displaced it: there it is warm. The
-		 * CPU is looking for its next task now; nobody needs a kick. */
-		if (task_class != FLEXNET_CLASS_LATENCY && !cpu_granted(prev_cpu)) {
+		 * CPU is looking for its next task now; nobody needs a kick.
+		 * But not where a real-time task took the CPU, for who knows
+		 * how long. */
+		if (task_class != FLEXNET_CLASS_LATENCY && !cpu_granted(prev_cpu) &&
+		    !(enq_flags & SCX_ENQ_REENQ)) {
+			struct cpu_ctx *cctx = cpu_ctx_of(prev_cpu);
+
+			if (cctx && !pinned)
+				WRITE_ONCE(cctx->displaced_ns, now);
 			tctx->turn_ns = slice;
 			scx_bpf_dsq_insert_vtime(p, pinned_dsq(prev_cpu), slice, vtime, enq_flags);
 			return;
@@ -234,6 +243,69 @@ static u64 first_vtime(u64 dsq)
 		break;
 	}
 	return vtime;
+}
+
+/* Does the task whose turn is over go on? The kernel queues it only after the
+ * CPU has looked for its next task: without this, two tasks would take turns
+ * whatever their weights. */
+static bool goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *prev, u64 now)
+{
+	struct task_ctx *tctx;
+	u64 first, other, ran, vtime;
+
+	if (!prev || !(prev->scx.flags & SCX_TASK_QUEUED) || cctx->kick_claim_ns ||
+	    scx_bpf_dsq_nr_queued(DSQ_GENERAL_LATENCY) ||
+	    !bpf_cpumask_test_cpu(cpu, prev->cpus_ptr))
+		return false;
+	tctx = task_ctx_of(prev);
+	if (!tctx || (class_of(tctx) != FLEXNET_CLASS_NORMAL && class_of(tctx) != FLEXNET_CLASS_BATCH))
+		return false;
+	first = first_vtime(pinned_dsq(cpu));
+	other = first_vtime(DSQ_GENERAL);
+	if (other < first)
+		first = other;
+	ran = now > tctx->run_start_ns && tctx->run_start_ns ? now - tctx->run_start_ns : 0;
+	vtime = prev->scx.dsq_vtime + flexnet_scale_by_weight(ran, weight_of(prev, tctx));
+	if (first == ~0ULL || vtime >= first)
+		return false;
+	tctx->turn_ns = ran + settings.slice_ns;
+	prev->scx.slice = settings.slice_ns;
+	return true;
+}
+
+/* Serves a task that waits on another CPU in vain: it was displaced there, and
+ * then a real-time task took that CPU. One CPU is looked at each time. */
+static bool rescue_displaced(s32 cpu, struct cpu_ctx *cctx, u64 now)
+{
+	struct cpu_ctx *other;
+	struct task_struct *p;
+	bool moved = false;
+	u64 since;
+	s32 from;
+
+	cctx->rescue_from++;
+	if (cctx->rescue_from >= settings.cpus)
+		cctx->rescue_from = 0;
+	from = cctx->rescue_from;
+	other = cpu_ctx_of(from);
+	if (!other || from == cpu)
+		return false;
+	since = READ_ONCE(other->displaced_ns);
+	if (!since || now < since || now - since <= settings.starvation_ns)
+		return false;
+	bpf_rcu_read_lock();
+	bpf_for_each(scx_dsq, p, pinned_dsq(from), 0) {
+		if (is_pinned(p) || !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
+			continue;
+		moved = scx_bpf_dsq_move(BPF_FOR_EACH_ITER, p, SCX_DSQ_LOCAL_ON | cpu, 0);
+		break;
+	}
+	bpf_rcu_read_unlock();
+	if (moved)
+		stat_add(rescues, 1);
+	else
+		__sync_val_compare_and_swap(&other->displaced_ns, since, 0);
+	return moved;
 }
 
 /* Serves pinned and shared tasks on a CPU; true when one was moved to it. */

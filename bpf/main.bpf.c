@@ -147,7 +147,8 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 		if (dispatch_guests(cpu, cctx, now, false))
 			return;
 	} else {
-		if (dispatch_general(cpu, cctx))
+		if (rescue_displaced(cpu, cctx, now) || goes_on(cpu, cctx, prev, now) ||
+		    dispatch_general(cpu, cctx))
 			return;
 		/* Executors that were queued for cores which are granted no
 		 * longer: any CPU serves them. */

@@ -132,6 +132,8 @@ struct cpu_ctx {
 	u64 latency_used_ns;	/* the same among executors, by flow class */
 	u64 guest_turn_ns;	/* last turn of general tasks on a granted core */
 	u64 run_start_ns;	/* of the task on it */
+	u64 displaced_ns;	/* a task that may run elsewhere was last queued for it */
+	u32 rescue_from;	/* the CPU whose displaced tasks were last looked after */
 } __attribute__((aligned(64)));
 struct cpu_ctx cpu_ctxs[FLEXNET_CPUS_MAX];
 

@@ -12,7 +12,7 @@ use crate::kernel::Kernel;
 use crate::preflight;
 use anyhow::{Context, Result, bail};
 use libbpf_rs::{Link, OpenObject};
-use scx_utils::{NR_CPU_IDS, UserExitInfo, scx_ops_attach, scx_ops_load, scx_ops_open};
+use scx_utils::{NR_CPU_IDS, UserExitInfo, compat, scx_ops_attach, scx_ops_load, scx_ops_open};
 use std::mem::MaybeUninit;
 
 /// The attached scheduler.
@@ -79,6 +79,9 @@ fn load<'obj>(
     let mut skel = scx_ops_open!(builder, object, flexnet_ops, open_options)?;
     let ops = skel.struct_ops.flexnet_ops_mut();
     ops.exit_dump_len = options.exit_dump_len;
+    // Or the kernel takes who is displaced by a real-time task for one that
+    // cannot migrate (6.16, 6.18), and it waits there as long as that runs.
+    ops.flags |= *compat::SCX_OPS_ENQ_MIGRATION_DISABLED;
     // From 6.19 on the kernel itself hands on what waited on a CPU that
     // another class took, and warns about the callback.
     if preflight::version(&preflight::kernel_release()) >= (6, 19) {

@@ -141,6 +141,8 @@ pub fn a_real_time_neighbour_breaks_nothing() {
     app.ask("load 200 64 0");
     let core = granted_core(&mut app);
     let hogs: Vec<Task> = (0..3).map(|_| Task::hog()).collect();
+    // Hogs are displaced all the time, and wait where they were.
+    let _pings = [run_as("latency", &["ping"]), run_as("latency", &["ping"])];
     let fifo = Task::play(&["chrt", "-f", "10"], &["hog"]);
     // On the granted core, then on a general one.
     for cpu in [core, 0] {

@@ -22,6 +22,8 @@ pub fn cores_follow_load() {
         eventually("the registration", || {
             client("steps").is_some_and(|c| c.executors as usize == executors)
         });
+        // Starting is work, too.
+        eventually("no cores", || status().cores_granted == 0);
         let steps = if executors == 1 { STEPS } else { STEPS / 4 };
         let grants = status().grants;
         for _ in 0..steps {

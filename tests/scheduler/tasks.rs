@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The tasks under test: this program again as a child, in one of the roles
 //!   hog                         computes for ever
+//!   nested ROLE, nobody ROLE    a role as a child of its own, as another user
 //!   ping                        sleeps and computes a little, for ever
 //!   app NAME EXECUTORS          an application with executors; see `App`
 //!   stream NAME EXECUTORS PORT  sends a pattern over TCP until told to stop
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,7 +29,7 @@ use std::time::{Duration, Instant};
 /// Bytes of the pattern streams repeat; odd, so that no buffer's size divides it.
 pub const PATTERN_BYTES: usize = 65_521;
 
-/// A byte of the pattern.
+/// The pattern.
 pub fn pattern() -> Vec<u8> {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     (0..PATTERN_BYTES).map(|_| random.next() as u8).collect()
@@ -257,6 +259,13 @@ pub fn play(role: &str, rest: &[&str]) {
             let status = Command::new(program).arg("--role").args(inner).status();
             assert!(status.unwrap().success());
         }
+        // As another user.
+        ("nobody", inner) => {
+            let program = std::env::current_exe().unwrap();
+            let mut command = Command::new(program);
+            command.arg("--role").args(inner).uid(65534).gid(65534);
+            panic!("{}", command.exec());
+        }
         ("ping", []) => {
             say("ready");
             loop {
@@ -380,14 +389,13 @@ fn app(name: &str, executors: usize) {
             other => panic!("an application was told {other:?}"),
         }
     }
-    // Its driver still submits: who ends by exit(2) ends in good order, too.
+    // Its input ended: the process ends, whatever its threads do.
 }
 
 fn page_json(page: &Page, executors: usize) -> Value {
     let executors: Vec<_> = page.executors[..executors]
         .iter()
         .map(|executor| {
-            // On its CPU both say so, and moves are rare: read until they agree.
             let cpu = executor.sched.on_cpu.load(Ordering::Relaxed);
             let granted = executor.sched.on_granted_core.load(Ordering::Relaxed);
             json!({"on_cpu": cpu, "granted": granted})

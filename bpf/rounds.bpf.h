@@ -93,7 +93,7 @@ __noinline int look_at_client(u32 id, u64 now)
 	struct flexnet_client_state *state = client_of(id);
 	struct flexnet_page *page = page_of(id);
 	u64 bit = 1ULL << (id & 63);
-	u32 slot, slots, wanted;
+	u32 slot, slots, wanted, cores;
 
 	if (!state || !page || !(state->generation & 1)) {
 		__sync_fetch_and_and(&active_clients, ~bit);
@@ -107,8 +107,12 @@ __noinline int look_at_client(u32 id, u64 now)
 	slots = state->slots;
 	bpf_for(slot, 0, slots)
 		look_at_executor(id, slot, now);
-	wanted = flexnet_executors_wanted(round_sum.client_runnable ? state->executors : 1,
-					  arbiter.granted);
+	/* One more than there are cores while its messages wait too long: else
+	 * nobody would ever be runnable whom another core could serve. */
+	cores = arbiter.granted;
+	if (state->delay_ns > settings.objective_ns && cores < settings.net_cores_max)
+		cores++;
+	wanted = flexnet_executors_wanted(round_sum.client_runnable ? state->executors : 1, cores);
 	publish_grant(id, state, page, wanted, arbiter.granted, cores_saturated, false);
 	if (slots > 1)
 		bpf_for(slot, 0, slots)

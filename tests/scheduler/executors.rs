@@ -187,9 +187,12 @@ fn voluntary_switches(pid: u32) -> u64 {
     line.unwrap().trim().parse().unwrap()
 }
 
-/// Both stay on the one granted core, and neither has much more of it.
+/// Both stay on the one granted core, and neither has much more of it. (A
+/// general core whose queue is empty helps out: here it never is.)
 pub fn two_applications_share_a_core() {
-    let daemon = Daemon::start(&["--max-net-cores", "1"]);
+    let daemon = Daemon::start(&[&["--max-net-cores", "1"], &STAYS[..]].concat());
+    let hogs = 3 * online_cpus().len();
+    let _hogs: Vec<Task> = (0..hogs).map(|_| Task::hog()).collect();
     let names = ["left", "right"];
     let mut apps = names.map(|name| Task::app(name, 1));
     for app in &mut apps {
@@ -199,21 +202,23 @@ pub fn two_applications_share_a_core() {
     assert_eq!(cores[0], cores[1]);
     let run_ns = || names.map(|name| client(name).unwrap().run_ns);
     let before = run_ns();
-    let mut shares = [0; 2];
+    let (mut shares, mut there, mut elsewhere) = ([0; 2], 0, 0);
     eventually("both executors' CPU time", || {
         for app in &mut apps {
             let look = app.look();
             let on_cpu = look["page"]["executors"][0]["on_cpu"].as_i64().unwrap();
-            assert!(
-                on_cpu == -1 || on_cpu as usize == cores[0],
-                "on CPU {on_cpu}"
-            );
+            match usize::try_from(on_cpu) {
+                Ok(cpu) if cpu == cores[0] => there += 1,
+                Ok(_) => elsewhere += 1,
+                Err(_) => {}
+            }
         }
         let now = run_ns();
         shares = [now[0] - before[0], now[1] - before[1]];
         shares[0] + shares[1] > 4_000_000_000
     });
-    println!("  shares {shares:?}");
+    println!("  shares {shares:?}; seen there {there} times, elsewhere {elsewhere}");
+    assert!(there > 20 * elsewhere, "executors left the granted core");
     let ratio = shares[0] as f64 / shares[1] as f64;
     assert!((0.6..1.67).contains(&ratio), "shares {shares:?}");
     assert_eq!(status().cores_granted, 1);

@@ -120,6 +120,9 @@ __noinline int look_at_client(u32 id, u64 now)
 	if (round_sum.client_runnable)
 		return 0;
 	if (!state->depth) {
+		/* Its last word for now: who was told to send by itself must not
+		 * go on with it for ever. */
+		publish_grant(id, state, page, wanted, arbiter.granted, 0, false);
 		__sync_fetch_and_and(&active_clients, ~bit);
 		return 0;
 	}

@@ -38,6 +38,8 @@ pub fn cores_follow_load() {
         eventually("the end of a client", || status().clients == 0);
         judge_transitions();
     }
+    // An executor that ends runs once more, and may be granted a core for it.
+    eventually("the last cores' return", || status().cores_granted == 0);
     let status = status();
     assert_eq!(status.grants, status.reclaims);
     assert!(status.granted_core_ns > 0);

@@ -60,15 +60,19 @@ static void classify_new_task(struct task_struct *p, struct task_ctx *tctx, bool
 		tctx->task_class = from->task_class;
 }
 
+/* A task waits from now, if it did not already: changes of affinity, weight or
+ * class queue it anew, and must not make it young. */
 static __always_inline void task_waits(struct task_ctx *tctx, u64 now)
 {
-	tctx->enqueued_ns = now;
+	if (!tctx->enqueued_ns)
+		tctx->enqueued_ns = now;
 }
 
 static __always_inline void task_leaves(struct task_ctx *tctx)
 {
 	struct executor_ctx *ectx;
 
+	tctx->enqueued_ns = 0;
 	if (class_of(tctx) != FLEXNET_CLASS_EXECUTOR)
 		return;
 	ectx = executor_ctx_of(executor_index(tctx));
@@ -88,8 +92,6 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 	struct executor_ctx *ectx;
 
 	tctx->run_start_ns = now;
-	p->scx.dsq_vtime += tctx->vtime_credit;
-	tctx->vtime_credit = 0;
 	if (cctx) {
 		cctx->current_class = task_class;
 		cctx->executor = 0;
@@ -105,8 +107,8 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 	tctx->enqueued_ns = 0;
 	if (task_class != FLEXNET_CLASS_EXECUTOR) {
 		/* Racy across CPUs and harmless: it only ever lags. */
-		if (time_before(vtime_now, p->scx.dsq_vtime))
-			vtime_now = p->scx.dsq_vtime;
+		if (time_before(vtime_now, tctx->vtime))
+			vtime_now = tctx->vtime;
 		return;
 	}
 	ectx = executor_ctx_of(executor_index(tctx));
@@ -177,12 +179,15 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 	if (runnable && cctx->kick_claim_ns && tctx->turn_ns > ran + TURN_LEFT_MIN)
 		tctx->turn_left_ns = tctx->turn_ns - ran;
 	if (task_class == FLEXNET_CLASS_EXECUTOR) {
+		/* On a core of its own it takes from nobody. */
+		if (!cctx->granted)
+			tctx->vtime += flexnet_scale_by_weight(ran, weight_of(p, tctx));
 		executor_stops(tctx, cctx, ran, runnable);
 		return;
 	}
 	if (tctx->cgroup_epoch != cgroup_epoch)
 		refresh_cgroup_weight(p, tctx);
-	p->scx.dsq_vtime += flexnet_scale_by_weight(ran, weight_of(p, tctx));
+	tctx->vtime += flexnet_scale_by_weight(ran, weight_of(p, tctx));
 	if (task_class == FLEXNET_CLASS_LATENCY)
 		cctx->higher_used_ns += ran;
 	else

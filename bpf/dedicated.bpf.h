@@ -19,6 +19,12 @@
 #ifndef FLEXNET_DEDICATED_BPF_H
 #define FLEXNET_DEDICATED_BPF_H
 
+/* Executors looked at for one that waits in vain, and after how many times
+ * settings.starvation_ns a granted core that is not free counts as lost: more
+ * than 100 executors taking turns on it do not reach that. */
+#define RESCUE_SCAN_MAX 64
+#define RESCUE_TURNS 10
+
 /* Granted CPUs and the rest, for the idle-CPU kfuncs; kept with
  * arbiter.granted_mask. */
 private(MASKS) struct bpf_cpumask __kptr *granted_cpumask;
@@ -370,6 +376,40 @@ static void enqueue_executor(struct task_struct *p, struct task_ctx *tctx, u64 e
 	} else if (preempt_cpu(cpu, now)) {
 		stat_add(takebacks, 1);
 	}
+}
+
+/* Serves, on a general core, an executor that waits for a granted one in vain:
+ * the only one in its affinity was given back, or a real-time task holds it. */
+__noinline int rescue_executor(s32 cpu, u64 dsq, u64 now)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	struct bpf_cpumask *granted;
+	struct task_struct *p;
+	struct task_ctx *tctx;
+	bool moved = false;
+
+	if (!cctx || scx_bpf_dsq_nr_queued(dsq) <= 0)
+		return false;
+	cctx->looked_at = 0;
+	bpf_rcu_read_lock();
+	granted = granted_cpumask;
+	bpf_for_each(scx_dsq, p, dsq, 0) {
+		if (cctx->looked_at++ >= RESCUE_SCAN_MAX)
+			break;
+		tctx = task_ctx_of(p);
+		if (!tctx || !granted || !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
+			continue;
+		if (bpf_cpumask_intersects(cast_mask(granted), p->cpus_ptr) &&
+		    (now < tctx->enqueued_ns ||
+		     now - tctx->enqueued_ns < RESCUE_TURNS * settings.starvation_ns))
+			continue;
+		moved = scx_bpf_dsq_move(BPF_FOR_EACH_ITER, p, SCX_DSQ_LOCAL_ON | cpu, 0);
+		break;
+	}
+	bpf_rcu_read_unlock();
+	if (moved)
+		stat_add(rescues, 1);
+	return moved;
 }
 
 /* Serves executors on a CPU; true when one was moved to it. */

@@ -18,6 +18,17 @@
 /* CPUs looked at for a victim: beyond that, the next one that switches serves
  * the waiting task soon enough. */
 #define VICTIM_CPUS_MAX 32
+/* What is left of a turn is worth going on with from here, ns. */
+#define TURN_LEFT_MIN 250000
+/* Virtual time is fair, not prompt: one turn of a task of nice 19 puts it 400 ms
+ * of virtual time back, which passes in seconds where dozens are runnable. Who
+ * waited AGED_NS (a fifth of the watchdog's limit) is served whatever its
+ * virtual time. Each CPU looks this often, at so many from the queue's end, and
+ * gives so many a turn: at most a quarter of its time. */
+#define AGED_NS 2000000000ULL
+#define AGED_LOOK_NS 250000000ULL
+#define AGED_SCAN_MAX 512
+#define AGED_MOVES_MAX 16
 
 static __always_inline bool is_pinned(struct task_struct *p)
 {
@@ -129,9 +140,9 @@ static s32 idle_cpu_for(struct task_struct *p, s32 prev_cpu, u64 wake_flags)
 	return -1;
 }
 
-static __always_inline u64 start_vtime(struct task_struct *p, u32 task_class)
+static __always_inline u64 start_vtime(struct task_ctx *tctx, u32 task_class)
 {
-	return flexnet_wakeup_vtime(p->scx.dsq_vtime, vtime_now, slice_of(task_class));
+	return flexnet_wakeup_vtime(tctx->vtime, vtime_now, slice_of(task_class));
 }
 
 /* Makes sure that somebody will look at the queue the task was put into. */
@@ -184,9 +195,6 @@ static s32 place_latency(struct task_struct *p, s32 prev_cpu, u64 wake_flags, u6
 	return cpu;
 }
 
-/* What is left of a turn is worth going on with from here, ns. */
-#define TURN_LEFT_MIN 250000
-
 /* Puts a task that found no idle CPU into its queue. */
 static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 task_class,
 			    u64 enq_flags, u64 now)
@@ -195,18 +203,18 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	/* Queued anew by another BPF program, the task it runs in looks as if
 	 * it could not migrate. The shared queue holds one that cannot, too. */
 	bool pinned = enq_flags & SCX_ENQ_REENQ ? p->nr_cpus_allowed == 1 : is_pinned(p);
-	u64 vtime = start_vtime(p, task_class);
+	u64 vtime = start_vtime(tctx, task_class);
 	u64 slice = slice_of(task_class);
 	u64 dsq = DSQ_GENERAL;
 
+	tctx->vtime = vtime;
 	/* Displaced in its turn: it goes on with the rest of it before others
 	 * begin theirs. Else each latency wakeup would turn the queue round,
 	 * and every turn begins with cold caches. */
 	if (tctx->turn_left_ns) {
 		slice = tctx->turn_left_ns;
 		tctx->turn_left_ns = 0;
-		tctx->vtime_credit = vtime < settings.slice_ns ? vtime : settings.slice_ns;
-		vtime -= tctx->vtime_credit;
+		vtime -= vtime < settings.slice_ns ? vtime : settings.slice_ns;
 		/* On this CPU, behind who displaced it: there it is warm. The
 		 * CPU is looking for its next task now; nobody needs a kick.
 		 * But not where a real-time task took the CPU, for who knows
@@ -265,7 +273,7 @@ static bool goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *prev, u64
 	if (other < first)
 		first = other;
 	ran = now > tctx->run_start_ns && tctx->run_start_ns ? now - tctx->run_start_ns : 0;
-	vtime = prev->scx.dsq_vtime + flexnet_scale_by_weight(ran, weight_of(prev, tctx));
+	vtime = tctx->vtime + flexnet_scale_by_weight(ran, weight_of(prev, tctx));
 	if (first == ~0ULL || vtime >= first)
 		return false;
 	tctx->turn_ns = ran + settings.slice_ns;
@@ -306,6 +314,51 @@ static bool rescue_displaced(s32 cpu, struct cpu_ctx *cctx, u64 now)
 	else
 		__sync_val_compare_and_swap(&other->displaced_ns, since, 0);
 	return moved;
+}
+
+/* Gives tasks a turn here that wait in a queue for longer than AGED_NS, last in
+ * its order first; returns how many. Not static, like all that loops: so the
+ * verifier checks it once. */
+__noinline int serve_aged(s32 cpu, u64 dsq, u64 now)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	struct task_struct *p;
+	struct task_ctx *tctx;
+
+	if (!cctx)
+		return 0;
+	cctx->looked_at = 0;
+	cctx->moved = 0;
+	bpf_rcu_read_lock();
+	bpf_for_each(scx_dsq, p, dsq, SCX_DSQ_ITER_REV) {
+		if (cctx->looked_at++ >= AGED_SCAN_MAX || cctx->moved >= AGED_MOVES_MAX)
+			break;
+		tctx = task_ctx_of(p);
+		if (!tctx || !tctx->enqueued_ns || now < tctx->enqueued_ns ||
+		    now - tctx->enqueued_ns < AGED_NS || !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
+			continue;
+		if (scx_bpf_dsq_move(BPF_FOR_EACH_ITER, p, SCX_DSQ_LOCAL_ON | cpu, 0))
+			cctx->moved++;
+	}
+	bpf_rcu_read_unlock();
+	stat_add(rescues, cctx->moved);
+	return cctx->moved;
+}
+
+/* Looks through the queues this CPU serves for tasks their order forgot. */
+static bool rescue_aged(s32 cpu, struct cpu_ctx *cctx, bool shared, u64 now)
+{
+	int moved;
+
+	if (now - cctx->aged_look_ns < AGED_LOOK_NS)
+		return false;
+	cctx->aged_look_ns = now;
+	moved = serve_aged(cpu, pinned_dsq(cpu), now);
+	if (shared) {
+		moved += serve_aged(cpu, DSQ_GENERAL_LATENCY, now);
+		moved += serve_aged(cpu, DSQ_GENERAL, now);
+	}
+	return moved > 0;
 }
 
 /* Serves pinned and shared tasks on a CPU; true when one was moved to it. */

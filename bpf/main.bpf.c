@@ -133,6 +133,8 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 	if (!cctx)
 		return;
 	if (READ_ONCE(cctx->granted)) {
+		if (rescue_aged(cpu, cctx, settings.lend, now))
+			return;
 		due = now - cctx->guest_turn_ns > settings.starvation_ns;
 		if (due && dispatch_guests(cpu, cctx, now, true))
 			return;
@@ -147,11 +149,12 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 		if (dispatch_guests(cpu, cctx, now, false))
 			return;
 	} else {
-		if (rescue_displaced(cpu, cctx, now) || goes_on(cpu, cctx, prev, now) ||
-		    dispatch_general(cpu, cctx))
+		if (rescue_displaced(cpu, cctx, now) || rescue_aged(cpu, cctx, true, now) ||
+		    rescue_executor(cpu, DSQ_EXECUTOR_LATENCY, now) ||
+		    rescue_executor(cpu, DSQ_EXECUTOR_THROUGHPUT, now) ||
+		    goes_on(cpu, cctx, prev, now) || dispatch_general(cpu, cctx))
 			return;
-		/* Executors that were queued for cores which are granted no
-		 * longer: any CPU serves them. */
+		/* Nothing else to do: executors that wait for a core. */
 		if (scx_bpf_dsq_move_to_local(DSQ_EXECUTOR_LATENCY, 0) ||
 		    scx_bpf_dsq_move_to_local(DSQ_EXECUTOR_THROUGHPUT, 0))
 			return;
@@ -178,9 +181,16 @@ void BPF_STRUCT_OPS(flexnet_stopping, struct task_struct *p, bool runnable)
 		task_stops(p, tctx, scx_bpf_task_cpu(p), runnable, scx_bpf_now());
 }
 
+/* A new task starts half a turn late, as in EEVDF: with none to make up for,
+ * endless forks would each be the next to run, and virtual time stand still. It
+ * keeps its time over a visit to another scheduling class. */
 void BPF_STRUCT_OPS(flexnet_enable, struct task_struct *p)
 {
-	p->scx.dsq_vtime = vtime_now;
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (tctx && !tctx->vtime)
+		tctx->vtime = vtime_now +
+			      flexnet_scale_by_weight(settings.slice_ns / 2, weight_of(p, tctx));
 }
 
 /* It left for another scheduling class, or the scheduler goes. */

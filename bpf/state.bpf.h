@@ -53,7 +53,7 @@ struct task_ctx {
 	u64 run_start_ns;	/* on a CPU since */
 	u64 turn_ns;		/* slice it was last queued with */
 	u64 turn_left_ns;	/* of that, when it was preempted; 0: it was not */
-	u64 vtime_credit;	/* virtual time it was queued ahead of its own */
+	u64 vtime;		/* its virtual time among general tasks; 0: none yet */
 	u32 cgroup_weight;	/* cpu.weight of its cgroup */
 	u32 cgroup_epoch;	/* the epoch this was read in */
 };
@@ -134,6 +134,11 @@ struct cpu_ctx {
 	u64 run_start_ns;	/* of the task on it */
 	u64 displaced_ns;	/* a task that may run elsewhere was last queued for it */
 	u32 rescue_from;	/* the CPU whose displaced tasks were last looked after */
+	u64 aged_look_ns;	/* its queues were last looked through for old waiters */
+	/* Of that look. In memory, since the verifier follows every value a
+	 * counter in a register can have through the whole loop. */
+	u32 looked_at;
+	u32 moved;
 } __attribute__((aligned(64)));
 struct cpu_ctx cpu_ctxs[FLEXNET_CPUS_MAX];
 

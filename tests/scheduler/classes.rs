@@ -148,6 +148,8 @@ pub fn a_real_time_neighbour_breaks_nothing() {
     for cpu in [core, 0] {
         fifo.pin(&[cpu]);
         shares(&[&fifo], SECOND);
+        // Hogs fill the other core; an executor comes between them.
+        app.await_progress(100);
         for hog in &hogs {
             shares(&[hog], Duration::from_millis(50));
         }

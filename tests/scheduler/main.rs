@@ -71,6 +71,7 @@ const TESTS: &[Test] = tests! {
     stress:
         one_cpu_is_enough on [1],
         cpus_go_and_come_back on [2],
+        the_least_of_many_has_turns on [2],
         stress_with_changing_affinities on [2];
 };
 

@@ -61,6 +61,17 @@ pub fn cpus_go_and_come_back() {
     daemon.stop();
 }
 
+/// One turn puts it 400 ms of virtual time back, and seventy hogs let 29 ms of
+/// that pass in a second: the kernel's watchdog would end the scheduler.
+pub fn the_least_of_many_has_turns() {
+    let mut daemon = Daemon::start(&[]);
+    let least = Task::play(&["nice", "-n", "19"], &["hog"]);
+    let _hogs: Vec<Task> = (0..70).map(|_| Task::hog()).collect();
+    shares(&[&least], Duration::from_millis(12));
+    daemon.assert_schedules();
+    daemon.stop();
+}
+
 /// Scheduling of every kind: computing, waking, forking, yielding, other
 /// scheduling classes, and its own changes of affinity.
 const STRESSORS: &str = "--cpu 2 --switch 2 --fork 2 --pipe 2 --yield 1 --futex 1 --timer 1 \

@@ -95,7 +95,6 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 	if (cctx) {
 		cctx->current_class = task_class;
 		cctx->executor = 0;
-		cctx->run_start_ns = now;
 		if (cctx->kick_claim_ns)
 			cctx->kick_claim_ns = 0;
 	}
@@ -134,17 +133,12 @@ static __always_inline void executor_stops(struct task_ctx *tctx, struct cpu_ctx
 	if (ectx) {
 		ectx->cpu = -1;
 		ectx->run_start_ns = 0;
-		ectx->run_ns += ran;
 		ectx->flagged_ns = 0;
 		WRITE_ONCE(ectx->runnable, runnable);
 	}
 	__sync_fetch_and_add(&executors_run_ns, ran);
-	if (client) {
+	if (client)
 		__sync_fetch_and_add(&client->run_ns, ran);
-		__sync_fetch_and_add(&client->dispatches, 1);
-		if (cctx->granted)
-			__sync_fetch_and_add(&client->granted_run_ns, ran);
-	}
 	if (tctx->flow_class == FLEXNET_FLOW_LATENCY)
 		cctx->latency_used_ns += ran;
 	else

@@ -183,7 +183,6 @@ int apply_registration(struct flexnet_apply *argument)
 	ectx->flow_class = asked->flow_class;
 	tctx->serial = ++ectx->serial;
 	ectx->flagged_ns = 0;
-	ectx->run_ns = 0;
 	ectx->cpu = -1;
 	ectx->runnable = 0;
 	if (!ectx->registered) {
@@ -231,8 +230,6 @@ int client_event(struct flexnet_client_event *argument)
 		client->depth = 0;
 		client->delay_ns = 0;
 		client->run_ns = 0;
-		client->granted_run_ns = 0;
-		client->dispatches = 0;
 		client->executors = 0;
 		client->wanted = 0;
 		client->bell_ns = 0;

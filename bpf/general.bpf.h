@@ -6,11 +6,13 @@
  * Three queues a task can wait in: DSQ_GENERAL_LATENCY, DSQ_GENERAL (both
  * shared, since most machines this runs on have few last-level caches and a
  * shared queue is work-conserving without balancing), and one a CPU for tasks
- * pinned to it. A task that finds an idle CPU waits in none of them.
+ * pinned to it and for those displaced on it in their turn. A task that finds an
+ * idle CPU waits in none of them.
  *
  * What it promises: work is conserved; within a queue the one with the least
  * virtual time is next; a lower class has a turn at the latest after
- * settings.starvation_ns of the higher one's run time on a core.
+ * settings.starvation_ns of the higher one's run time on a core; nobody waits
+ * much longer than AGED_NS for a core that is ours.
  */
 #ifndef FLEXNET_GENERAL_BPF_H
 #define FLEXNET_GENERAL_BPF_H

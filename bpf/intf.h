@@ -43,19 +43,15 @@ struct flexnet_config {
 	u64 slice_ns;		/* of normal and batch tasks */
 	u64 latency_slice_ns;	/* of latency tasks */
 	u64 starvation_ns;	/* nobody runnable waits longer unserved while others of a higher class run */
-	u64 throttle_ns;	/* (reserved) */
 	u32 cpus;		/* possible CPUs */
-	u32 general_cores_min;	/* at least 1 */
 	u32 net_cores_max;	/* 0: never grant */
 	u32 lend;		/* granted cores with nothing to do serve general tasks */
 	u32 steer;		/* tell the loader of changed grants */
-	u32 debug;
 	/* Order in which CPUs are granted; the first `grant_candidates` count. */
 	u32 grant_candidates;
 	u32 grant_order[FLEXNET_CPUS_MAX];
-	/* Last-level cache of each CPU and SMT sibling (itself when none). */
+	/* Last-level cache of each CPU. */
 	u16 llc_of[FLEXNET_CPUS_MAX];
-	u16 sibling_of[FLEXNET_CPUS_MAX];
 };
 
 /* What the loader asks for a thread (task storage `registrations`, written by
@@ -91,8 +87,6 @@ struct flexnet_client_state {
 	u64 depth;	/* messages queued at the last look */
 	u64 delay_ns;	/* age of the oldest then */
 	u64 run_ns;	/* CPU time of its executors */
-	u64 granted_run_ns; /* of that, on granted cores */
-	u64 dispatches;
 	u32 executors;	/* registered */
 	u32 wanted;	/* how many should run */
 	u64 bell_ns;	/* last doorbell event asked for */
@@ -150,8 +144,7 @@ struct flexnet_cpu_stats {
 	u64 flag_kicks;		/* flags ignored for longer than the grace */
 	u64 rescues;		/* tasks served by the starvation bound */
 	u64 timer_fires;
-	u64 direct_dispatches;
-	u64 migrations;
+	u64 direct_dispatches;	/* tasks sent straight to a CPU by select_cpu */
 };
 
 #endif /* FLEXNET_INTF_H */

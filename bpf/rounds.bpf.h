@@ -113,16 +113,16 @@ __noinline int look_at_client(u32 id, u64 now)
 	if (state->delay_ns > settings.objective_ns && cores < settings.net_cores_max)
 		cores++;
 	wanted = flexnet_executors_wanted(round_sum.client_runnable ? state->executors : 1, cores);
-	publish_grant(id, state, page, wanted, arbiter.granted, cores_saturated, false);
+	/* Not without work: this is then its last word for now, and who was told
+	 * to send by itself must not go on with it for ever. */
+	publish_grant(id, state, page, wanted, arbiter.granted,
+		      round_sum.client_runnable || state->depth ? cores_saturated : 0, false);
 	if (slots > 1)
 		bpf_for(slot, 0, slots)
 			publish_park(id, slot, wanted);
 	if (round_sum.client_runnable)
 		return 0;
 	if (!state->depth) {
-		/* Its last word for now: who was told to send by itself must not
-		 * go on with it for ever. */
-		publish_grant(id, state, page, wanted, arbiter.granted, 0, false);
 		__sync_fetch_and_and(&active_clients, ~bit);
 		return 0;
 	}

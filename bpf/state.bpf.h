@@ -34,7 +34,6 @@ const volatile struct flexnet_config settings = {
 	.latency_slice_ns = 1000000,
 	.starvation_ns = 20000000,
 	.cpus = 1,
-	.general_cores_min = 1,
 };
 
 /* Read by the loader at any time. */
@@ -131,7 +130,6 @@ struct cpu_ctx {
 	u64 higher_used_ns;	/* latency tasks' run since normal ones had a turn */
 	u64 latency_used_ns;	/* the same among executors, by flow class */
 	u64 guest_turn_ns;	/* last turn of general tasks on a granted core */
-	u64 run_start_ns;	/* of the task on it */
 	u64 displaced_ns;	/* a task that may run elsewhere was last queued for it */
 	u32 rescue_from;	/* the CPU whose displaced tasks were last looked after */
 	u64 aged_look_ns;	/* its queues were last looked through for old waiters */
@@ -149,8 +147,7 @@ struct executor_ctx {
 	s32 cpu;	  /* where it runs, -1 */
 	u32 flow_class;
 	u32 park_asked;	  /* what park_request says */
-	u64 run_start_ns;
-	u64 run_ns;	  /* CPU time up to the last stop */
+	u64 run_start_ns; /* on its CPU since, 0: on none */
 	u64 flagged_ns;	  /* quantum_expired raised since, 0: not */
 	u64 serial;	  /* moves with each registration of the slot */
 } __attribute__((aligned(64)));

@@ -105,7 +105,7 @@ struct flexnet_executor_foreign {
 /* Writer: the executor's own thread. */
 struct flexnet_executor_own {
 	__u64 completed;    /* messages charged to it that it completed */
-	__u64 run_start_ns; /* CLOCK_MONOTONIC at the last resume's start, 0 between resumes */
+	__u64 run_start_ns; /* CLOCK_MONOTONIC at the resume that runs, 0: none or not told */
 	__u32 state;	    /* enum flexnet_executor_state */
 	__u32 flow_class;   /* enum flexnet_flow_class of what is queued */
 	__u64 parks;	    /* times it parked, for statistics */

@@ -13,8 +13,6 @@ pub struct Cpu {
     pub id: usize,
     /// Its last-level cache's number.
     pub llc: usize,
-    /// Its SMT sibling, itself when it has none.
-    pub sibling: usize,
 }
 
 /// What BPF is told of the CPUs.
@@ -38,18 +36,12 @@ pub fn online() -> Result<Vec<Cpu>> {
         *NR_CPU_IDS
     );
     let topology = Topology::new().context("cannot read the CPU topology")?;
-    let siblings = topology.sibling_cpus();
-    let sibling_of = |id: usize| match siblings.get(id) {
-        Some(&sibling) if sibling >= 0 => sibling as usize,
-        _ => id,
-    };
     Ok(topology
         .all_cpus
         .values()
         .map(|cpu| Cpu {
             id: cpu.id,
             llc: cpu.llc_id,
-            sibling: sibling_of(cpu.id),
         })
         .collect())
 }
@@ -75,13 +67,7 @@ mod tests {
     use super::*;
 
     fn cpus(ids: &[usize]) -> Vec<Cpu> {
-        ids.iter()
-            .map(|&id| Cpu {
-                id,
-                llc: 0,
-                sibling: id,
-            })
-            .collect()
+        ids.iter().map(|&id| Cpu { id, llc: 0 }).collect()
     }
 
     #[test]

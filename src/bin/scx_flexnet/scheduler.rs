@@ -107,20 +107,14 @@ fn configure(settings: &mut types::flexnet_config, options: &Options, online: &[
     settings.latency_slice_ns = options.latency_slice_us * 1_000;
     settings.starvation_ns = options.starvation_ms * 1_000_000;
     settings.cpus = plan.possible;
-    settings.general_cores_min = options.min_general_cores;
     settings.net_cores_max = plan.net_cores_max;
     settings.lend = u32::from(options.idle_cores == IdleCores::Lend);
     settings.steer = u32::from(!options.steer.is_empty());
-    settings.debug = u32::from(options.debug);
     settings.grant_candidates = plan.grant_order.len() as u32;
     for (to, from) in settings.grant_order.iter_mut().zip(&plan.grant_order) {
         *to = *from;
     }
-    for (id, sibling) in settings.sibling_of.iter_mut().enumerate() {
-        *sibling = id as u16;
-    }
     for cpu in online {
         settings.llc_of[cpu.id] = cpu.llc as u16;
-        settings.sibling_of[cpu.id] = cpu.sibling as u16;
     }
 }

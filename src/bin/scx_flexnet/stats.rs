@@ -90,10 +90,8 @@ pub struct Metrics {
     pub timer_fires: u64,
     #[stat(desc = "idle CPUs woken in the interval")]
     pub kicks: u64,
-    #[stat(desc = "tasks sent straight to an idle CPU in the interval")]
+    #[stat(desc = "wakeups sent straight to a CPU in the interval")]
     pub direct_dispatches: u64,
-    #[stat(desc = "tasks that changed their CPU in the interval")]
-    pub migrations: u64,
     #[stat(desc = "clients connected")]
     pub clients: u64,
     #[stat(desc = "by class")]
@@ -140,7 +138,6 @@ impl Metrics {
             timer_fires: d.timer_fires.saturating_sub(c.timer_fires),
             kicks: d.kicks.saturating_sub(c.kicks),
             direct_dispatches: d.direct_dispatches.saturating_sub(c.direct_dispatches),
-            migrations: d.migrations.saturating_sub(c.migrations),
             clients: now.clients.len() as u64,
             classes: CLASSES
                 .iter()

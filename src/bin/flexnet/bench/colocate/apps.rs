@@ -74,7 +74,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Role::LatencyServer => latency_server(options)?,
         Role::LatencyClient => latency_client(options)?,
         Role::Sender => sender(options)?,
-        Role::Sink => sink(options)?,
+        Role::Sink => sink()?,
     };
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(())
@@ -168,7 +168,7 @@ fn latency_server(options: &Options) -> Result<Outcome> {
 }
 
 /// One request after the other at fixed times, whether replies come or not.
-struct Client4a {
+struct PacedClient {
     stream: TcpStream,
     message: Vec<u8>,
     /// Bytes of the request under way that are sent, of the reply received.
@@ -184,7 +184,7 @@ struct Client4a {
     outcome: Outcome,
 }
 
-impl Client4a {
+impl PacedClient {
     /// When request `i` is intended to leave.
     fn due(&self, i: u64) -> Instant {
         self.start + Duration::from_nanos((self.interval.as_nanos() as u64).saturating_mul(i))
@@ -288,7 +288,7 @@ fn latency_client(options: &Options) -> Result<Outcome> {
     let closed = options.rate <= 0.0;
     let length = ready(None)? + WARM_UP;
     let start = Instant::now();
-    let mut client = Client4a {
+    let mut client = PacedClient {
         stream,
         message: vec![0x5a; options.bytes],
         sent: options.bytes,
@@ -334,7 +334,7 @@ fn sender(options: &Options) -> Result<Outcome> {
 }
 
 /// Counts what arrives within its time, then hangs up.
-fn sink(_options: &Options) -> Result<Outcome> {
+fn sink() -> Result<Outcome> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let length = ready(Some(listener.local_addr()?))?;
     let mut stream = listener.accept()?.0;

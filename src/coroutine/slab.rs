@@ -140,11 +140,7 @@ impl Slab {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        if size_of::<F>() <= CELL_BYTES && align_of::<F>() <= 16 {
-            self.put(future)
-        } else {
-            self.put(Box::pin(future))
-        }
+        Ok(self.place(self.take_free().ok_or(Exhausted)?, future))
     }
 
     /// For a thread that creates and finishes many: keeps free cells for itself.
@@ -156,13 +152,21 @@ impl Slab {
         }
     }
 
+    /// Into a cell that was taken off the free list: this thread's alone.
     #[inline]
-    fn put<F: Future<Output = ()> + Send + 'static>(&self, future: F) -> Result<CellId, Exhausted> {
-        let index = self.take_free().ok_or(Exhausted)?;
-        // SAFETY: the cell was taken off the free list: this thread's alone;
-        // size and alignment were checked by create.
-        unsafe { self.write(index, future) };
-        Ok(CellId(index))
+    fn place<F>(&self, index: u32, future: F) -> CellId
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        // SAFETY: the cell is this thread's; a pinned box fits any cell.
+        unsafe {
+            if size_of::<F>() <= CELL_BYTES && align_of::<F>() <= 16 {
+                self.write(index, future);
+            } else {
+                self.write(index, Box::pin(future));
+            }
+        }
+        CellId(index)
     }
 
     /// # Safety
@@ -363,15 +367,6 @@ impl Cells<'_> {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        if size_of::<F>() <= CELL_BYTES && align_of::<F>() <= 16 {
-            self.put(future)
-        } else {
-            self.put(Box::pin(future))
-        }
-    }
-
-    #[inline]
-    fn put<F: Future<Output = ()> + Send + 'static>(&self, future: F) -> Result<CellId, Exhausted> {
         let mut count = self.count.get();
         if count == 0 {
             count = self.slab.take_some(&self.free[..BATCH]);
@@ -380,11 +375,7 @@ impl Cells<'_> {
             }
         }
         self.count.set(count - 1);
-        let index = self.free[count - 1].get();
-        // SAFETY: the cell is this thread's; size and alignment were checked by
-        // create.
-        unsafe { self.slab.write(index, future) };
-        Ok(CellId(index))
+        Ok(self.slab.place(self.free[count - 1].get(), future))
     }
 
     /// [`Slab::resume`].

@@ -72,6 +72,14 @@ impl Timers {
         }
         due
     }
+
+    /// Takes all, with their deadlines: for another thread's timers.
+    pub(crate) fn take_all(&mut self) -> Vec<(Instant, Waker)> {
+        let entries = self.heap.drain();
+        entries
+            .map(|Reverse(entry)| (entry.deadline, entry.waker))
+            .collect()
+    }
 }
 
 thread_local! {
@@ -93,7 +101,8 @@ pub struct Sleep {
 
 /// Waits until `deadline`, at a resolution of what the executor does between
 /// two looks at its timers (it parks no longer than to the earliest). For
-/// coroutines on an executor: elsewhere nobody looks, and it never completes.
+/// coroutines on a flow: elsewhere, and after the runtime's end, nobody looks
+/// and it never completes.
 pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep {
         deadline,

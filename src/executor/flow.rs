@@ -7,6 +7,7 @@
 //! whoever drains.
 
 use super::runtime::Shared;
+use super::waiters::Waiters;
 use super::worker;
 use crate::abi::FlowClass;
 use crate::coroutine::{CellId, Exhausted};
@@ -17,11 +18,9 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
-
-use super::waiters::Waiters;
 
 /// What draining came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +103,7 @@ impl<'a> Work<'a> {
 
     /// The flow failed with this errno: kept for the next operation.
     pub fn fail(&self, errno: i32) {
-        self.flow.error.store(errno, Ordering::Release);
+        self.flow.fail(errno);
     }
 
     /// Counts what was consumed as done, now and not when this is dropped.
@@ -129,7 +128,7 @@ impl Drop for Work<'_> {
 pub(crate) struct FlowCore {
     shared: Arc<Shared>,
     token: u64,
-    home: AtomicU32,
+    home: u16,
     ring: FlowRing,
     gate: Gate,
     /// Its coroutine was woken while somebody drained.
@@ -166,9 +165,7 @@ impl<'a> Inside<'a> {
             before: (flow.ring.head(), flow.rest.load(Ordering::Relaxed)),
         }
     }
-}
 
-impl Inside<'_> {
     /// The transport's half.
     pub(crate) fn drain_mut<R>(&mut self, f: impl FnOnce(&mut dyn Drain) -> R) -> R {
         // SAFETY: inside the gate, so nobody else has it.
@@ -179,17 +176,7 @@ impl Inside<'_> {
     pub(crate) fn set_progress(&mut self, progress: Progress) {
         self.progress = progress;
     }
-}
 
-impl Drop for Inside<'_> {
-    fn drop(&mut self) {
-        if self.end() {
-            self.flow.enqueue(self.flow.home());
-        }
-    }
-}
-
-impl Inside<'_> {
     /// Leaves; true: the caller puts the flow into a run queue.
     fn leave(self) -> bool {
         ManuallyDrop::new(self).end()
@@ -206,10 +193,18 @@ impl Inside<'_> {
     }
 }
 
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        if self.end() {
+            self.flow.enqueue(self.flow.home());
+        }
+    }
+}
+
 impl FlowCore {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        home: u32,
+        home: u16,
         ring_bytes: usize,
         drain: Box<dyn Drain>,
     ) -> Arc<Self> {
@@ -217,7 +212,7 @@ impl FlowCore {
         Arc::new(Self {
             shared,
             token,
-            home: AtomicU32::new(home),
+            home,
             ring: FlowRing::new(ring_bytes),
             gate: Gate::new(),
             woken: AtomicBool::new(false),
@@ -250,7 +245,7 @@ impl FlowCore {
     /// The executor it is submitted to.
     #[inline]
     pub(crate) fn home(&self) -> u16 {
-        self.home.load(Ordering::Relaxed) as u16
+        self.home
     }
 
     /// The sticky error.
@@ -286,12 +281,6 @@ impl FlowCore {
         let home = self.home();
         self.shared.is_parked(home)
             || (self.shared.flow_class() == FlowClass::Latency && self.shared.is_off_cpu(home))
-    }
-
-    /// Are there too few cores for all executors that want one? Then a large
-    /// send is better done by its caller, who waits for it anyway.
-    pub(crate) fn exceeds_cores(&self) -> bool {
-        self.shared.is_saturated()
     }
 
     /// Should who waits for the flow do its work? When no executor is about to.
@@ -367,8 +356,8 @@ impl FlowCore {
     }
 
     /// Drains what is there, once within the budget, as executor `by` or (None)
-    /// inline. Called by who took the flow from a run queue.
-    /// Gives the flow back unless it is in a run queue again.
+    /// inline, and gives the flow back unless it is in a run queue again. Called
+    /// by who took the flow from a run queue.
     pub(crate) fn serve(self: Arc<Self>, shared: &Shared, by: Option<u16>) -> Option<Arc<Self>> {
         if self.gate.enter() {
             let mut inside = Inside::entered(&self);

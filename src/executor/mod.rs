@@ -13,9 +13,11 @@
 //! on which cores executors run (the scheduler, through [`Link`]).
 
 mod alone;
+mod deadlines;
 mod flow;
 mod link;
 mod reactor;
+mod room;
 mod runtime;
 mod waiters;
 mod worker;
@@ -26,5 +28,7 @@ pub use reactor::{Writable, writable};
 pub use runtime::{Builder, Runtime};
 
 pub(crate) use flow::FlowCore;
+pub(crate) use room::Until;
+#[cfg(test)]
 pub(crate) use waiters::block_on;
 pub(crate) use worker::block_signals;

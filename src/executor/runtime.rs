@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! The runtime: executors that share flows, pages and coroutine cells.
 
+use super::deadlines::Deadlines;
 use super::flow::{Drain, Flow, FlowCore, Progress};
 use super::link::{Link, Pages};
 use super::reactor::Reactor;
 use super::worker;
 use crate::abi::{EXECUTORS_MAX, FlowClass};
-use crate::coroutine::Slab;
+use crate::coroutine::{Slab, with_timers};
 use crate::queue::{Parker, RunQueue};
 use crate::sync::CacheLine;
 use std::cell::Cell;
@@ -14,6 +15,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -54,6 +56,7 @@ pub(crate) struct Shared {
     pages: Pages,
     slab: Slab,
     reactor: Reactor,
+    deadlines: Deadlines,
     link: Option<Arc<dyn Link>>,
     phase: AtomicU32,
     next_home: AtomicUsize,
@@ -71,6 +74,9 @@ impl Shared {
     }
     pub(crate) fn reactor(&self) -> &Reactor {
         &self.reactor
+    }
+    pub(crate) fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
     }
     pub(crate) fn link(&self) -> Option<&Arc<dyn Link>> {
         self.link.as_ref()
@@ -187,14 +193,20 @@ impl Shared {
     }
 
     /// Wakes the flow after `delay`.
-    pub(crate) fn later(self: &Arc<Self>, flow: &Arc<FlowCore>, delay: Duration) {
-        if worker::is_current(self) {
-            let waker = flow.clone().into();
-            crate::coroutine::with_timers(|timers| timers.insert(Instant::now() + delay, waker));
+    pub(crate) fn later(&self, flow: &Arc<FlowCore>, delay: Duration) {
+        let (deadline, waker) = (Instant::now() + delay, flow.clone().into());
+        if worker::is_of(self) {
+            with_timers(|timers| timers.insert(deadline, waker));
         } else {
-            // An executor will try, and be the one to wait.
-            std::task::Wake::wake_by_ref(flow);
+            self.adopt_deadlines([(deadline, waker)]);
         }
+    }
+
+    /// Deadlines that came up on a thread which does not watch any: an executor
+    /// does from here on.
+    pub(crate) fn adopt_deadlines(&self, deadlines: impl IntoIterator<Item = (Instant, Waker)>) {
+        self.deadlines.add(deadlines);
+        self.reactor.unpark(&self.executors[0].parker);
     }
 
     /// Is the executor a flow would be submitted to off the CPU? Then what is
@@ -273,7 +285,7 @@ impl Shared {
     ) -> io::Result<Arc<FlowCore>> {
         self.start()?;
         let home = self.next_home.fetch_add(1, Ordering::Relaxed) % self.executors.len();
-        Ok(FlowCore::new(self.clone(), home as u32, ring_bytes, drain))
+        Ok(FlowCore::new(self.clone(), home as u16, ring_bytes, drain))
     }
 }
 
@@ -360,6 +372,7 @@ impl Builder {
                 pages: Pages::new(),
                 slab: Slab::with_caches(self.coroutines, self.executors as u32),
                 reactor: Reactor::new()?,
+                deadlines: Deadlines::default(),
                 link: self.link,
                 phase: AtomicU32::new(IDLE),
                 next_home: AtomicUsize::new(0),

@@ -5,7 +5,7 @@ use super::flow::FlowCore;
 use super::link::now_ns;
 use super::runtime::Shared;
 use crate::abi::ExecutorState;
-use crate::coroutine::{CellId, Cells, Exhausted, with_timers};
+use crate::coroutine::{CellId, Cells, Exhausted, Timers, with_timers};
 use crate::queue::{Owner, Sleep};
 use std::cell::Cell;
 use std::ptr;
@@ -37,7 +37,7 @@ thread_local! {
 /// The runtime this thread resumes a coroutine of.
 pub(crate) fn current_shared() -> Option<Arc<Shared>> {
     let shared = CURRENT.get();
-    // SAFETY: of an Arc, by `resume` and `run` for as long as that lives; this
+    // SAFETY: of an Arc, by `resume`, whose caller keeps it; this
     // counts one more.
     (!shared.is_null()).then(|| unsafe {
         Arc::increment_strong_count(shared);
@@ -102,18 +102,26 @@ pub(crate) unsafe fn resume(
     };
     CURRENT.set(before.0);
     CURRENT_FLOW.set(before.1);
+    if OWN.get().is_null() && polled.is_pending() {
+        hand_over_timers(shared);
+    }
     polled
+}
+
+/// What a coroutine that was resumed inline awaits, this thread would never
+/// look at again.
+#[cold]
+fn hand_over_timers(shared: &Shared) {
+    let timers = with_timers(Timers::take_all);
+    if !timers.is_empty() {
+        shared.adopt_deadlines(timers);
+    }
 }
 
 /// Does this thread resume a coroutine of that flow?
 #[inline]
 pub(crate) fn is_resuming(flow: &FlowCore) -> bool {
     ptr::eq(CURRENT_FLOW.get(), flow)
-}
-
-/// Is this thread one of that runtime's executors (or resumes for it)?
-pub(crate) fn is_current(shared: &Arc<Shared>) -> bool {
-    ptr::eq(CURRENT.get(), Arc::as_ptr(shared))
 }
 
 struct Worker<'a> {
@@ -137,7 +145,6 @@ pub(crate) fn run(shared: Arc<Shared>, slot: u16) {
         queue,
         cells: shared.slab().cells(),
     };
-    CURRENT.set(Arc::as_ptr(&shared));
     EXECUTOR_OF.set(Arc::as_ptr(&shared));
     // Only as long as `own` lives: see the end.
     OWN.set((&raw const own).cast());
@@ -166,7 +173,6 @@ impl Drop for OnDrop {
     fn drop(&mut self) {
         OWN.set(ptr::null());
         EXECUTOR_OF.set(ptr::null());
-        CURRENT.set(ptr::null());
     }
 }
 
@@ -234,9 +240,12 @@ impl Worker<'_> {
         if self.shared.reactor().is_waiting() {
             self.shared.reactor().poll(None, None);
         }
-        let due = with_timers(|timers| match timers.next() {
-            None => Vec::new(),
-            Some(_) => timers.take_due(Instant::now()),
+        let due = with_timers(|timers| {
+            self.shared.deadlines().move_to(timers);
+            match timers.next() {
+                None => Vec::new(),
+                Some(_) => timers.take_due(Instant::now()),
+            }
         });
         let any = !due.is_empty();
         // Outside of the heap's borrow: a waker may set the next timer.
@@ -320,6 +329,7 @@ impl Worker<'_> {
         let polls = shared.reactor().is_waiting() && !shared.reactor().is_polled();
         let something = shared.executors().iter().any(|e| !e.queue.is_empty())
             || self.link_moved()
+            || shared.deadlines().any()
             || (shared.is_stopping() && self.stopping_since.is_none())
             || (polls && sleep == Sleep::Futex);
         if something {

@@ -3,13 +3,11 @@
 
 use super::handover::Completion;
 use super::stream::StreamDrain;
-use crate::executor::{Flow, FlowCore, Progress, Runtime, block_on};
+use crate::executor::{Flow, FlowCore, Progress, Runtime, Until};
 use crate::queue::{Full, RecordKind};
-use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Bytes of a flow's ring. A quarter of it, 32 KiB, is the longest record.
@@ -156,42 +154,24 @@ impl TcpFlow {
     }
 
     /// Sends all of `bytes`, waiting for room as often as needed. Dropped before
-    /// it is ready, a part of them may have been accepted.
+    /// it is ready, a part of them may have been accepted. After the runtime's
+    /// end it asks for room each time it is polled, without a pause.
     ///
     /// # Errors
     /// The flow's error, if it failed.
     pub async fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let accepted = poll_fn(|context| {
-                let polled = self.poll_send(context, bytes);
-                if polled.is_pending() && self.core().shared().is_stopped() {
-                    // Nobody is left to wake it: it asks again and again.
-                    context.waker().wake_by_ref();
-                }
-                polled
-            });
-            bytes = &bytes[accepted.await?..];
+            let accepted = self.core().with_room(|| self.try_send(bytes)).await?;
+            bytes = &bytes[accepted..];
         }
         Ok(())
     }
 
-    fn poll_send(&self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.try_send(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.core().waiters().register(context.waker());
-                // Room may have come before the registration.
-                match self.try_send(bytes) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-                    other => Poll::Ready(other),
-                }
-            }
-            other => Poll::Ready(other),
-        }
-    }
-
     /// [`TcpFlow::send`] for a thread that may block. From 16 KiB on the bytes
     /// are not copied: the executor sends from `bytes` while this waits, and
-    /// when it is on no CPU, this thread does.
+    /// when it is on no CPU, this thread does. While the scheduler says that
+    /// executors have too few cores already, this thread sends them from the
+    /// start.
     ///
     /// # Errors
     /// The flow's error, if it failed; a part of the bytes may have been sent.
@@ -201,24 +181,8 @@ impl TcpFlow {
         }
         let mut left = bytes;
         while !left.is_empty() {
-            match self.try_send(left) {
-                Ok(accepted) => left = &left[accepted..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let shared = self.core().shared();
-                    let accepted = poll_fn(|context| match self.poll_send(context, left) {
-                        // The executors went: nobody wakes this thread.
-                        Poll::Pending if shared.is_stopped() => Poll::Ready(Ok(0)),
-                        other => other,
-                    });
-                    match block_on(accepted, None).unwrap_or(Ok(0))? {
-                        0 => {
-                            self.core().wait_and_drain(None);
-                        }
-                        accepted => left = &left[accepted..],
-                    }
-                }
-                Err(error) => return Err(error),
-            }
+            let accepted = self.core().with_room_blocking(|| self.try_send(left))?;
+            left = &left[accepted..];
         }
         Ok(())
     }
@@ -249,7 +213,7 @@ impl TcpFlow {
         if let Some(error) = core.error() {
             return Err(error);
         }
-        if core.exceeds_cores() && self.send_waiting(bytes)? {
+        if core.shared().is_saturated() && self.send_waiting(bytes)? {
             return Ok(());
         }
         let completion = Completion::new(bytes);
@@ -259,9 +223,9 @@ impl TcpFlow {
         {
             if core.serve_inline().is_none() || core.is_blocked() {
                 if core.shared().is_stopped() {
-                    self.core().wait_and_drain(None);
+                    core.wait_and_drain(None);
                 } else {
-                    self.wait_flushed(Some(LOOK));
+                    core.flushed_for(core.ring().tail(), Until::DrainedOrFailed, Some(LOOK));
                 }
             }
         }
@@ -270,7 +234,7 @@ impl TcpFlow {
                 return result;
             }
             if core.shared().is_stopped() {
-                self.core().wait_and_drain(None);
+                core.wait_and_drain(None);
                 continue;
             }
             completion.wait(Some(LOOK));
@@ -287,43 +251,8 @@ impl TcpFlow {
     /// # Errors
     /// The flow's error, if it failed.
     pub async fn flush(&self) -> io::Result<()> {
-        let core = self.core();
-        let tail = core.ring().tail();
-        poll_fn(|context| {
-            let polled = self.poll_flushed(context, tail);
-            if polled.is_pending() && core.shared().is_stopped() {
-                // Nobody is left to drain it, or to wake this.
-                core.serve_inline();
-                context.waker().wake_by_ref();
-            }
-            polled
-        })
-        .await;
-        core.error().map_or(Ok(()), Err)
-    }
-
-    /// Is all up to `tail` given to the kernel, or can it not be?
-    fn poll_flushed(&self, context: &mut Context<'_>, tail: usize) -> Poll<()> {
-        let core = self.core();
-        core.waiters().register(context.waker());
-        if core.is_drained_to(tail) || core.error().is_some() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    }
-
-    /// Blocks until all that is in the ring now is given to the kernel, for
-    /// `timeout`, or until the executors end; did it come to the former?
-    fn wait_flushed(&self, timeout: Option<Duration>) -> bool {
-        let core = self.core();
-        let tail = core.ring().tail();
-        let flushed = poll_fn(|context| match self.poll_flushed(context, tail) {
-            Poll::Ready(()) => Poll::Ready(true),
-            Poll::Pending if core.shared().is_stopped() => Poll::Ready(false),
-            Poll::Pending => Poll::Pending,
-        });
-        block_on(flushed, timeout).unwrap_or(false)
+        self.core().flushed(Until::DrainedOrFailed).await;
+        self.core().error().map_or(Ok(()), Err)
     }
 
     /// [`TcpFlow::flush`] for a thread that may block.
@@ -331,9 +260,7 @@ impl TcpFlow {
     /// # Errors
     /// The flow's error, if it failed.
     pub fn flush_blocking(&self) -> io::Result<()> {
-        while !self.wait_flushed(None) {
-            self.core().wait_and_drain(None);
-        }
+        self.core().flushed_blocking(Until::DrainedOrFailed);
         self.core().error().map_or(Ok(()), Err)
     }
 

@@ -3,13 +3,11 @@
 
 use super::datagram::DatagramDrain;
 use super::socket::has_segmentation;
-use crate::executor::{Flow, FlowCore, Progress, Runtime, block_on};
+use crate::executor::{Flow, FlowCore, Progress, Runtime, Until};
 use crate::queue::{Full, RecordKind};
-use std::future::poll_fn;
 use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 /// Bytes of a flow's ring: a quarter of it holds the longest datagram (65,507).
 const RING_BYTES: usize = 256 * 1024;
@@ -124,23 +122,7 @@ impl UdpFlow {
     /// # Errors
     /// As [`UdpFlow::try_send`], but `WouldBlock`.
     pub async fn send(&self, datagram: &[u8]) -> io::Result<()> {
-        poll_fn(|context| {
-            let polled = self.poll_send(context, datagram);
-            if polled.is_pending() && self.core().shared().is_stopped() {
-                // Nobody is left to wake it: it asks again and again.
-                context.waker().wake_by_ref();
-            }
-            polled
-        })
-        .await
-    }
-
-    fn poll_send(&self, context: &mut Context<'_>, datagram: &[u8]) -> Poll<io::Result<()>> {
-        self.core().waiters().register(context.waker());
-        match self.try_send(datagram) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            other => Poll::Ready(other),
-        }
+        self.core().with_room(|| self.try_send(datagram)).await
     }
 
     /// [`UdpFlow::send`] for a thread that may block.
@@ -148,22 +130,7 @@ impl UdpFlow {
     /// # Errors
     /// As [`UdpFlow::send`].
     pub fn send_blocking(&self, datagram: &[u8]) -> io::Result<()> {
-        loop {
-            match self.try_send(datagram) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                other => return other,
-            }
-            let shared = self.core().shared();
-            let sent = poll_fn(|context| match self.poll_send(context, datagram) {
-                // The executors went: nobody wakes this thread.
-                Poll::Pending if shared.is_stopped() => Poll::Ready(None),
-                other => other.map(Some),
-            });
-            if let Some(result) = block_on(sent, None).flatten() {
-                return result;
-            }
-            self.core().wait_and_drain(None);
-        }
+        self.core().with_room_blocking(|| self.try_send(datagram))
     }
 
     /// Waits until all that was accepted before is given to the kernel.
@@ -171,30 +138,8 @@ impl UdpFlow {
     /// # Errors
     /// An error of an earlier datagram, reported once.
     pub async fn flush(&self) -> io::Result<()> {
-        let core = self.core();
-        let tail = core.ring().tail();
-        poll_fn(|context| {
-            let polled = self.poll_flushed(context, tail);
-            if polled.is_pending() && core.shared().is_stopped() {
-                // Nobody is left to drain it, or to wake this.
-                core.serve_inline();
-                context.waker().wake_by_ref();
-            }
-            polled
-        })
-        .await;
-        core.take_error().map_or(Ok(()), Err)
-    }
-
-    /// Is all up to `tail` given to the kernel?
-    fn poll_flushed(&self, context: &mut Context<'_>, tail: usize) -> Poll<()> {
-        let core = self.core();
-        core.waiters().register(context.waker());
-        if core.is_drained_to(tail) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        self.core().flushed(Until::Drained).await;
+        self.core().take_error().map_or(Ok(()), Err)
     }
 
     /// [`UdpFlow::flush`] for a thread that may block.
@@ -202,18 +147,7 @@ impl UdpFlow {
     /// # Errors
     /// As [`UdpFlow::flush`].
     pub fn flush_blocking(&self) -> io::Result<()> {
-        let core = self.core();
-        let tail = core.ring().tail();
-        let drained = || {
-            poll_fn(|context| match self.poll_flushed(context, tail) {
-                Poll::Ready(()) => Poll::Ready(true),
-                Poll::Pending if core.shared().is_stopped() => Poll::Ready(false),
-                Poll::Pending => Poll::Pending,
-            })
-        };
-        while block_on(drained(), None) == Some(false) {
-            core.wait_and_drain(None);
-        }
-        core.take_error().map_or(Ok(()), Err)
+        self.core().flushed_blocking(Until::Drained);
+        self.core().take_error().map_or(Ok(()), Err)
     }
 }

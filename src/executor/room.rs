@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Waiting for a flow, by an await or by a thread that blocks: for room in its
+//! ring, and until what is in it was given to the kernel. After the runtime's
+//! end nobody wakes who waits, so he does the work himself.
+
+use super::flow::FlowCore;
+use super::waiters::block_on;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// Until when a flush waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// All is given to the kernel.
+    Drained,
+    /// That, or the flow failed for good.
+    DrainedOrFailed,
+}
+
+impl FlowCore {
+    /// Calls `attempt` until it comes to something else than `WouldBlock`.
+    pub(crate) async fn with_room<T>(
+        &self,
+        mut attempt: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        poll_fn(|context| {
+            let polled = self.poll_room(context, &mut attempt);
+            if polled.is_pending() && self.shared().is_stopped() {
+                // Nobody is left to wake it: it asks again and again.
+                context.waker().wake_by_ref();
+            }
+            polled
+        })
+        .await
+    }
+
+    /// [`FlowCore::with_room`] for a thread that may block.
+    pub(crate) fn with_room_blocking<T>(
+        self: &Arc<Self>,
+        mut attempt: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            let polled = poll_fn(|context| match self.poll_room(context, &mut attempt) {
+                // The executors went: nobody wakes this thread.
+                Poll::Pending if self.shared().is_stopped() => Poll::Ready(None),
+                other => other.map(Some),
+            });
+            if let Some(result) = block_on(polled, None).flatten() {
+                return result;
+            }
+            self.wait_and_drain(None);
+        }
+    }
+
+    fn poll_room<T>(
+        &self,
+        context: &mut Context<'_>,
+        attempt: &mut impl FnMut() -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        let would_block = |result: &io::Result<T>| matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        let mut result = attempt();
+        if would_block(&result) {
+            self.waiters().register(context.waker());
+            // Room may have come before the registration.
+            result = attempt();
+        }
+        if would_block(&result) {
+            Poll::Pending
+        } else {
+            Poll::Ready(result)
+        }
+    }
+
+    /// Waits for what is in the ring now.
+    pub(crate) async fn flushed(self: &Arc<Self>, until: Until) {
+        let tail = self.ring().tail();
+        poll_fn(|context| {
+            let polled = self.poll_flushed(context, tail, until);
+            if polled.is_pending() && self.shared().is_stopped() {
+                // Nobody is left to drain it, or to wake this.
+                self.serve_inline();
+                context.waker().wake_by_ref();
+            }
+            polled
+        })
+        .await;
+    }
+
+    /// [`FlowCore::flushed`] for a thread that may block.
+    pub(crate) fn flushed_blocking(self: &Arc<Self>, until: Until) {
+        let tail = self.ring().tail();
+        while !self.flushed_for(tail, until, None) {
+            self.wait_and_drain(None);
+        }
+    }
+
+    /// Blocks until all in the ring up to `tail` is done, for `timeout`, or
+    /// until the executors end; did it come to the first?
+    pub(crate) fn flushed_for(&self, tail: usize, until: Until, timeout: Option<Duration>) -> bool {
+        let flushed = poll_fn(|context| match self.poll_flushed(context, tail, until) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending if self.shared().is_stopped() => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        });
+        block_on(flushed, timeout).unwrap_or(false)
+    }
+
+    fn poll_flushed(&self, context: &mut Context<'_>, tail: usize, until: Until) -> Poll<()> {
+        self.waiters().register(context.waker());
+        let failed = until == Until::DrainedOrFailed && self.error().is_some();
+        if failed || self.is_drained_to(tail) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}

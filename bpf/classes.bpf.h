@@ -182,10 +182,12 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 	if (tctx->cgroup_epoch != cgroup_epoch)
 		refresh_cgroup_weight(p, tctx);
 	tctx->vtime += flexnet_scale_by_weight(ran, weight_of(p, tctx));
-	if (task_class == FLEXNET_CLASS_LATENCY)
+	if (task_class == FLEXNET_CLASS_LATENCY) {
 		cctx->higher_used_ns += ran;
-	else
+		cctx->latency_end_ns = now;
+	} else {
 		cctx->higher_used_ns = 0;
+	}
 }
 
 static s32 create_queues(void)

@@ -181,6 +181,12 @@ __noinline int move_one_core(u32 wanted, s32 near)
 	return 1;
 }
 
+static void tell_loader_of_grants(void)
+{
+	if (settings.steer && __sync_val_compare_and_swap(&arbiter.grants_event_pending, 0, 1) == 0)
+		send_event(FLEXNET_EVENT_GRANTS, 0);
+}
+
 /* Acts on a decision. Called with the arbiter locked. */
 static void apply_decision(const struct flexnet_arbiter_decision *decision, s32 near, u64 now)
 {
@@ -197,8 +203,7 @@ static void apply_decision(const struct flexnet_arbiter_decision *decision, s32 
 			break;
 	if (arbiter.granted != before)
 		record_transition(decision, before, now);
-	if (settings.steer && __sync_val_compare_and_swap(&arbiter.grants_event_pending, 0, 1) == 0)
-		send_event(FLEXNET_EVENT_GRANTS, 0);
+	tell_loader_of_grants();
 }
 
 static __always_inline void arbiter_params(struct flexnet_arbiter_params *params)

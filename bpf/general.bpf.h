@@ -17,9 +17,6 @@
 #ifndef FLEXNET_GENERAL_BPF_H
 #define FLEXNET_GENERAL_BPF_H
 
-/* CPUs looked at for a victim: beyond that, the next one that switches serves
- * the waiting task soon enough. */
-#define VICTIM_CPUS_MAX 32
 /* What is left of a turn is worth going on with from here, ns. */
 #define TURN_LEFT_MIN 250000
 /* Virtual time is fair, not prompt: one turn of a task of nice 19 puts it 400 ms
@@ -58,61 +55,6 @@ static __always_inline u32 weight_of(struct task_struct *p, struct task_ctx *tct
 	if (tctx->task_class == FLEXNET_CLASS_BATCH)
 		weight /= 4;
 	return weight ? weight : 1;
-}
-
-static __always_inline bool preemptible(struct cpu_ctx *cctx)
-{
-	return cctx->current_class == FLEXNET_CLASS_NORMAL ||
-	       cctx->current_class == FLEXNET_CLASS_BATCH;
-}
-
-/* Is any general core in this task's affinity? */
-static __always_inline bool may_run_general(struct task_struct *p)
-{
-	struct bpf_cpumask *mask;
-	bool ret = true;
-
-	if (!READ_ONCE(arbiter.granted))
-		return true;
-	bpf_rcu_read_lock();
-	mask = general_cpumask;
-	if (mask)
-		ret = bpf_cpumask_intersects(cast_mask(mask), p->cpus_ptr);
-	bpf_rcu_read_unlock();
-	return ret;
-}
-
-/* A CPU whose task a latency task may displace: its last one when it can, else
- * one that runs batch, else one that runs normal work. -1: none. Granted cores
- * are left to executors and to whom they are lent: a latency task there would
- * only be displaced in turn. */
-static s32 victim_for(struct task_struct *p, s32 prev_cpu)
-{
-	struct cpu_ctx *cctx = cpu_ctx_of(prev_cpu);
-	bool general = may_run_general(p);
-	s32 best = -1;
-	u32 i;
-
-	if (cctx && preemptible(cctx) && !(general && cctx->granted) &&
-	    bpf_cpumask_test_cpu(prev_cpu, p->cpus_ptr))
-		return prev_cpu;
-	bpf_for(i, 0, VICTIM_CPUS_MAX) {
-		s32 cpu = prev_cpu + 1 + (s32)i;
-
-		if (i >= settings.cpus)
-			break;
-		if (cpu >= (s32)settings.cpus)
-			cpu -= settings.cpus;
-		cctx = cpu_ctx_of(cpu);
-		if (!cctx || !cctx->online || !preemptible(cctx) || (general && cctx->granted) ||
-		    !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
-			continue;
-		if (cctx->current_class == FLEXNET_CLASS_BATCH)
-			return cpu;
-		if (best < 0)
-			best = cpu;
-	}
-	return best;
 }
 
 /* An idle CPU this task may use and should: a general one first, then a granted
@@ -155,10 +97,14 @@ static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool p
 
 	if (pinned) {
 		cctx = cpu_ctx_of(prev_cpu);
-		if (cctx && task_class == FLEXNET_CLASS_LATENCY && preemptible(cctx))
-			preempt_cpu(prev_cpu, now);
-		else
+		if (cctx && task_class == FLEXNET_CLASS_LATENCY && preemptible(cctx)) {
+			if (displaceable_ns(cctx) <= now)
+				preempt_cpu(prev_cpu, now);
+			else
+				respite_arm(prev_cpu, cctx, now);
+		} else {
 			scx_bpf_kick_cpu(prev_cpu, SCX_KICK_IDLE);
+		}
 		return;
 	}
 	cpu = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
@@ -169,7 +115,7 @@ static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool p
 	}
 	if (task_class != FLEXNET_CLASS_LATENCY)
 		return;
-	cpu = victim_for(p, prev_cpu);
+	cpu = victim_for(p, prev_cpu, now);
 	if (cpu >= 0)
 		preempt_cpu(cpu, now);
 }
@@ -190,7 +136,7 @@ static s32 place_latency(struct task_struct *p, s32 prev_cpu, u64 wake_flags, u6
 	    bpf_cpumask_test_cpu(cpu, p->cpus_ptr) &&
 	    !scx_bpf_dsq_nr_queued(SCX_DSQ_LOCAL_ON | cpu))
 		return cpu;
-	cpu = victim_for(p, prev_cpu);
+	cpu = victim_for(p, prev_cpu, now);
 	if (cpu < 0 || !claim_cpu(cpu, now))
 		return -1;
 	*enq_flags = SCX_ENQ_PREEMPT;
@@ -364,13 +310,20 @@ static bool rescue_aged(s32 cpu, struct cpu_ctx *cctx, bool shared, u64 now)
 }
 
 /* Serves pinned and shared tasks on a CPU; true when one was moved to it. */
-static bool dispatch_general(s32 cpu, struct cpu_ctx *cctx)
+static bool dispatch_general(s32 cpu, struct cpu_ctx *cctx, u64 now)
 {
 	u64 shared = DSQ_GENERAL_LATENCY, other = DSQ_GENERAL, pinned = pinned_dsq(cpu);
 	s32 latency = scx_bpf_dsq_nr_queued(DSQ_GENERAL_LATENCY);
 	s32 normal = scx_bpf_dsq_nr_queued(DSQ_GENERAL);
 	s32 here = scx_bpf_dsq_nr_queued(pinned);
 
+	/* In the core's respite normal tasks go first. */
+	if (latency > 0 && now < displaceable_ns(cctx) && normal + here > 0) {
+		respite_arm(cpu, cctx, now);
+		latency = 0;
+		shared = DSQ_GENERAL;
+		other = DSQ_GENERAL_LATENCY;
+	}
 	if (here > 0) {
 		/* A turn after the higher class's budget, or the lesser
 		 * virtual time against the same class. */
@@ -384,7 +337,7 @@ static bool dispatch_general(s32 cpu, struct cpu_ctx *cctx)
 		shared = DSQ_GENERAL;
 		other = DSQ_GENERAL_LATENCY;
 	}
-	if (latency + normal > 0 &&
+	if (scx_bpf_dsq_nr_queued(DSQ_GENERAL_LATENCY) + normal > 0 &&
 	    (scx_bpf_dsq_move_to_local(shared, 0) || scx_bpf_dsq_move_to_local(other, 0)))
 		return true;
 	/* What is shared may not run here; the pinned may. */

@@ -43,6 +43,7 @@ struct flexnet_config {
 	u64 slice_ns;		/* of normal and batch tasks */
 	u64 latency_slice_ns;	/* of latency tasks */
 	u64 starvation_ns;	/* nobody runnable waits longer unserved while others of a higher class run */
+	u64 respite_ns;		/* of a core between latency tasks that displace others */
 	u32 cpus;		/* possible CPUs */
 	u32 net_cores_max;	/* 0: never grant */
 	u32 lend;		/* granted cores with nothing to do serve general tasks */
@@ -98,7 +99,7 @@ struct flexnet_client_state {
 enum flexnet_event_kind {
 	/* No thread of the client runs and it has work: ring its eventfd. */
 	FLEXNET_EVENT_DOORBELL = 1,
-	/* The granted set changed; sent again only after the loader has
+	/* The granted set or `saturated` changed; sent again only after the loader has
 	 * cleared `grants_event_pending`. Only when settings.steer. */
 	FLEXNET_EVENT_GRANTS = 2,
 };
@@ -122,6 +123,8 @@ struct flexnet_arbiter_state {
 	u64 granted_mask[FLEXNET_CPU_WORDS];
 	u32 granted;
 	u32 grants_event_pending; /* loader clears */
+	u32 saturated;		/* told to the clients: cores are too few for who wants them */
+	u32 reserved;
 	u64 grants;		/* cores granted, count */
 	u64 reclaims;		/* cores given back, count */
 	u64 rounds;

@@ -12,6 +12,7 @@
  *   clients.bpf.h    registrations and the shared pages
  *   dedicated.bpf.h  granted cores and who runs on them
  *   rounds.bpf.h     the arbiter's rounds
+ *   displace.bpf.h   whom a latency task displaces, and how often
  *   general.bpf.h    all other tasks
  *   classes.bpf.h    class, weight and accounting of a task
  */
@@ -25,6 +26,7 @@ UEI_DEFINE(uei);
 #include "state.bpf.h"
 #include "clients.bpf.h"
 #include "dedicated.bpf.h"
+#include "displace.bpf.h"
 #include "general.bpf.h"
 #include "classes.bpf.h"
 #include "rounds.bpf.h"
@@ -101,7 +103,7 @@ static bool dispatch_guests(s32 cpu, struct cpu_ctx *cctx, u64 now, bool due)
 	bool moved = false;
 
 	if (settings.lend || !due) {
-		moved = settings.lend ? dispatch_general(cpu, cctx) :
+		moved = settings.lend ? dispatch_general(cpu, cctx, now) :
 				      scx_bpf_dsq_move_to_local(pinned_dsq(cpu), 0);
 	} else if (!(moved = scx_bpf_dsq_move_to_local(pinned_dsq(cpu), 0))) {
 		bpf_rcu_read_lock();
@@ -152,7 +154,7 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 		if (rescue_displaced(cpu, cctx, now) || rescue_aged(cpu, cctx, true, now) ||
 		    rescue_executor(cpu, DSQ_EXECUTOR_LATENCY, now) ||
 		    rescue_executor(cpu, DSQ_EXECUTOR_THROUGHPUT, now) ||
-		    goes_on(cpu, cctx, prev, now) || dispatch_general(cpu, cctx))
+		    goes_on(cpu, cctx, prev, now) || dispatch_general(cpu, cctx, now))
 			return;
 		/* Nothing else to do: executors that wait for a core. */
 		if (scx_bpf_dsq_move_to_local(DSQ_EXECUTOR_LATENCY, 0) ||
@@ -271,6 +273,9 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(flexnet_init)
 	if (error)
 		return error;
 	error = create_masks();
+	if (error)
+		return error;
+	error = create_respite_timers();
 	if (error)
 		return error;
 	timer = bpf_map_lookup_elem(&round_timers, &zero);

@@ -11,6 +11,9 @@
 #ifndef FLEXNET_ROUNDS_BPF_H
 #define FLEXNET_ROUNDS_BPF_H
 
+/* Rounds with nothing to do but to await the end of a hold. */
+#define SATURATED_ROUND_NS 10000000
+
 /*
  * What a round adds up; written by who holds the arbiter. The functions below
  * take plain numbers and are not static: so the verifier checks each once, not
@@ -27,8 +30,6 @@ struct round_sum {
 	u32 client_kept;  /* of these, told to go on running */
 	u32 client_awake; /* executors with work that are not parked */
 };
-/* Of the last round, told to the clients in the next. */
-u32 cores_saturated;
 struct round_sum round_sum; /* not static: the compiler would split it under its type */
 
 /* Adds one executor to the sums. */
@@ -113,16 +114,16 @@ __noinline int look_at_client(u32 id, u64 now)
 	if (state->delay_ns > settings.objective_ns && cores < settings.net_cores_max)
 		cores++;
 	wanted = flexnet_executors_wanted(round_sum.client_runnable ? state->executors : 1, cores);
-	/* Not without work: this is then its last word for now, and who was told
-	 * to send by itself must not go on with it for ever. */
-	publish_grant(id, state, page, wanted, arbiter.granted,
-		      round_sum.client_runnable || state->depth ? cores_saturated : 0, false);
+	publish_grant(id, state, page, wanted, arbiter.granted, arbiter.saturated, false);
 	if (slots > 1)
 		bpf_for(slot, 0, slots)
 			publish_park(id, slot, wanted);
 	if (round_sum.client_runnable)
 		return 0;
 	if (!state->depth) {
+		/* Who was told to send by itself must be told of its end, too. */
+		if (arbiter.saturated)
+			return 0;
 		__sync_fetch_and_and(&active_clients, ~bit);
 		return 0;
 	}
@@ -197,6 +198,16 @@ static __always_inline void look_at_granted_cores(u64 now)
 		look_at_granted_core(candidate(i), waiting, now);
 }
 
+/* Has any core nothing to do? */
+static bool any_core_idle(void)
+{
+	const struct cpumask *idle = scx_bpf_get_idle_cpumask();
+	bool any = !bpf_cpumask_empty(idle);
+
+	scx_bpf_put_idle_cpumask(idle);
+	return any;
+}
+
 /* One round; 1 while there is reason for another. */
 __noinline int arbiter_look(u64 now)
 {
@@ -204,7 +215,7 @@ __noinline int arbiter_look(u64 now)
 	struct flexnet_arbiter_decision decision = {};
 	struct flexnet_arbiter_look look = {};
 	u64 seen, active = READ_ONCE(active_clients);
-	u32 id;
+	u32 id, saturated;
 
 	round_sum.delay_ns = 0;
 	round_sum.depth = 0;
@@ -224,17 +235,22 @@ __noinline int arbiter_look(u64 now)
 	look.depth = round_sum.depth;
 	look.runnable = round_sum.runnable;
 	look.granted = arbiter.granted;
+	look.idle = arbiter.saturated && any_core_idle();
 	look.busy_ns = round_sum.run_ns > seen ? round_sum.run_ns - seen : 0;
 	flexnet_arbiter_round(&params, &look, &arbiter_memory, &decision);
 	apply_decision(&decision, round_sum.near, look.now_ns);
-	cores_saturated = flexnet_is_saturated(&params, &look);
+	saturated = flexnet_is_saturated(&params, &look, &arbiter_memory);
+	if (saturated != arbiter.saturated) {
+		arbiter.saturated = saturated;
+		tell_loader_of_grants();
+	}
 	arbiter.rounds++;
 	return look.runnable || look.depth || arbiter.granted;
 }
 
 static int round_fires(void *map, int *key, struct round_timer *timer)
 {
-	u64 now = scx_bpf_now();
+	u64 now = scx_bpf_now(), next;
 	bool more = true;
 
 	stat_add(timer_fires, 1);
@@ -243,12 +259,13 @@ static int round_fires(void *map, int *key, struct round_timer *timer)
 		look_at_granted_cores(now);
 		arbiter_unlock();
 	}
-	if (more &&
-	    !bpf_timer_start(&timer->timer,
-			     flexnet_next_round(&(struct flexnet_arbiter_params){
-							.interval_ns = settings.interval_ns },
-						&arbiter_memory),
-			     0))
+	next = flexnet_next_round(&(struct flexnet_arbiter_params){
+					  .interval_ns = settings.interval_ns },
+				  &arbiter_memory);
+	/* Only the clients' word that cores are saturated is left to take back. */
+	if (!more)
+		next = SATURATED_ROUND_NS;
+	if ((more || arbiter.saturated) && !bpf_timer_start(&timer->timer, next, 0))
 		return 0;
 	__sync_lock_test_and_set(&timer_armed, 0);
 	/* Somebody may have become runnable after the look and have seen the

@@ -33,6 +33,7 @@ const volatile struct flexnet_config settings = {
 	.slice_ns = 4000000,
 	.latency_slice_ns = 1000000,
 	.starvation_ns = 20000000,
+	.respite_ns = 100000,
 	.cpus = 1,
 };
 
@@ -119,8 +120,18 @@ struct {
 	__type(value, struct round_timer);
 } round_timers SEC(".maps");
 
-/* A CPU. Written by the CPU itself but for kick_claim_ns and granted; a cache
- * line each, since every context switch writes it. */
+struct respite_timer {
+	struct bpf_timer timer;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FLEXNET_CPUS_MAX);
+	__type(key, u32);
+	__type(value, struct respite_timer);
+} respite_timers SEC(".maps");
+
+/* A CPU. Written by the CPU itself but for kick_claim_ns, respite_armed and
+ * granted; cache lines of its own, since every context switch writes it. */
 struct cpu_ctx {
 	u32 granted;		/* to the executor class */
 	u32 current_class;	/* of the task on it, CLASS_NONE if it is none of ours */
@@ -129,6 +140,8 @@ struct cpu_ctx {
 	u64 kick_claim_ns;	/* somebody preempts it, since */
 	u64 higher_used_ns;	/* latency tasks' run since normal ones had a turn */
 	u64 latency_used_ns;	/* the same among executors, by flow class */
+	u64 latency_end_ns;	/* a latency task last ran here */
+	u32 respite_armed;	/* its timer runs */
 	u64 guest_turn_ns;	/* last turn of general tasks on a granted core */
 	u64 displaced_ns;	/* a task that may run elsewhere was last queued for it */
 	u32 rescue_from;	/* the CPU whose displaced tasks were last looked after */

@@ -46,6 +46,19 @@ typedef int flexnet_s32;
 /* Where only stalled flows keep the timer armed, its period doubles up to
  * interval << this: a peer that stopped reading must not cost a tick. */
 #define FLEXNET_BACKOFF_SHIFT_MAX 7
+/* Cores are saturated when more executors than cores are runnable and the
+ * oldest message is so many objectives old. */
+#define FLEXNET_SATURATED_OBJECTIVES 10
+/* How long applications are told so after it was seen last. Then they try their
+ * executors again: until two of them meet on one core, 0.2 s with eight writers
+ * of 10 MB on two processors, others do without that core. When that comes to
+ * the same result at once, the next hold is twice as long, up to << the
+ * maximum: the trial is 5% of the time at first, and less than 1% in the end. */
+#define FLEXNET_SATURATED_HOLD_NS 4000000000ULL
+#define FLEXNET_SATURATED_SHIFT_MAX 3
+/* Cores with nothing to do for so long end the hold: the load has changed. Less
+ * than after what cores are given back (idle_delay_ns): then the timer rests. */
+#define FLEXNET_SATURATED_IDLE_NS 15000000ULL
 
 /* Why the number of granted cores changed. */
 enum flexnet_reason {
@@ -74,6 +87,8 @@ struct flexnet_arbiter_look {
 	flexnet_u64 depth;	  /* messages queued */
 	flexnet_u32 runnable;	  /* executors running or waiting for a core */
 	flexnet_u32 granted;	  /* cores granted now */
+	flexnet_u32 idle;	  /* cores with nothing to do */
+	flexnet_u32 reserved;
 };
 
 /* Between rounds. Starts as zeros. */
@@ -86,6 +101,10 @@ struct flexnet_arbiter_memory {
 	flexnet_u32 pressed_rounds; /* rounds since then */
 	flexnet_s32 direction;	   /* of the last round: +1, 0, -1 */
 	flexnet_u32 backoff;	   /* rounds in a row with stalled flows only, capped */
+	flexnet_u64 saturated_ns;  /* cores were last too few, 0: never */
+	flexnet_u64 cores_idle_since_ns; /* since when some had nothing to do, 0: no hold, or none had */
+	flexnet_u32 saturated_shift; /* of the hold since then */
+	flexnet_u32 reserved;
 };
 
 /* What a round decides. */
@@ -146,12 +165,39 @@ FLEXNET_INLINE int flexnet_wants_core(const struct flexnet_arbiter_params *param
 	return look->runnable > look->granted && look->delay_ns > params->objective_ns;
 }
 
-/* Are the cores that may be granted too few for who wants them? What comes on
- * top does better in its application than in the queue for a core. */
+/* Are the cores that may be granted too few for who wants them, or were they a
+ * short while ago? What comes on top does better in its application than in the
+ * queue for a core; and once it went there, its executors want none. Called
+ * once a round. */
 FLEXNET_INLINE flexnet_u32 flexnet_is_saturated(const struct flexnet_arbiter_params *params,
-						const struct flexnet_arbiter_look *look)
+						const struct flexnet_arbiter_look *look,
+						struct flexnet_arbiter_memory *memory)
 {
-	return look->granted >= params->cores_max && look->runnable > look->granted;
+	flexnet_u64 hold = FLEXNET_SATURATED_HOLD_NS << memory->saturated_shift;
+	flexnet_u64 now = look->now_ns;
+	flexnet_u64 since = now > memory->saturated_ns ? now - memory->saturated_ns : 0;
+	flexnet_u32 holds = memory->saturated_ns && since < hold;
+
+	if (look->granted && look->granted >= params->cores_max &&
+	    look->runnable > look->granted &&
+	    look->delay_ns > FLEXNET_SATURATED_OBJECTIVES * params->objective_ns) {
+		if (!holds && memory->saturated_ns && since < 2 * hold) {
+			if (memory->saturated_shift < FLEXNET_SATURATED_SHIFT_MAX)
+				memory->saturated_shift++;
+		} else if (!holds) {
+			memory->saturated_shift = 0;
+		}
+		memory->saturated_ns = now;
+		memory->cores_idle_since_ns = 0;
+		return 1;
+	}
+	if (!look->idle || !holds)
+		memory->cores_idle_since_ns = 0;
+	else if (!memory->cores_idle_since_ns)
+		memory->cores_idle_since_ns = now;
+	else if (now > memory->cores_idle_since_ns + FLEXNET_SATURATED_IDLE_NS)
+		memory->saturated_ns = holds = 0;
+	return holds;
 }
 
 /* Folds one look into the averages and the times since when. */

@@ -10,6 +10,13 @@ use std::time::{Duration, Instant};
 impl FlowCore {
     /// Waits until the socket takes bytes, or for `timeout`, and drains here.
     pub(crate) fn wait_and_drain(self: &Arc<Self>, timeout: Option<Duration>) -> Option<Progress> {
+        self.wait_writable(timeout);
+        self.unblocked();
+        self.serve_inline()
+    }
+
+    /// Waits until the socket takes bytes, or for `timeout`.
+    pub(crate) fn wait_writable(&self, timeout: Option<Duration>) {
         if let Some(fd) = self.fd() {
             let timeout = timeout.map(|t| Timespec {
                 tv_sec: t.as_secs() as i64,
@@ -23,8 +30,6 @@ impl FlowCore {
                 timeout.as_ref(),
             );
         }
-        self.unblocked();
-        self.serve_inline()
     }
 
     /// Drains until nothing is left or it is too late; is nothing left?

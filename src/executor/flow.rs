@@ -33,7 +33,8 @@ pub enum Progress {
     Blocked,
     /// Try again after so long (the kernel lacks memory).
     Later(Duration),
-    /// The coroutine whose turn it is waits; it wakes the flow itself.
+    /// The coroutine whose turn it is waits, and wakes the flow itself; or the
+    /// submitter was asked to go on, who waits.
     Waiting,
 }
 
@@ -101,9 +102,27 @@ impl<'a> Work<'a> {
         self.done += 1;
     }
 
+    /// The oldest record counts as done: its submitter does the rest of it, and
+    /// takes it off by [`Work::consume_settled`].
+    pub(crate) fn settle_oldest(&mut self, charge: Charge) {
+        self.settle();
+        self.flow.shared.pages().settle(charge, 1, self.by);
+    }
+
+    /// Takes off the oldest record, which was counted before.
+    pub(crate) fn consume_settled(&mut self) {
+        self.reader.consume();
+    }
+
     /// The flow failed with this errno: kept for the next operation.
     pub fn fail(&self, errno: i32) {
         self.flow.fail(errno);
+    }
+
+    /// Does an executor do this for which there are too few cores? Then what its
+    /// caller waits for is better left to him.
+    pub(crate) fn exceeds_cores(&self) -> bool {
+        self.by.is_some() && self.flow.shared.is_saturated()
     }
 
     /// Counts what was consumed as done, now and not when this is dropped.
@@ -378,6 +397,22 @@ impl FlowCore {
     pub(crate) fn serve_inline(self: &Arc<Self>) -> Option<Progress> {
         let mut inside = self.enter_inline()?;
         Some(self.drain_inside(&mut inside, None))
+    }
+
+    /// Drains inline until `done`, waiting for the socket: for a submitter who
+    /// waits for that anyway. False when somebody else drains.
+    pub(crate) fn serve_waiting(self: &Arc<Self>, done: impl Fn() -> bool) -> bool {
+        let Some(mut inside) = self.enter_inline() else {
+            return false;
+        };
+        while !done() {
+            match self.drain_inside(&mut inside, None) {
+                Progress::More => {}
+                Progress::Blocked => self.wait_writable(None),
+                _ => break,
+            }
+        }
+        true
     }
 
     fn drain_inside(self: &Arc<Self>, inside: &mut Inside<'_>, by: Option<u16>) -> Progress {

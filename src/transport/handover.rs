@@ -8,11 +8,18 @@ use std::io;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 
+/// An executor has it, or will.
+const HANDED_OVER: u32 = 0;
+/// There is an outcome.
+const FINISHED: u32 = 1;
+/// The caller shall send the rest.
+const GIVEN_BACK: u32 = 2;
+
 /// On the stack of the caller, who does not return before it is finished.
 pub(crate) struct Completion {
     data: *const u8,
     length: usize,
-    finished: AtomicU32,
+    state: AtomicU32,
     errno: AtomicI32,
 }
 
@@ -28,7 +35,7 @@ impl Completion {
         Self {
             data: bytes.as_ptr(),
             length: bytes.len(),
-            finished: AtomicU32::new(0),
+            state: AtomicU32::new(HANDED_OVER),
             errno: AtomicI32::new(0),
         }
     }
@@ -40,7 +47,7 @@ impl Completion {
 
     /// The outcome, when there is one.
     pub(crate) fn result(&self) -> Option<io::Result<()>> {
-        if self.finished.load(Ordering::Acquire) == 0 {
+        if self.state.load(Ordering::Acquire) != FINISHED {
             return None;
         }
         Some(match self.errno.load(Ordering::Relaxed) {
@@ -49,9 +56,21 @@ impl Completion {
         })
     }
 
-    /// Sleeps until it is finished, or for `timeout`.
+    /// Sleeps until it is finished or given back, or for `timeout`.
     pub(crate) fn wait(&self, timeout: Option<Duration>) {
-        futex_wait(&self.finished, 0, timeout);
+        futex_wait(&self.state, HANDED_OVER, timeout);
+    }
+
+    /// Was it given back, since this was asked last?
+    pub(crate) fn take_given_back(&self) -> bool {
+        self.state
+            .compare_exchange(
+                GIVEN_BACK,
+                HANDED_OVER,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            )
+            .is_ok()
     }
 }
 
@@ -78,9 +97,22 @@ pub(crate) unsafe fn finish(record: &Record<'_>, errno: i32) {
     // its address is used: a wake of a futex nobody sleeps on is harmless.
     unsafe {
         let completion = record.data as *const Completion;
-        let finished = &raw const (*completion).finished;
+        let state = &raw const (*completion).state;
         (*completion).errno.store(errno, Ordering::Relaxed);
-        (*finished).store(1, Ordering::Release);
-        futex_wake(&*finished);
+        (*state).store(FINISHED, Ordering::Release);
+        futex_wake(&*state);
     }
+}
+
+/// Asks the caller behind a handover record to send the rest of it.
+///
+/// # Safety
+/// The record is a [`crate::queue::RecordKind::Handover`] that is still in the
+/// ring: its caller waits.
+pub(crate) unsafe fn give_back(record: &Record<'_>) {
+    // SAFETY: who is inside the flow's gate finishes it, and this is called from
+    // there: the caller cannot return meanwhile.
+    let completion = unsafe { &*(record.data as *const Completion) };
+    completion.state.store(GIVEN_BACK, Ordering::Release);
+    futex_wake(&completion.state);
 }

@@ -19,6 +19,8 @@
 mod datagram;
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod given_back_tests;
 mod handover;
 mod socket;
 mod stream;

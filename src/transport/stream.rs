@@ -22,6 +22,8 @@ pub(crate) struct StreamDrain<S> {
     socket: S,
     /// Bytes of the oldest record that are sent.
     sent: usize,
+    /// The oldest record was given back to its caller.
+    given_back: bool,
     /// What an inline send could not place: goes before everything in the ring.
     rest: Vec<u8>,
     rest_sent: usize,
@@ -36,22 +38,12 @@ fn bytes_of<'a>(record: &Record<'a>) -> &'a [u8] {
     }
 }
 
-/// Takes the oldest record off; a caller who waits for it is told last, and
-/// finds it settled.
-fn finish(work: &mut Work<'_>, record: &Record<'_>, errno: i32) {
-    work.consume(record.charge);
-    if record.kind == RecordKind::Handover {
-        work.settle();
-        // SAFETY: it was in the ring until just now, and is finished once.
-        unsafe { handover::finish(record, errno) };
-    }
-}
-
 impl<S: Socket> StreamDrain<S> {
     pub(crate) fn new(socket: S) -> Self {
         Self {
             socket,
             sent: 0,
+            given_back: false,
             rest: Vec::new(),
             rest_sent: 0,
             failed: None,
@@ -92,6 +84,41 @@ impl<S: Socket> StreamDrain<S> {
         (count, bytes)
     }
 
+    /// Takes the oldest record off; a caller who waits for it is told last, and
+    /// finds it settled.
+    fn finish(&mut self, work: &mut Work<'_>, record: &Record<'_>, errno: i32) {
+        self.sent = 0;
+        if std::mem::take(&mut self.given_back) {
+            work.consume_settled();
+        } else {
+            work.consume(record.charge);
+        }
+        if record.kind == RecordKind::Handover {
+            work.settle();
+            // SAFETY: it was in the ring until just now, and is finished once.
+            unsafe { handover::finish(record, errno) };
+        }
+    }
+
+    /// Gives the oldest record back to its caller, if it has one and there are
+    /// too few cores for the executor that is about to do it.
+    fn give_back(&mut self, work: &mut Work<'_>) -> bool {
+        if !work.exceeds_cores() {
+            return false;
+        }
+        match work.records().next() {
+            Some(record) if record.kind == RecordKind::Handover => {
+                if !std::mem::replace(&mut self.given_back, true) {
+                    work.settle_oldest(record.charge);
+                }
+                // SAFETY: it is in the ring.
+                unsafe { handover::give_back(&record) };
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// `bytes` more are sent: consumes what that completes.
     fn advance(&mut self, work: &mut Work<'_>, mut bytes: usize) {
         let from_rest = bytes.min(self.rest.len() - self.rest_sent);
@@ -111,8 +138,7 @@ impl<S: Socket> StreamDrain<S> {
                 return;
             }
             bytes -= left;
-            self.sent = 0;
-            finish(work, &record, 0);
+            self.finish(work, &record, 0);
         }
     }
 
@@ -122,12 +148,11 @@ impl<S: Socket> StreamDrain<S> {
         work.fail(errno);
         self.rest.clear();
         self.rest_sent = 0;
-        self.sent = 0;
         while let Some(record) = work.records().next() {
             if record.kind == RecordKind::Coroutine {
                 break;
             }
-            finish(work, &record, errno);
+            self.finish(work, &record, errno);
         }
         Progress::Empty
     }
@@ -140,6 +165,9 @@ impl<S: Socket> Drain for StreamDrain<S> {
         }
         let mut left = budget;
         while left > 0 {
+            if self.give_back(work) {
+                return Progress::Waiting;
+            }
             let mut slices = std::array::from_fn(|_| IoSlice::new(&[]));
             let (count, bytes) = self.gather(work, &mut slices, left);
             if count == 0 {

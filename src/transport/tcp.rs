@@ -19,6 +19,9 @@ const HANDOVER_BYTES: usize = 16 * 1024;
 /// at it. Rarely: each look costs a wakeup, and with one a millisecond eight
 /// such callers lost half of their throughput under EEVDF.
 const LOOK: Duration = Duration::from_millis(250);
+/// How long an executor takes to leave a flow it has given back, at most, if it
+/// is not preempted just then.
+const LEAVING: Duration = Duration::from_micros(100);
 
 /// A connected TCP socket whose sends are done by executors.
 ///
@@ -229,6 +232,7 @@ impl TcpFlow {
                 }
             }
         }
+        let mut help = false;
         loop {
             if let Some(result) = completion.result() {
                 return result;
@@ -237,11 +241,12 @@ impl TcpFlow {
                 core.wait_and_drain(None);
                 continue;
             }
-            completion.wait(Some(LOOK));
-            if completion.result().is_none() && core.needs_help() {
-                // More than the granted cores carry runs here.
-                while core.serve_inline() == Some(Progress::More) && completion.result().is_none() {
-                }
+            // Who gives it back may still be about to leave.
+            completion.wait(Some(if help { LEAVING } else { LOOK }));
+            // More than the granted cores carry runs here.
+            help |= completion.take_given_back() || core.needs_help();
+            if help && core.serve_waiting(|| completion.result().is_some()) {
+                help = false;
             }
         }
     }

@@ -249,8 +249,61 @@ static void test_backoff(void)
 	EXPECT(flexnet_next_round(&params, &memory) == params.interval_ns, "work again");
 }
 
+static void test_saturation(void)
+{
+	static const struct {
+		const char *what;
+		flexnet_u64 at_ns, delay_ns;
+		flexnet_u32 runnable, granted, idle;
+		flexnet_u32 saturated; /* expected */
+	} rows[] = {
+		{ "nothing", 1 * MS, 0, 0, 0, 1, 0 },
+		{ "all cores granted, one executor more, but soon served", 2 * MS, 500 * US, 5, 4, 0, 0 },
+		{ "late, but it may have a core yet", 3 * MS, 9 * MS, 5, 3, 0, 0 },
+		{ "late, but nobody waits for a core", 4 * MS, 9 * MS, 4, 4, 0, 0 },
+		{ "too few", 5 * MS, 501 * US, 5, 4, 0, 1 },
+		{ "its work is done inline", 6 * MS, 0, 0, 0, 0, 1 },
+		{ "a core is idle for a moment", 1000 * MS, 0, 0, 0, 1, 1 },
+		{ "and busy again", 1014 * MS, 0, 0, 0, 0, 1 },
+		{ "the hold's last moment", 4004 * MS, 0, 0, 0, 0, 1 },
+		{ "its end", 4005 * MS, 0, 0, 0, 0, 0 },
+		{ "the trial", 4006 * MS, 9 * MS, 1, 1, 0, 0 },
+		{ "ends as before: twice as long", 4200 * MS, 9 * MS, 5, 4, 0, 1 },
+		{ "longer than the first", 12199 * MS, 0, 0, 0, 0, 1 },
+		{ "its end", 12200 * MS, 0, 0, 0, 0, 0 },
+		{ "a long time later: as at first", 60000 * MS, 9 * MS, 5, 4, 0, 1 },
+		{ "its end", 64000 * MS, 0, 0, 0, 0, 0 },
+		{ "too few again", 64001 * MS, 9 * MS, 5, 4, 1, 1 },
+		{ "a core is idle", 64100 * MS, 0, 0, 0, 1, 1 },
+		{ "and stays so", 64115 * MS, 0, 0, 0, 1, 1 },
+		{ "for long: the load has changed", 64116 * MS, 0, 0, 0, 1, 0 },
+		{ "and is over", 64117 * MS, 0, 0, 0, 0, 0 },
+	};
+	struct flexnet_arbiter_memory memory = { 0 };
+	struct flexnet_arbiter_look none_left = { .now_ns = 1 * MS, .delay_ns = 9 * MS, .runnable = 1 };
+	struct flexnet_arbiter_params none = params;
+	size_t i;
+
+	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct flexnet_arbiter_look look = {
+			.now_ns = rows[i].at_ns,
+			.delay_ns = rows[i].delay_ns,
+			.runnable = rows[i].runnable,
+			.granted = rows[i].granted,
+			.idle = rows[i].idle,
+		};
+
+		EXPECT(flexnet_is_saturated(&params, &look, &memory) == rows[i].saturated,
+		       "saturation, row %zu (%s)", i, rows[i].what);
+	}
+	none.cores_max = 0;
+	memset(&memory, 0, sizeof(memory));
+	EXPECT(!flexnet_is_saturated(&none, &none_left, &memory), "an operator who grants no cores");
+}
+
 int main(void)
 {
+	test_saturation();
 	test_growth();
 	test_idle();
 	test_shrink();

@@ -33,7 +33,7 @@ pub fn a_class_is_inherited() {
 /// same, and by the scheduler's own count far less than a hog's slice.
 pub fn a_latency_task_waits_less_than_a_slice() {
     const SLICE_US: f64 = 4000.0;
-    let daemon = Daemon::start(&["--slice-us", "4000"]);
+    let daemon = Daemon::start(&["--slice-us", "4000", "--respite-us", "100"]);
     let hogs = 2 * online_cpus().len() + 2;
     let _hogs: Vec<Task> = (0..hogs).map(|_| Task::hog()).collect();
     let (latency, normal) = (run_as("latency", &["ping"]), Task::play(&[], &["ping"]));
@@ -56,6 +56,26 @@ pub fn a_latency_task_waits_less_than_a_slice() {
     println!("  latency wait us, its and a normal task's delay ns: {rounds:?}");
     assert!(good, "{rounds:?}");
     daemon.stop();
+}
+
+/// Latency tasks that wake all the time displace hogs once in a respite and no
+/// more often, and have their turns all the same.
+pub fn a_respite_spares_who_runs() {
+    let turns_of = |respite_us: &str| {
+        let daemon = Daemon::start(&["--respite-us", respite_us]);
+        let hogs: Vec<Task> = (0..2 * online_cpus().len()).map(|_| Task::hog()).collect();
+        let pings = [run_as("latency", &["ping"]), run_as("latency", &["ping"])];
+        let turns = || -> u64 { pings.iter().map(|ping| ping.waits().1).sum() };
+        let before = turns();
+        shares(&hogs.iter().collect::<Vec<_>>(), 4 * SECOND);
+        let turns = turns() - before;
+        daemon.stop();
+        turns
+    };
+    let (at_once, spared) = (turns_of("0"), turns_of("50000"));
+    println!("  {at_once} turns at once, {spared} with a respite");
+    assert!(3 * spared < at_once, "{at_once} turns, {spared}");
+    assert!(spared > 20, "{spared} turns");
 }
 
 /// What the second has of the first's share of one CPU.

@@ -226,3 +226,35 @@ pub fn two_applications_share_a_core() {
     assert_eq!(status().cores_granted, 1);
     daemon.stop();
 }
+
+/// More executors than cores: the applications hear of it, and receive
+/// processing stays where the device had it, until the load is gone.
+pub fn too_few_cores_are_told_and_not_steered_to() {
+    const STEERING: &str = "/sys/class/net/lo/queues/rx-0/rps_cpus";
+    let steered = || {
+        let text = fs::read_to_string(STEERING).unwrap();
+        text.trim().chars().any(|digit| !"0,".contains(digit))
+    };
+    assert!(!steered(), "who else steers?");
+    let daemon = Daemon::start(&["--max-net-cores", "1", "--steer", "lo"]);
+    let mut apps = ["one", "two", "three"].map(|name| Task::app(name, 1));
+    let saturated = |app: &mut Task| app.look()["page"]["saturated"] == 1;
+    apps[0].ask("load 300 64 0");
+    granted_core(&mut apps[0]);
+    eventually("steering", steered);
+    assert!(!saturated(&mut apps[0]), "one executor has its core");
+    for app in &mut apps[1..] {
+        app.ask("load 300 64 0");
+    }
+    for app in &mut apps {
+        eventually("word of too few cores", || saturated(app));
+    }
+    eventually("the device's own steering", || !steered());
+    for app in &mut apps {
+        app.ask("idle");
+    }
+    for app in &mut apps {
+        eventually("word of enough cores", || !saturated(app));
+    }
+    daemon.stop();
+}

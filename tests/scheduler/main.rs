@@ -47,6 +47,7 @@ const TESTS: &[Test] = tests! {
     classes:
         a_class_is_inherited on [2],
         a_latency_task_waits_less_than_a_slice on [2],
+        a_respite_spares_who_runs on [2],
         batch_has_a_quarter on [2],
         nice_weighs on [2],
         affinity_is_followed on [2, 4],
@@ -59,7 +60,8 @@ const TESTS: &[Test] = tests! {
         strict_cores_serve_executors_only on [2],
         lent_cores_serve_all on [2],
         an_idle_system_stays_idle on [2],
-        two_applications_share_a_core on [4];
+        two_applications_share_a_core on [4],
+        too_few_cores_are_told_and_not_steered_to on [2];
     loss:
         a_killed_client_is_forgotten on [2],
         a_stream_survives_the_daemon_killed on [2],

@@ -404,6 +404,7 @@ fn page_json(page: &Page, executors: usize) -> Value {
     json!({
         "attached": page.grant.attached.load(Ordering::Relaxed),
         "cores_granted": page.grant.cores_granted.load(Ordering::Relaxed),
+        "saturated": page.grant.saturated.load(Ordering::Relaxed),
         "executors": executors,
     })
 }

@@ -53,6 +53,12 @@ pub struct Options {
     #[arg(long, value_name = "US", default_value_t = 1000, value_parser = value_parser!(u64).range(100..=100_000))]
     pub latency_slice_us: u64,
 
+    /// After latency tasks ran on a core, none displaces others there for this
+    /// long (µs; 0: at once) [default: 80 times what a process switch is measured
+    /// to cost at the start]
+    #[arg(long, value_name = "US", value_parser = value_parser!(u64).range(0..=100_000))]
+    pub respite_us: Option<u64>,
+
     /// No runnable task waits longer while others of a higher class run (ms).
     #[arg(long, value_name = "MS", default_value_t = 20, value_parser = value_parser!(u64).range(1..=5_000))]
     pub starvation_ms: u64,
@@ -119,6 +125,10 @@ pub struct Options {
     /// Log what libbpf does, too.
     #[arg(short, long)]
     pub verbose: bool,
+
+    /// The other side of the measurement (switch_cost.rs)
+    #[arg(long, hide = true)]
+    pub echo: bool,
 
     #[command(flatten, next_help_heading = "Libbpf options")]
     pub libbpf: LibbpfOpts,

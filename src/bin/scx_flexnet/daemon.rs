@@ -166,7 +166,8 @@ impl Daemon {
 
     fn look_at_grants(&mut self, kernel: &Kernel<'_>, now_ns: u64) {
         if self.steer.active() {
-            self.steer.granted(now_ns, &kernel.take_granted_mask());
+            self.steer
+                .granted(now_ns, kernel.take_steering_mask().as_deref());
         }
     }
 

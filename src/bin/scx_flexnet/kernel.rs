@@ -96,17 +96,18 @@ impl<'obj> Kernel<'obj> {
         unsafe { (&raw const (*self.bss.as_ptr()).arbiter).read_volatile() }
     }
 
-    /// The CPUs granted now. Asks to be told of the next change, and does so
-    /// before it looks: a change in between is then told once too often, not
-    /// once too rarely.
-    pub fn take_granted_mask(&self) -> Vec<u64> {
+    /// The CPUs receive processing should follow: the granted ones; `None` while
+    /// they are too few for the executors alone. Asks to be told of the next
+    /// change, and does so before it looks: a change in between is then told
+    /// once too often, not once too rarely.
+    pub fn take_steering_mask(&self) -> Option<Vec<u64>> {
         // SAFETY: mapped and aligned; BPF changes the word by atomics only.
         let pending = unsafe {
             AtomicU32::from_ptr(&raw mut (*self.bss.as_ptr()).arbiter.grants_event_pending)
         };
         pending.swap(0, Ordering::SeqCst);
-        // SAFETY: as in `arbiter`.
-        unsafe { (&raw const (*self.bss.as_ptr()).arbiter.granted_mask).read_volatile() }.to_vec()
+        let arbiter = self.arbiter();
+        (arbiter.saturated == 0).then(|| arbiter.granted_mask.to_vec())
     }
 
     /// What BPF knows of a client; ids past the end are the last one.

@@ -5,6 +5,7 @@
 //!   cli          the command line
 //!   preflight    what must hold before anything is loaded
 //!   cpus         which CPUs may be granted
+//!   switch_cost  what a process switch costs here
 //!   scheduler    load, attach, detach
 //!   kernel       the loaded BPF half, as the others see it
 //!   daemon       the loop that serves all of the following
@@ -32,6 +33,7 @@ mod preflight;
 mod scheduler;
 mod stats;
 mod steer;
+mod switch_cost;
 mod wake;
 
 use crate::cli::Options;
@@ -74,6 +76,9 @@ fn run(options: &Options) -> Result<()> {
     if let Some(seconds) = options.monitor {
         return stats::monitor(seconds, || false);
     }
+    if options.echo {
+        return switch_cost::echo();
+    }
     preflight::check().map_err(|line| anyhow!(line))?;
     start_logging(options)?;
     log::warn!("cpu.max of cgroups is not enforced while this scheduler runs");
@@ -91,18 +96,37 @@ fn run(options: &Options) -> Result<()> {
     }
     // A change of the CPUs online ends the scheduler with a wish to be started
     // anew; clients connect anew and keep their pages.
-    while schedule(options, &stop)? {}
+    let respite_ns = respite_ns(options);
+    while schedule(options, respite_ns, &stop)? {}
     Ok(())
 }
 
+/// The operator's, else one that fits the machine.
+fn respite_ns(options: &Options) -> u64 {
+    if let Some(us) = options.respite_us {
+        return us * 1_000;
+    }
+    let switch_ns = switch_cost::measure().unwrap_or_else(|error| {
+        log::warn!("cannot measure what a process switch costs: {error:#}");
+        switch_cost::USUAL_NS
+    });
+    let respite_ns = switch_cost::respite_ns(switch_ns);
+    log::info!(
+        "a process switch costs {:.1} µs: a respite of {} µs",
+        switch_ns as f64 / 1e3,
+        respite_ns / 1_000
+    );
+    respite_ns
+}
+
 /// Schedules until the end; true when it asks to be started again.
-fn schedule(options: &Options, stop: &Stop) -> Result<bool> {
+fn schedule(options: &Options, respite_ns: u64, stop: &Stop) -> Result<bool> {
     // What can fail by the operator's mistake comes before the attach; who
     // connects already waits for it.
     let listener = Listener::new(&options.socket, options.socket_group.as_deref())?;
     let steer = Steer::new(&options.steer, options.socket.with_file_name("steer.state"))?;
     let mut object = MaybeUninit::uninit();
-    let mut scheduler = Scheduler::attach(options, &mut object)?;
+    let mut scheduler = Scheduler::attach(options, respite_ns, &mut object)?;
     let mut daemon = Daemon::new(options, &scheduler, listener, steer)?;
     println!("scx_flexnet attached");
     std::io::stdout().flush()?;

@@ -26,7 +26,11 @@ pub struct Scheduler<'obj> {
 
 impl<'obj> Scheduler<'obj> {
     /// Loads and attaches; `object` is where libbpf keeps it.
-    pub fn attach(options: &Options, object: &'obj mut MaybeUninit<OpenObject>) -> Result<Self> {
+    pub fn attach(
+        options: &Options,
+        respite_ns: u64,
+        object: &'obj mut MaybeUninit<OpenObject>,
+    ) -> Result<Self> {
         let online = cpus::online()?;
         let plan = cpus::plan(
             &online,
@@ -34,7 +38,7 @@ impl<'obj> Scheduler<'obj> {
             options.min_general_cores,
             options.max_net_cores,
         );
-        let mut kernel = Kernel::new(load(options, object, &online, &plan)?)?;
+        let mut kernel = Kernel::new(load(options, respite_ns, object, &online, &plan)?)?;
         let skel = kernel.skel();
         let link = scx_ops_attach!(skel, flexnet_ops)?;
         // The kernel says yes before BPF's init has said no.
@@ -68,6 +72,7 @@ impl<'obj> Scheduler<'obj> {
 
 fn load<'obj>(
     options: &Options,
+    respite_ns: u64,
     object: &'obj mut MaybeUninit<OpenObject>,
     online: &[Cpu],
     plan: &Plan,
@@ -93,6 +98,7 @@ fn load<'obj>(
         .as_mut()
         .context("the object has no settings")?;
     configure(&mut rodata.settings, options, online, plan);
+    rodata.settings.respite_ns = respite_ns;
     scx_ops_load!(skel, flexnet_ops, uei)
 }
 

@@ -44,8 +44,14 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Takes note of the granted CPUs.
-    pub fn granted(&mut self, now_ns: u64, mask: &[u64]) {
+    /// Takes note of the granted CPUs; none: they are too few for the executors
+    /// alone, and receive processing is better off where the devices have it.
+    pub fn granted(&mut self, now_ns: u64, mask: Option<&[u64]>) {
+        let Some(mask) = mask else {
+            self.empty_since_ns = None;
+            self.wanted.clear();
+            return;
+        };
         if mask.iter().all(|&word| word == 0) {
             self.empty_since_ns.get_or_insert(now_ns);
         } else {
@@ -71,7 +77,7 @@ impl Follower {
             return Action::Keep;
         }
         self.changed_ns = Some(now_ns);
-        if self.empty_since_ns.is_some() {
+        if self.empty_since_ns.is_some() || self.wanted.is_empty() {
             self.written.clear();
             self.wanted.clear();
             return Action::Restore;
@@ -129,8 +135,8 @@ impl Steer {
         !self.queues.is_empty()
     }
 
-    /// Takes note of the granted CPUs.
-    pub fn granted(&mut self, now_ns: u64, mask: &[u64]) {
+    /// [`Follower::granted`].
+    pub fn granted(&mut self, now_ns: u64, mask: Option<&[u64]>) {
         self.follower.granted(now_ns, mask);
     }
 
@@ -306,8 +312,30 @@ mod tests {
         let mut follower = Follower::default();
         for (at, news, action, due) in rows {
             if let Some(mask) = news {
-                follower.granted(at * MS, &[mask]);
+                follower.granted(at * MS, Some(&[mask]));
             }
+            assert_eq!(follower.step(at * MS), action, "at {at} ms");
+            assert_eq!(follower.due_ns(), due.map(|due| due * MS), "at {at} ms");
+        }
+    }
+
+    #[test]
+    fn lets_go_at_once_when_the_cores_are_too_few() {
+        let write = |mask: u64| Action::Write(vec![mask]);
+        // at ms, mask granted then (None: too few), what to do, due then
+        type Row = (u64, Option<u64>, Action, Option<u64>);
+        let rows: [Row; 7] = [
+            (10, Some(2), write(2), None),
+            (50, None, Action::Keep, Some(110)),
+            (110, None, Action::Restore, None),
+            (300, None, Action::Keep, None),
+            (400, Some(2), write(2), None),
+            (450, Some(0), Action::Keep, Some(1400)),
+            (600, None, Action::Restore, None),
+        ];
+        let mut follower = Follower::default();
+        for (at, mask, action, due) in rows {
+            follower.granted(at * MS, mask.as_ref().map(std::slice::from_ref));
             assert_eq!(follower.step(at * MS), action, "at {at} ms");
             assert_eq!(follower.due_ns(), due.map(|due| due * MS), "at {at} ms");
         }
@@ -320,7 +348,7 @@ mod tests {
         for at in 0..3000u64 {
             // Grants that change at every look, with pauses.
             let mask = if at % 1500 > 300 { 0 } else { 1 << (at % 7) };
-            follower.granted(at * MS, &[mask]);
+            follower.granted(at * MS, Some(&[mask]));
             if follower.step(at * MS) != Action::Keep {
                 assert!(changed.is_none_or(|last| at - last >= 100), "{at}");
                 changed = Some(at);

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * displace.bpf.h - whom a latency task displaces, and how often.
+ *
+ * The problem: a switch to another process costs what its cold caches and its
+ * TLB cost, twice, since the displaced task pays on its return. A service of
+ * short requests would take a core from its neighbours at each of them.
+ *
+ * The mechanism: after latency tasks ran on a core, it has a respite
+ * (settings.respite_ns) before they may displace somebody there again. Who
+ * wakes in it waits, unless the core switches anyway; a timer ends the wait. A
+ * task that wakes rarely does not notice.
+ *
+ * What it promises: no latency task waits longer than the respite for a core
+ * that runs normal work. What it leaves to others: the queues (general.bpf.h).
+ */
+#ifndef FLEXNET_DISPLACE_BPF_H
+#define FLEXNET_DISPLACE_BPF_H
+
+/* CPUs looked at for a victim: beyond that, the next one that switches serves
+ * the waiting task soon enough. */
+#define VICTIM_CPUS_MAX 32
+
+static __always_inline bool preemptible(struct cpu_ctx *cctx)
+{
+	return cctx->current_class == FLEXNET_CLASS_NORMAL ||
+	       cctx->current_class == FLEXNET_CLASS_BATCH;
+}
+
+/* Is any general core in this task's affinity? */
+static __always_inline bool may_run_general(struct task_struct *p)
+{
+	struct bpf_cpumask *mask;
+	bool ret = true;
+
+	if (!READ_ONCE(arbiter.granted))
+		return true;
+	bpf_rcu_read_lock();
+	mask = general_cpumask;
+	if (mask)
+		ret = bpf_cpumask_intersects(cast_mask(mask), p->cpus_ptr);
+	bpf_rcu_read_unlock();
+	return ret;
+}
+
+/* From when on a latency task may displace who runs there, scx_bpf_now() time. */
+static __always_inline u64 displaceable_ns(struct cpu_ctx *cctx)
+{
+	return cctx->latency_end_ns + settings.respite_ns;
+}
+
+/* Sees to it that the waiting get the core when its respite is over. */
+static void respite_arm(s32 cpu, struct cpu_ctx *cctx, u64 now)
+{
+	u64 until = displaceable_ns(cctx);
+	struct respite_timer *timer;
+	u32 key = cpu;
+
+	if (READ_ONCE(cctx->respite_armed) ||
+	    __sync_val_compare_and_swap(&cctx->respite_armed, 0, 1) != 0)
+		return;
+	timer = bpf_map_lookup_elem(&respite_timers, &key);
+	/* 7.x may refuse with -ENOMEM: then there is no respite. */
+	if (timer && !bpf_timer_start(&timer->timer, until > now ? until - now : 0, 0))
+		return;
+	WRITE_ONCE(cctx->respite_armed, 0);
+	preempt_cpu(cpu, now);
+}
+
+static int respite_ends(void *map, u32 *key, struct respite_timer *timer)
+{
+	s32 cpu = *key;
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+
+	if (!cctx)
+		return 0;
+	WRITE_ONCE(cctx->respite_armed, 0);
+	if (preemptible(cctx) && (scx_bpf_dsq_nr_queued(DSQ_GENERAL_LATENCY) ||
+				  scx_bpf_dsq_nr_queued(pinned_dsq(cpu))))
+		preempt_cpu(cpu, scx_bpf_now());
+	return 0;
+}
+
+static s32 create_respite_timers(void)
+{
+	struct respite_timer *timer;
+	s32 error = 0;
+	u32 cpu;
+
+	bpf_for(cpu, 0, settings.cpus) {
+		u32 key = cpu;
+
+		timer = bpf_map_lookup_elem(&respite_timers, &key);
+		if (!timer)
+			return -ENOENT;
+		error = bpf_timer_init(&timer->timer, &respite_timers, CLOCK_MONOTONIC);
+		error = error ?: bpf_timer_set_callback(&timer->timer, respite_ends);
+		if (error)
+			break;
+	}
+	return error;
+}
+
+/* A CPU whose task a latency task may displace: its last one when it can, else
+ * one that runs batch, else one that runs normal work. -1: none now; the first
+ * whose respite ends will see to it. Granted cores are left to executors and to
+ * whom they are lent: a latency task there would only be displaced in turn. */
+static s32 victim_for(struct task_struct *p, s32 prev_cpu, u64 now)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(prev_cpu);
+	bool general = may_run_general(p);
+	s32 best = -1, later = -1;
+	u64 until, soonest = ~0ULL;
+	u32 i;
+
+	if (cctx && preemptible(cctx) && !(general && cctx->granted) &&
+	    bpf_cpumask_test_cpu(prev_cpu, p->cpus_ptr)) {
+		soonest = displaceable_ns(cctx);
+		if (soonest <= now)
+			return prev_cpu;
+		later = prev_cpu;
+	}
+	bpf_for(i, 0, VICTIM_CPUS_MAX) {
+		s32 cpu = prev_cpu + 1 + (s32)i;
+
+		if (i >= settings.cpus)
+			break;
+		if (cpu >= (s32)settings.cpus)
+			cpu -= settings.cpus;
+		cctx = cpu_ctx_of(cpu);
+		if (!cctx || !cctx->online || !preemptible(cctx) || (general && cctx->granted) ||
+		    !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
+			continue;
+		until = displaceable_ns(cctx);
+		if (until > now) {
+			if (until < soonest) {
+				soonest = until;
+				later = cpu;
+			}
+			continue;
+		}
+		if (cctx->current_class == FLEXNET_CLASS_BATCH)
+			return cpu;
+		if (best < 0)
+			best = cpu;
+	}
+	if (best < 0 && later >= 0 && (cctx = cpu_ctx_of(later)))
+		respite_arm(later, cctx, now);
+	return best;
+}
+
+#endif /* FLEXNET_DISPLACE_BPF_H */

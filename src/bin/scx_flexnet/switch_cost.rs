@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What a switch to another process costs on this machine.
+//!
+//! Two processes on one CPU hand a byte to and fro and touch some memory of
+//! their own at each turn, as lmbench's lat_ctx does: caches and TLB are then
+//! as cold as a short request finds them. A microsecond or a few natively, a
+//! hundred and more where the processor is emulated.
+//!
+//! Promises an answer within a moment, or none: who asks has a default.
+
+use anyhow::{Context, Result};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Bytes each side touches at a turn, a line a page: several times the pages of
+/// a first-level data TLB.
+const TOUCHED: usize = 1024 * 1024;
+/// A page.
+const STEP: usize = 4096;
+/// Round trips at most, and how long they may take in all.
+const ROUNDS: u32 = 200;
+const LIMIT: Duration = Duration::from_millis(100);
+/// What it costs on a server processor of today, about: where it cannot be
+/// measured.
+pub const USUAL_NS: u64 = 3_000;
+/// Displacing somebody is two switches: there and back.
+const SWITCHES: u64 = 2;
+/// Of a core's time, what latency tasks may spend on displacing others by this
+/// measure: 1 in 40. Then eight bulk senders keep nine tenths of their throughput
+/// beside a service they share two processors with (bench/README.md).
+const SHARE: u64 = 40;
+/// A respite is this long at least and at most, ns: shorter than a wakeup takes
+/// is none, and longer than a slice nobody asked for.
+const RESPITE_NS: std::ops::RangeInclusive<u64> = 50_000..=10_000_000;
+
+/// The respite that keeps displacing within its share, for switches that cost
+/// `switch_ns`.
+pub fn respite_ns(switch_ns: u64) -> u64 {
+    switch_ns
+        .saturating_mul(SWITCHES * SHARE)
+        .clamp(*RESPITE_NS.start(), *RESPITE_NS.end())
+}
+
+/// Measures it, ns. On this thread, which is back on its CPUs afterwards.
+///
+/// # Errors
+/// No second process can be started, or it does not answer.
+pub fn measure() -> Result<u64> {
+    let before = sched_getaffinity(None)?;
+    let mut one = CpuSet::new();
+    let cpu = (0..CpuSet::MAX_CPU).find(|&cpu| before.is_set(cpu));
+    one.set(cpu.context("no CPU")?);
+    sched_setaffinity(None, &one)?;
+    let measured = ping_pong();
+    sched_setaffinity(None, &before)?;
+    measured
+}
+
+/// The other side of [`measure`]: echoes until its input ends.
+pub fn echo() -> Result<()> {
+    let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    let mut memory = vec![0u8; TOUCHED];
+    let mut byte = [0u8];
+    while input.read(&mut byte)? == 1 {
+        touch(&mut memory);
+        output.write_all(&byte)?;
+        output.flush()?;
+    }
+    Ok(())
+}
+
+struct Partner(Child);
+
+impl Drop for Partner {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn ping_pong() -> Result<u64> {
+    // It inherits the one CPU of this thread.
+    let child = Command::new("/proc/self/exe")
+        .arg("--echo")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut partner = Partner(child);
+    let mut input = partner.0.stdin.take().context("no pipe")?;
+    let mut output = partner.0.stdout.take().context("no pipe")?;
+    let mut memory = vec![0u8; TOUCHED];
+    let mut byte = [0u8];
+    let mut best = Duration::MAX;
+    let start = Instant::now();
+    for round in 0..ROUNDS {
+        let from = Instant::now();
+        input.write_all(&byte)?;
+        output.read_exact(&mut byte)?;
+        touch(&mut memory);
+        // The first brings the other up.
+        if round > 0 {
+            // The least: all else is what others did on this CPU meanwhile.
+            best = best.min(from.elapsed());
+        }
+        if round > 1 && start.elapsed() > LIMIT {
+            break;
+        }
+    }
+    Ok((best / 2).as_nanos().try_into()?)
+}
+
+fn touch(memory: &mut [u8]) {
+    for byte in memory.iter_mut().step_by(STEP) {
+        *byte = std::hint::black_box(byte.wrapping_add(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_respite_keeps_displacing_within_its_share() {
+        for (switch_ns, respite) in [
+            (0, 50_000),
+            (600, 50_000),
+            (2_600, 208_000),
+            (67_000, 5_360_000),
+            (1_000_000, 10_000_000),
+            (u64::MAX, 10_000_000),
+        ] {
+            assert_eq!(respite_ns(switch_ns), respite, "{switch_ns} ns");
+        }
+    }
+}

@@ -41,6 +41,7 @@ use crate::connection::Listener;
 use crate::daemon::{Daemon, Stop};
 use crate::scheduler::Scheduler;
 use crate::steer::Steer;
+use crate::switch_cost::Turns;
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use libbpf_rs::PrintLevel;
@@ -96,37 +97,45 @@ fn run(options: &Options) -> Result<()> {
     }
     // A change of the CPUs online ends the scheduler with a wish to be started
     // anew; clients connect anew and keep their pages.
-    let respite_ns = respite_ns(options);
-    while schedule(options, respite_ns, &stop)? {}
+    let turns = turns(options);
+    while schedule(options, turns, &stop)? {}
     Ok(())
 }
 
-/// The operator's, else one that fits the machine.
-fn respite_ns(options: &Options) -> u64 {
-    if let Some(us) = options.respite_us {
-        return us * 1_000;
+/// The operator's numbers, else such as fit the machine.
+fn turns(options: &Options) -> Turns {
+    let (slice, respite) = (options.slice_us, options.respite_us);
+    let mut turns = Turns::default();
+    if slice.is_none() || respite.is_none() {
+        turns = switch_cost::measure().map_or_else(
+            |error| {
+                log::warn!("cannot measure what a process switch costs: {error:#}");
+                turns
+            },
+            |switch_ns| {
+                log::info!("a process switch costs {:.1} µs", switch_ns as f64 / 1e3);
+                Turns::of(switch_ns)
+            },
+        );
     }
-    let switch_ns = switch_cost::measure().unwrap_or_else(|error| {
-        log::warn!("cannot measure what a process switch costs: {error:#}");
-        switch_cost::USUAL_NS
-    });
-    let respite_ns = switch_cost::respite_ns(switch_ns);
+    turns.slice_ns = slice.map_or(turns.slice_ns, |us| us * 1_000);
+    turns.respite_ns = respite.map_or(turns.respite_ns, |us| us * 1_000);
     log::info!(
-        "a process switch costs {:.1} µs: a respite of {} µs",
-        switch_ns as f64 / 1e3,
-        respite_ns / 1_000
+        "slices of {} µs, a respite of {} µs",
+        turns.slice_ns / 1_000,
+        turns.respite_ns / 1_000
     );
-    respite_ns
+    turns
 }
 
 /// Schedules until the end; true when it asks to be started again.
-fn schedule(options: &Options, respite_ns: u64, stop: &Stop) -> Result<bool> {
+fn schedule(options: &Options, turns: Turns, stop: &Stop) -> Result<bool> {
     // What can fail by the operator's mistake comes before the attach; who
     // connects already waits for it.
     let listener = Listener::new(&options.socket, options.socket_group.as_deref())?;
     let steer = Steer::new(&options.steer, options.socket.with_file_name("steer.state"))?;
     let mut object = MaybeUninit::uninit();
-    let mut scheduler = Scheduler::attach(options, respite_ns, &mut object)?;
+    let mut scheduler = Scheduler::attach(options, turns, &mut object)?;
     let mut daemon = Daemon::new(options, &scheduler, listener, steer)?;
     println!("scx_flexnet attached");
     std::io::stdout().flush()?;

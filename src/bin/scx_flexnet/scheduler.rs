@@ -10,6 +10,7 @@ use crate::cli::{IdleCores, Options};
 use crate::cpus::{self, Cpu, Plan};
 use crate::kernel::Kernel;
 use crate::preflight;
+use crate::switch_cost::Turns;
 use anyhow::{Context, Result, bail};
 use libbpf_rs::{Link, OpenObject};
 use scx_utils::{NR_CPU_IDS, UserExitInfo, compat, scx_ops_attach, scx_ops_load, scx_ops_open};
@@ -28,7 +29,7 @@ impl<'obj> Scheduler<'obj> {
     /// Loads and attaches; `object` is where libbpf keeps it.
     pub fn attach(
         options: &Options,
-        respite_ns: u64,
+        turns: Turns,
         object: &'obj mut MaybeUninit<OpenObject>,
     ) -> Result<Self> {
         let online = cpus::online()?;
@@ -38,7 +39,7 @@ impl<'obj> Scheduler<'obj> {
             options.min_general_cores,
             options.max_net_cores,
         );
-        let mut kernel = Kernel::new(load(options, respite_ns, object, &online, &plan)?)?;
+        let mut kernel = Kernel::new(load(options, turns, object, &online, &plan)?)?;
         let skel = kernel.skel();
         let link = scx_ops_attach!(skel, flexnet_ops)?;
         // The kernel says yes before BPF's init has said no.
@@ -72,7 +73,7 @@ impl<'obj> Scheduler<'obj> {
 
 fn load<'obj>(
     options: &Options,
-    respite_ns: u64,
+    turns: Turns,
     object: &'obj mut MaybeUninit<OpenObject>,
     online: &[Cpu],
     plan: &Plan,
@@ -98,7 +99,8 @@ fn load<'obj>(
         .as_mut()
         .context("the object has no settings")?;
     configure(&mut rodata.settings, options, online, plan);
-    rodata.settings.respite_ns = respite_ns;
+    rodata.settings.slice_ns = turns.slice_ns;
+    rodata.settings.respite_ns = turns.respite_ns;
     scx_ops_load!(skel, flexnet_ops, uei)
 }
 
@@ -109,7 +111,6 @@ fn configure(settings: &mut types::flexnet_config, options: &Options, online: &[
     settings.idle_delay_ns = options.idle_delay_ms * 1_000_000;
     settings.quantum_ns = options.quantum_us * 1_000;
     settings.grace_ns = options.grace_us * 1_000;
-    settings.slice_ns = options.slice_us * 1_000;
     settings.latency_slice_ns = options.latency_slice_us * 1_000;
     settings.starvation_ns = options.starvation_ms * 1_000_000;
     settings.cpus = plan.possible;

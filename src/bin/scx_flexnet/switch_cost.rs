@@ -6,11 +6,13 @@
 //! as cold as a short request finds them. A microsecond or a few natively, a
 //! hundred and more where the processor is emulated.
 //!
-//! Promises an answer within a moment, or none: who asks has a default.
+//! From that follows how long who runs is left alone ([`Turns`]). Promises an
+//! answer within a moment, or none: there is a default.
 
 use anyhow::{Context, Result};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::io::{Read, Write};
+use std::ops::RangeInclusive;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,25 +24,50 @@ const STEP: usize = 4096;
 /// Round trips at most, and how long they may take in all.
 const ROUNDS: u32 = 200;
 const LIMIT: Duration = Duration::from_millis(100);
-/// What it costs on a server processor of today, about: where it cannot be
-/// measured.
-pub const USUAL_NS: u64 = 3_000;
 /// Displacing somebody is two switches: there and back.
 const SWITCHES: u64 = 2;
 /// Of a core's time, what latency tasks may spend on displacing others by this
-/// measure: 1 in 40. Then eight bulk senders keep nine tenths of their throughput
-/// beside a service they share two processors with (bench/README.md).
-const SHARE: u64 = 40;
-/// A respite is this long at least and at most, ns: shorter than a wakeup takes
-/// is none, and longer than a slice nobody asked for.
-const RESPITE_NS: std::ops::RangeInclusive<u64> = 50_000..=10_000_000;
+/// measure: 1 in 40. Then eight bulk senders keep most of their throughput beside
+/// a service they share two processors with (bench/README.md).
+const DISPLACING: u64 = 40;
+/// Of a core's time, what taking turns may cost: 1 in 100.
+const TURNING: u64 = 100;
+/// Bounds of a respite, ns: shorter than a wakeup takes is none, and nobody asked
+/// for one longer than a turn.
+const RESPITE_NS: RangeInclusive<u64> = 50_000..=10_000_000;
+/// Bounds of a slice, ns. From 4 ms on longer ones gain nothing where switches
+/// cost microseconds; over 10 ms is felt.
+const SLICE_NS: RangeInclusive<u64> = 4_000_000..=10_000_000;
 
-/// The respite that keeps displacing within its share, for switches that cost
-/// `switch_ns`.
-pub fn respite_ns(switch_ns: u64) -> u64 {
-    switch_ns
-        .saturating_mul(SWITCHES * SHARE)
-        .clamp(*RESPITE_NS.start(), *RESPITE_NS.end())
+/// How long who runs is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turns {
+    /// The slice of normal and batch tasks, ns.
+    pub slice_ns: u64,
+    /// From latency tasks' run on a core until they may displace others there, ns.
+    pub respite_ns: u64,
+}
+
+impl Default for Turns {
+    /// For a server processor of today: where it cannot be measured.
+    fn default() -> Self {
+        Self::of(3_000)
+    }
+}
+
+impl Turns {
+    /// Such that switches which cost `switch_ns` take no more than their share.
+    pub fn of(switch_ns: u64) -> Self {
+        let within = |times: u64, bounds: &RangeInclusive<u64>| {
+            switch_ns
+                .saturating_mul(times)
+                .clamp(*bounds.start(), *bounds.end())
+        };
+        Self {
+            slice_ns: within(TURNING, &SLICE_NS),
+            respite_ns: within(SWITCHES * DISPLACING, &RESPITE_NS),
+        }
+    }
 }
 
 /// Measures it, ns. On this thread, which is back on its CPUs afterwards.
@@ -124,16 +151,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_respite_keeps_displacing_within_its_share() {
-        for (switch_ns, respite) in [
-            (0, 50_000),
-            (600, 50_000),
-            (2_600, 208_000),
-            (67_000, 5_360_000),
-            (1_000_000, 10_000_000),
-            (u64::MAX, 10_000_000),
+    fn turns_keep_switching_within_its_share() {
+        for (switch_ns, slice_ns, respite_ns) in [
+            (0, 4_000_000, 50_000),
+            (600, 4_000_000, 50_000),
+            (2_600, 4_000_000, 208_000),
+            (67_000, 6_700_000, 5_360_000),
+            (1_000_000, 10_000_000, 10_000_000),
+            (u64::MAX, 10_000_000, 10_000_000),
         ] {
-            assert_eq!(respite_ns(switch_ns), respite, "{switch_ns} ns");
+            let turns = Turns {
+                slice_ns,
+                respite_ns,
+            };
+            assert_eq!(Turns::of(switch_ns), turns, "{switch_ns} ns");
         }
     }
 }

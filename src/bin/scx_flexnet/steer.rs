@@ -330,7 +330,7 @@ mod tests {
             (110, None, Action::Restore, None),
             (300, None, Action::Keep, None),
             (400, Some(2), write(2), None),
-            (450, Some(0), Action::Keep, Some(1400)),
+            (450, Some(0), Action::Keep, Some(1450)),
             (600, None, Action::Restore, None),
         ];
         let mut follower = Follower::default();

@@ -45,7 +45,7 @@ pub struct Options {
     #[arg(long, value_name = "US", default_value_t = 100, value_parser = value_parser!(u64).range(1..=100_000))]
     pub grace_us: u64,
 
-    /// Slice of normal and batch tasks (µs) [default: 4000, or 100 times what a
+    /// Slice of normal and batch tasks (µs) [default: 4000, or 150 times what a
     /// process switch is measured to cost at the start, up to 10000]
     #[arg(long, value_name = "US", value_parser = value_parser!(u64).range(100..=100_000))]
     pub slice_us: Option<u64>,
@@ -55,7 +55,7 @@ pub struct Options {
     pub latency_slice_us: u64,
 
     /// After latency tasks ran on a core, none displaces others there for this
-    /// long (µs; 0: at once) [default: 80 times what a process switch is measured
+    /// long (µs; 0: at once) [default: 68 times what a process switch is measured
     /// to cost at the start]
     #[arg(long, value_name = "US", value_parser = value_parser!(u64).range(0..=100_000))]
     pub respite_us: Option<u64>,

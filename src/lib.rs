@@ -11,6 +11,7 @@ pub mod abi;
 #[cfg(not(flexnet_loom))]
 pub mod client;
 pub mod coroutine;
+pub mod design;
 #[cfg(not(flexnet_loom))]
 pub mod executor;
 pub mod queue;

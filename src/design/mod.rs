@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Stack designs: what is encapsulated, how the stack schedules it, how cores
+//! are given.
+//!
+//! A design is a [`Design`] over plain numbers: it sees how long queues are and
+//! since when their heads wait, and says where work goes, who takes what next,
+//! and for how long. How many cores there are follows its [`CoreRule`], whose
+//! arithmetic is include/flexnet/designs.h, the same in the kernel and in the
+//! simulator. Operators choose one by a [`Choice`].
+//!
+//! Promises: no clock, no I/O, no randomness but what is seeded; the same calls
+//! give the same answers. Leaves to others: queues and time (src/sim), the
+//! granting of cores (bpf/dedicated.bpf.h).
+
+mod catalogue;
+mod core_rule;
+mod flexnet;
+mod netchannel;
+mod parse;
+mod shenango;
+mod shinjuku;
+mod snap;
+pub mod units;
+
+pub use catalogue::catalogue;
+pub use core_rule::{CoreRule, Rule};
+pub use parse::{Choice, TEXT_MAX, Unknown};
+
+/// A piece of work: what a design may know of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Item {
+    /// When it came, ns; kept when it is preempted.
+    pub arrival_ns: u64,
+    /// When it was last queued, ns.
+    pub queued_ns: u64,
+    /// The flow it belongs to; items of a flow need not keep their order here
+    /// (who needs that queues flows, not items).
+    pub flow: u32,
+    /// Its type, for designs that tell types apart; small.
+    pub kind: u32,
+}
+
+/// What a design sees of an application's stack.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// Now, ns.
+    pub now_ns: u64,
+    /// Items in each queue.
+    pub lengths: &'a [u32],
+    /// When the head of each queue came, ns; of an empty one nothing.
+    pub heads_ns: &'a [u64],
+    /// Items in all queues.
+    pub queued: usize,
+    /// Workers with a core: these are numbers 0 and up.
+    pub workers: usize,
+    /// One of those that has nothing to do.
+    pub idle: Option<usize>,
+    /// Which have nothing to do.
+    pub idles: &'a [bool],
+}
+
+impl View<'_> {
+    /// Is that worker there and has nothing to do?
+    pub fn is_idle(&self, worker: usize) -> bool {
+        worker < self.workers && self.idles.get(worker).copied().unwrap_or(false)
+    }
+}
+
+/// Where an item goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Into that queue's tail.
+    Queue(usize),
+    /// Into that queue, but not before a time (ns): pacing.
+    Later {
+        /// When.
+        at_ns: u64,
+        /// Where then.
+        queue: usize,
+    },
+    /// Nowhere now: its sender blocks and tries again when work was taken.
+    Block,
+    /// It runs on its sender's own core.
+    Inline,
+}
+
+/// What a worker takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Take {
+    /// The queue whose head it runs.
+    pub queue: usize,
+    /// So many more of that queue go into the worker's own.
+    pub more: usize,
+    /// It is another's: costs a steal.
+    pub stolen: bool,
+}
+
+impl Take {
+    /// From its own queue.
+    pub fn own(queue: usize) -> Self {
+        Self {
+            queue,
+            more: 0,
+            stolen: false,
+        }
+    }
+}
+
+/// Who hands work to workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dispatch {
+    /// They take it themselves.
+    Workers,
+    /// One dispatcher, and a worker waits for its answer.
+    Central,
+    /// One dispatcher, a step ahead: a worker has the next item already.
+    Ahead,
+}
+
+/// A stack design. One value an application; called from whoever owns its
+/// queues, one call at a time.
+pub trait Design: Send {
+    /// How cores are given.
+    fn core_rule(&self) -> CoreRule;
+
+    /// How many queues there are, when no more than `workers` ever have a core.
+    fn queues(&self, workers: usize) -> usize;
+
+    /// Where a new item goes.
+    fn place(&mut self, view: &View<'_>, item: &Item) -> Place;
+
+    /// What `worker` takes next.
+    fn next(&mut self, view: &View<'_>, worker: usize) -> Option<Take>;
+
+    /// Who that has nothing to do should look, now that something is in `queue`.
+    fn wake(&self, view: &View<'_>, queue: usize) -> Option<usize> {
+        if view.is_idle(queue) {
+            Some(queue)
+        } else {
+            view.idle
+        }
+    }
+
+    /// An item's turn, ns; then it is requeued if something else waits for this
+    /// worker. `None`: to completion.
+    fn quantum_ns(&self) -> Option<u64> {
+        None
+    }
+
+    /// The queue whose tail a preempted item goes to.
+    fn requeue(&mut self, view: &View<'_>, worker: usize, item: &Item) -> usize;
+
+    /// Is there something that `worker` would take instead of what it runs?
+    fn waits_for(&self, view: &View<'_>, worker: usize) -> bool {
+        let _ = worker;
+        view.queued > 0
+    }
+
+    /// Another number of workers has cores; `view.workers` is the new one.
+    fn workers_changed(&mut self, view: &View<'_>) {
+        let _ = view;
+    }
+
+    /// Who hands out work.
+    fn dispatch(&self) -> Dispatch {
+        Dispatch::Workers
+    }
+
+    /// Does a granted core with nothing to do serve other tasks?
+    fn lends(&self) -> bool {
+        true
+    }
+}
+
+impl Choice {
+    /// The design that was chosen; `seed` for those that choose at random.
+    pub fn build(&self, seed: u64) -> Box<dyn Design> {
+        match self.name() {
+            "netchannel" => Box::new(netchannel::NetChannel::new(self)),
+            "snap" => Box::new(snap::Snap::new(self)),
+            "shenango" => Box::new(shenango::Shenango::new(self, seed)),
+            "shinjuku" => Box::new(shinjuku::Shinjuku::new(self)),
+            _ => Box::new(flexnet::Flexnet::new(self, seed)),
+        }
+    }
+}
+
+/// Marsaglia's xorshift64*: victims and candidates, nothing that must be hard to
+/// guess.
+#[derive(Clone, Debug)]
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// Below `bound`, which is at least 1.
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let high = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
+        ((high * bound.max(1) as u64) >> 32) as usize
+    }
+}
+
+/// The longest of the queues but `own`; half of it beside its head.
+fn steal_from(view: &View<'_>, queue: usize) -> Take {
+    Take {
+        queue,
+        more: (view.lengths[queue] as usize).saturating_sub(1) / 2,
+        stolen: true,
+    }
+}
+
+#[cfg(test)]
+mod tests;

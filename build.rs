@@ -1,9 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Compiles bpf/main.bpf.c and generates its skeleton, where the feature
-//! `scheduler` asks for it; without it nothing but rustc is needed.
+//! `scheduler` asks for it, and the arbiter's C for the host, where `simulator`
+//! does; without them nothing but rustc is needed.
+
+fn main() {
+    #[cfg(feature = "simulator")]
+    simulator();
+    #[cfg(feature = "scheduler")]
+    scheduler();
+}
+
+#[cfg(feature = "simulator")]
+fn simulator() {
+    println!("cargo:rerun-if-changed=include/flexnet");
+    println!("cargo:rerun-if-changed=src/sim/designs.c");
+    cc::Build::new()
+        .file("src/sim/designs.c")
+        .include("include")
+        .std("c11")
+        .flag("-Wextra")
+        .warnings_into_errors(true)
+        .compile("flexnet_designs");
+}
 
 #[cfg(feature = "scheduler")]
-fn main() {
+fn scheduler() {
     // The builder tracks only *.[hc] beside the main source.
     println!("cargo:rerun-if-changed=include/flexnet");
     println!("cargo:rerun-if-changed=bpf");
@@ -25,6 +46,3 @@ fn main() {
         panic!("the BPF scheduler does not build: {error:?}");
     }
 }
-
-#[cfg(not(feature = "scheduler"))]
-fn main() {}

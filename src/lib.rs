@@ -15,6 +15,8 @@ pub mod design;
 #[cfg(not(flexnet_loom))]
 pub mod executor;
 pub mod queue;
+#[cfg(all(feature = "simulator", not(flexnet_loom)))]
+pub mod sim;
 pub(crate) mod sync;
 #[cfg(not(flexnet_loom))]
 pub mod transport;

@@ -284,7 +284,9 @@ FLEXNET_INLINE void flexnet_design_round(const struct flexnet_design_params *par
 			wish.reason = FLEXNET_REASON_LIMIT;
 	}
 	decision->cores = wish.cores;
-	decision->reason = wish.cores == look->granted ? FLEXNET_REASON_NONE : wish.reason;
+	decision->reason = wish.reason;
+	if (wish.cores == look->granted)
+		decision->reason = FLEXNET_REASON_NONE;
 	decision->cause_ns = wish.cause_ns;
 	decision->rounds = 1;
 	if (memory->pressed_since_ns && wish.cores > look->granted) {

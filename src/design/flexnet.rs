@@ -73,6 +73,10 @@ impl Design for Flexnet {
         worker
     }
 
+    fn yields(&self) -> bool {
+        true
+    }
+
     fn waits_for(&self, view: &View<'_>, worker: usize) -> bool {
         view.lengths[worker] > 0
     }

@@ -156,6 +156,17 @@ pub trait Design: Send {
         view.queued > 0
     }
 
+    /// How many workers could work now, `running` being at it.
+    fn runnable(&self, view: &View<'_>, running: usize) -> usize {
+        running + view.queued
+    }
+
+    /// Does a turn end by the coroutine's own yield (a flag looked at), not by
+    /// an interrupt?
+    fn yields(&self) -> bool {
+        false
+    }
+
     /// Another number of workers has cores; `view.workers` is the new one.
     fn workers_changed(&mut self, view: &View<'_>) {
         let _ = view;

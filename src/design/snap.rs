@@ -101,6 +101,12 @@ impl Design for Snap {
         self.turn_of[worker].0
     }
 
+    /// Engines with work.
+    fn runnable(&self, view: &View<'_>, running: usize) -> usize {
+        let awake = view.lengths.iter().filter(|&&length| length > 0).count();
+        running.max(awake)
+    }
+
     fn workers_changed(&mut self, view: &View<'_>) {
         let workers = view.workers.max(1);
         if self.rule.design == Rule::SnapCompacting as u32 {

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* include/flexnet/designs.h for the host: functions with a symbol. Declared in
+ * arbiter.rs. */
+#include <flexnet/designs.h>
+
+void flexnet_sim_round(const struct flexnet_design_params *params,
+		       const struct flexnet_arbiter_look *look,
+		       struct flexnet_arbiter_memory *memory,
+		       struct flexnet_arbiter_decision *decision);
+flexnet_u64 flexnet_sim_next_round(const struct flexnet_arbiter_params *params,
+				   const struct flexnet_arbiter_memory *memory);
+flexnet_u32 flexnet_sim_core_claim(flexnet_u32 cores, flexnet_u32 guaranteed,
+				   flexnet_u32 cores_max, flexnet_u32 congested);
+flexnet_u32 flexnet_sim_core_burst(flexnet_u32 cores, flexnet_u32 guaranteed);
+flexnet_u64 flexnet_sim_size_of(flexnet_u32 which);
+
+void flexnet_sim_round(const struct flexnet_design_params *params,
+		       const struct flexnet_arbiter_look *look,
+		       struct flexnet_arbiter_memory *memory,
+		       struct flexnet_arbiter_decision *decision)
+{
+	flexnet_design_round(params, look, memory, decision);
+}
+
+flexnet_u64 flexnet_sim_next_round(const struct flexnet_arbiter_params *params,
+				   const struct flexnet_arbiter_memory *memory)
+{
+	return flexnet_next_round(params, memory);
+}
+
+flexnet_u32 flexnet_sim_core_claim(flexnet_u32 cores, flexnet_u32 guaranteed,
+				   flexnet_u32 cores_max, flexnet_u32 congested)
+{
+	return flexnet_core_claim(cores, guaranteed, cores_max, congested);
+}
+
+flexnet_u32 flexnet_sim_core_burst(flexnet_u32 cores, flexnet_u32 guaranteed)
+{
+	return flexnet_core_burst(cores, guaranteed);
+}
+
+/* Sizes, for arbiter.rs to check its mirrors by. */
+flexnet_u64 flexnet_sim_size_of(flexnet_u32 which)
+{
+	switch (which) {
+	case 0:
+		return sizeof(struct flexnet_arbiter_params);
+	case 1:
+		return sizeof(struct flexnet_design_params);
+	case 2:
+		return sizeof(struct flexnet_arbiter_look);
+	case 3:
+		return sizeof(struct flexnet_arbiter_memory);
+	case 4:
+		return sizeof(struct flexnet_arbiter_decision);
+	default:
+		return 0;
+	}
+}

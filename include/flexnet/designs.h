@@ -219,6 +219,13 @@ FLEXNET_INLINE void flexnet_utilisation_rule(const struct flexnet_design_params 
 		flexnet_design_wishes(wish, look->granted - 1, FLEXNET_REASON_CALM, look->now_ns);
 }
 
+/* Does the design look at once when somebody wakes, not only in the next round?
+ * Snap's spreading mode: an awake engine has a core. */
+FLEXNET_INLINE int flexnet_design_is_eager(const struct flexnet_design_params *params)
+{
+	return params->design == FLEXNET_DESIGN_SNAP_SPREADING;
+}
+
 /* Asks the rule of a design other than the default one. */
 FLEXNET_INLINE void flexnet_design_ask(const struct flexnet_design_params *params,
 				       const struct flexnet_arbiter_look *look,
@@ -260,6 +267,7 @@ FLEXNET_INLINE void flexnet_design_round(const struct flexnet_design_params *par
 					 struct flexnet_arbiter_memory *memory,
 					 struct flexnet_arbiter_decision *decision)
 {
+	struct flexnet_arbiter_params arbiter = params->arbiter;
 	struct flexnet_design_wish wish;
 	flexnet_u64 elapsed;
 	flexnet_s32 last = memory->direction;
@@ -274,7 +282,11 @@ FLEXNET_INLINE void flexnet_design_round(const struct flexnet_design_params *par
 			  params->arbiter.interval_ns;
 	if (look->now_ns >= memory->round_ns + 2 * params->arbiter.interval_ns)
 		last = 0;
-	flexnet_arbiter_observe(&params->arbiter, look, memory);
+	/* Engines are moved back at half their SLO: compacted cores are busy ones, whose
+	 * delay is seldom under another design's low mark. */
+	if (params->design == FLEXNET_DESIGN_SNAP_COMPACTING)
+		arbiter.low_mark_ns = params->high_ns / 2;
+	flexnet_arbiter_observe(&arbiter, look, memory);
 	memory->direction = 0;
 	flexnet_design_wishes(&wish, look->granted, FLEXNET_REASON_NONE, look->now_ns);
 	flexnet_design_ask(params, look, memory, elapsed, last, &wish);

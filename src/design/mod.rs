@@ -141,6 +141,17 @@ pub trait Design: Send {
         }
     }
 
+    /// Are cores given from the front of an order, so that few stay awake? If not,
+    /// the one nobody used for longest is given: each worker keeps to its own.
+    fn packs(&self) -> bool {
+        true
+    }
+
+    /// `worker` takes nothing more: its core was given back.
+    fn leave(&mut self, worker: usize) {
+        let _ = worker;
+    }
+
     /// An item's turn, ns; then it is requeued if something else waits for this
     /// worker. `None`: to completion.
     fn quantum_ns(&self) -> Option<u64> {
@@ -167,9 +178,11 @@ pub trait Design: Send {
         false
     }
 
-    /// Another number of workers has cores; `view.workers` is the new one.
-    fn workers_changed(&mut self, view: &View<'_>) {
+    /// Called after each round of the arbiter and each change of `view.workers`:
+    /// a chance to move work among workers. True when it did.
+    fn rearrange(&mut self, view: &View<'_>) -> bool {
         let _ = view;
+        false
     }
 
     /// Who hands out work.

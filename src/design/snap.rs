@@ -6,8 +6,8 @@
 //! - **When**: an engine runs its queue in order, 16 operations a turn; engines
 //!   share a core by turns and never steal.
 //! - **Where**: dedicating, on fixed cores; spreading, a core an awake engine;
-//!   compacting, on one core until the SLO is missed, when the heaviest engine of
-//!   the fullest core moves to a woken one, and back at low load.
+//!   compacting, on one core until the SLO is missed, when the heaviest engine that
+//!   waits so long moves to a woken or less loaded core, and back at low load.
 
 use super::{Choice, CoreRule, Design, Item, Place, Rule, Take, View};
 
@@ -21,6 +21,8 @@ pub(super) struct Snap {
     worker_of: Vec<usize>,
     /// The engine each worker is with, and how often in a row.
     turn_of: Vec<(usize, u32)>,
+    /// Engines that a worker is with; spreading only.
+    taken: Vec<bool>,
     workers: usize,
 }
 
@@ -32,32 +34,46 @@ impl Snap {
             engines,
             worker_of: vec![0; engines],
             turn_of: Vec::new(),
+            taken: vec![false; engines],
             workers: 1,
         }
     }
 
-    fn load(&self, view: &View<'_>, worker: usize) -> u32 {
-        (0..self.engines)
-            .filter(|&engine| self.worker_of[engine] == worker)
-            .map(|engine| view.lengths[engine] + 1)
-            .sum()
+    fn spreads(&self) -> bool {
+        self.rule.design == Rule::SnapSpreading as u32
     }
 
-    /// The heaviest engine of the fullest worker moves to `to`, if that worker
-    /// has another one.
-    fn move_heaviest(&mut self, view: &View<'_>, to: usize) {
-        let from = (0..to).max_by_key(|&worker| self.load(view, worker));
-        let Some(from) = from else { return };
-        let of_from = |engine: &usize| self.worker_of[*engine] == from;
-        if (0..self.engines).filter(of_from).count() < 2 {
-            return;
-        }
+    /// What a worker's engines have queued, and how many they are.
+    fn load(&self, view: &View<'_>, worker: usize) -> (u32, usize) {
+        let mine = self.worker_of.iter().zip(view.lengths);
+        mine.filter(|(of, _)| **of == worker)
+            .fold((0, 0), |(queued, engines), (_, length)| {
+                (queued + length, engines + 1)
+            })
+    }
+
+    /// An engine that waits longer than the SLO behind others of its worker moves
+    /// to the worker with least to do; true when one did.
+    fn balance(&mut self, view: &View<'_>) -> bool {
+        let late = |engine: &usize| {
+            let age = view.now_ns.saturating_sub(view.heads_ns[*engine]);
+            view.lengths[*engine] > 0 && age > self.rule.high_ns
+        };
+        let shares = |engine: &usize| self.load(view, self.worker_of[*engine]).1 > 1;
         let heaviest = (0..self.engines)
-            .filter(of_from)
+            .filter(|engine| late(engine) && shares(engine))
             .max_by_key(|&engine| view.lengths[engine]);
-        if let Some(engine) = heaviest {
-            self.worker_of[engine] = to;
+        let least = (0..self.workers).min_by_key(|&worker| self.load(view, worker));
+        let (Some(engine), Some(least)) = (heaviest, least) else {
+            return false;
+        };
+        let from = self.worker_of[engine];
+        let gains = self.load(view, least).0 + view.lengths[engine] < self.load(view, from).0;
+        let empty = self.load(view, least) == (0, 0);
+        if gains || empty {
+            self.worker_of[engine] = least;
         }
+        gains || empty
     }
 }
 
@@ -79,20 +95,48 @@ impl Design for Snap {
             self.turn_of.resize(worker + 1, (0, 0));
         }
         let (engine, turns) = self.turn_of[worker];
-        let mine = |engine: usize| self.worker_of[engine] == worker && view.lengths[engine] > 0;
+        let spreads = self.spreads();
+        if spreads && turns > 0 {
+            self.taken[engine] = false;
+        }
+        let mine = |engine: usize| {
+            let served = match spreads {
+                true => !self.taken[engine],
+                false => self.worker_of[engine] == worker,
+            };
+            served && view.lengths[engine] > 0
+        };
         let stays = turns < BATCH && mine(engine);
-        let engine = if stays {
-            engine
-        } else {
-            (1..=self.engines)
+        let found = match stays {
+            true => Some(engine),
+            false => (1..=self.engines)
                 .map(|step| (engine + step) % self.engines)
-                .find(|&engine| mine(engine))?
+                .find(|&engine| mine(engine)),
+        };
+        let Some(engine) = found else {
+            self.turn_of[worker].1 = 0;
+            return None;
         };
         self.turn_of[worker] = (engine, if stays { turns + 1 } else { 1 });
+        self.taken[engine] = spreads;
         Some(Take::own(engine))
     }
 
+    fn packs(&self) -> bool {
+        !self.spreads()
+    }
+
+    fn leave(&mut self, worker: usize) {
+        if let Some((engine, turns)) = self.turn_of.get_mut(worker) {
+            self.taken[*engine] &= *turns == 0;
+            *turns = 0;
+        }
+    }
+
     fn wake(&self, view: &View<'_>, queue: usize) -> Option<usize> {
+        if self.spreads() {
+            return if self.taken[queue] { None } else { view.idle };
+        }
         let worker = self.worker_of[queue];
         view.is_idle(worker).then_some(worker)
     }
@@ -101,31 +145,35 @@ impl Design for Snap {
         self.turn_of[worker].0
     }
 
-    /// Engines with work.
+    /// Engines with work: those that wait, and those that run.
     fn runnable(&self, view: &View<'_>, running: usize) -> usize {
-        let awake = view.lengths.iter().filter(|&&length| length > 0).count();
-        running.max(awake)
+        let queued = view.lengths.iter().zip(&self.taken);
+        let waiting = queued.filter(|(length, taken)| **length > 0 && !**taken);
+        match self.spreads() {
+            true => running + waiting.count(),
+            false => running.max(waiting.count()),
+        }
     }
 
-    fn workers_changed(&mut self, view: &View<'_>) {
+    fn rearrange(&mut self, view: &View<'_>) -> bool {
         let workers = view.workers.max(1);
-        if self.rule.design == Rule::SnapCompacting as u32 {
-            for worker in self.workers..workers {
-                self.move_heaviest(view, worker);
-            }
-        } else {
+        let changed = workers != self.workers;
+        self.workers = workers;
+        let compacting = self.rule.design == Rule::SnapCompacting as u32;
+        if changed && !compacting && !self.spreads() {
             for (engine, worker) in self.worker_of.iter_mut().enumerate() {
                 *worker = engine % workers;
             }
         }
-        // Engines of cores that were given back go to the least loaded.
+        // Engines of cores that were given back go where there is least to do.
         for engine in 0..self.engines {
             if self.worker_of[engine] >= workers {
                 let least = (0..workers).min_by_key(|&worker| self.load(view, worker));
                 self.worker_of[engine] = least.unwrap_or(0);
             }
         }
-        self.workers = workers;
+        let moved = compacting && view.queued > 0 && self.balance(view);
+        changed || moved
     }
 
     fn lends(&self) -> bool {

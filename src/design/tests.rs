@@ -66,7 +66,7 @@ fn snap_engines_keep_their_flows_and_take_turns() {
     );
     // The heaviest engine moves to a woken core, and none steals.
     let two = [false, true];
-    design.workers_changed(&view(&lengths, &HEADS, &two));
+    assert!(design.rearrange(&view(&lengths, &HEADS, &two)));
     assert_eq!(design.wake(&view(&lengths, &HEADS, &two), 0), Some(1));
     assert_eq!(
         design.next(&view(&[0, 5, 5], &HEADS, &two), 1),
@@ -74,7 +74,7 @@ fn snap_engines_keep_their_flows_and_take_turns() {
         "engines 1 and 2 are worker 0's"
     );
     // And back.
-    design.workers_changed(&view(&lengths, &HEADS, &one));
+    assert!(design.rearrange(&view(&lengths, &HEADS, &one)));
     assert!(design.next(&view(&[5, 0, 0], &HEADS, &one), 0).is_some());
 }
 

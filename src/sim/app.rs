@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! An application's stack: its design, its queues, its workers.
 
-use super::arbiter::{DesignParams, Look, Memory};
+use super::arbiter::{self, DesignParams, Look, Memory};
 use crate::design::{Design, Item, Place, Take, View};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use std::cmp::Reverse;
@@ -147,6 +147,8 @@ pub(super) struct App {
     pub running: usize,
     busy_ns: u64,
     busy_at: u64,
+    /// Its arbiter looks at once when somebody wakes.
+    pub eager: bool,
     /// Where its trace is.
     pub trace_at: usize,
 }
@@ -176,6 +178,7 @@ impl App {
             running: 0,
             busy_ns: 0,
             busy_at: 0,
+            eager: arbiter::is_eager(&params),
             trace_at: 0,
         }
     }

@@ -104,6 +104,7 @@ unsafe extern "C" {
         memory: *mut Memory,
         decision: *mut Decision,
     );
+    fn flexnet_sim_is_eager(params: *const DesignParams) -> libc::c_int;
     fn flexnet_sim_next_round(params: *const Params, memory: *const Memory) -> u64;
     safe fn flexnet_sim_core_claim(
         cores: u32,
@@ -129,6 +130,12 @@ pub(super) fn round(params: &DesignParams, look: &Look, memory: &mut Memory) -> 
 pub(super) fn next_round(params: &Params, memory: &Memory) -> u64 {
     // SAFETY: as above.
     unsafe { flexnet_sim_next_round(params, memory) }
+}
+
+/// Does it look at once when somebody wakes?
+pub(super) fn is_eager(params: &DesignParams) -> bool {
+    // SAFETY: as above.
+    unsafe { flexnet_sim_is_eager(params) != 0 }
 }
 
 /// May an application with `cores` have one more?

@@ -12,6 +12,7 @@ flexnet_u64 flexnet_sim_next_round(const struct flexnet_arbiter_params *params,
 flexnet_u32 flexnet_sim_core_claim(flexnet_u32 cores, flexnet_u32 guaranteed,
 				   flexnet_u32 cores_max, flexnet_u32 congested);
 flexnet_u32 flexnet_sim_core_burst(flexnet_u32 cores, flexnet_u32 guaranteed);
+int flexnet_sim_is_eager(const struct flexnet_design_params *params);
 flexnet_u64 flexnet_sim_size_of(flexnet_u32 which);
 
 void flexnet_sim_round(const struct flexnet_design_params *params,
@@ -37,6 +38,11 @@ flexnet_u32 flexnet_sim_core_claim(flexnet_u32 cores, flexnet_u32 guaranteed,
 flexnet_u32 flexnet_sim_core_burst(flexnet_u32 cores, flexnet_u32 guaranteed)
 {
 	return flexnet_core_burst(cores, guaranteed);
+}
+
+int flexnet_sim_is_eager(const struct flexnet_design_params *params)
+{
+	return flexnet_design_is_eager(params);
 }
 
 /* Sizes, for arbiter.rs to check its mirrors by. */

@@ -31,6 +31,7 @@ struct Core {
     worker: usize,
     job: Job,
     slice_ns: u64,
+    /// Nothing to do since; free since.
     idle_since: u64,
     /// Batch work has it while its worker idles.
     lent: bool,
@@ -209,7 +210,7 @@ impl<'a> Engine<'a> {
                 arrival_ns: self.now,
                 queued_ns: self.now,
                 flow: (unit * f64::from(self.setup.flows)) as u32,
-                kind,
+                kind: if self.setup.typed { kind } else { 0 },
             },
             service_ns,
             left_ns: service_ns,
@@ -251,6 +252,10 @@ impl<'a> Engine<'a> {
             return;
         }
         self.arm(index);
+        if self.apps[index].eager && self.apps[index].queues.view(now).idle.is_none() {
+            self.round(index);
+            return;
+        }
         let App { design, queues, .. } = &self.apps[index];
         if let Some(worker) = design.wake(&queues.view(now), queue) {
             self.wake(index, worker);
@@ -445,11 +450,13 @@ impl<'a> Engine<'a> {
         let (index, worker) = (self.cores[core].app, self.cores[core].worker);
         self.apps[index].queues.set_idle(worker, false);
         self.apps[index].core_of[worker] = None;
+        self.apps[index].design.leave(worker);
         if self.cores[core].lent {
             self.unlend(core);
         }
         self.tally.cores(&self.setup.arrivals, self.now, -1, -1);
         self.cores[core].state = State::Free;
+        self.cores[core].idle_since = self.now;
         self.free.push(Reverse(core));
         if self.owed > 0
             && let Some(index) = self.apps.iter().position(|app| app.owed > 0)
@@ -465,18 +472,34 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// The free core that an application gets next.
+    fn pick_core(&mut self, index: usize) -> Option<usize> {
+        if self.apps[index].design.packs() {
+            return self.free.pop().map(|Reverse(core)| core);
+        }
+        let free = self.free.iter().map(|Reverse(core)| *core);
+        let longest = free.min_by_key(|&core| (self.cores[core].idle_since, core))?;
+        self.free.retain(|Reverse(core)| *core != longest);
+        Some(longest)
+    }
+
     /// A free core for a worker; false: there is none.
     fn assign(&mut self, index: usize, worker: usize) -> bool {
-        let Some(Reverse(core)) = self.free.pop() else {
+        let Some(core) = self.pick_core(index) else {
             return false;
         };
         self.apps[index].core_of[worker] = Some(core);
         self.cores[core].state = State::Starting;
         self.cores[core].app = index;
         self.cores[core].worker = worker;
+        let costs = &self.setup.costs;
+        let mut latency = costs.grant;
+        if self.now - self.cores[core].idle_since >= DEEP_AFTER_NS {
+            latency += costs.deep_idle;
+        }
         self.cores[core].idle_since = self.now;
         self.tally.cores(&self.setup.arrivals, self.now, 1, 1);
-        self.schedule(self.now + self.setup.costs.grant, Event::Ready(core as u32));
+        self.schedule(self.now + latency, Event::Ready(core as u32));
         true
     }
 
@@ -494,9 +517,6 @@ impl<'a> Engine<'a> {
                 self.owed += 1;
             }
         }
-        let now = self.now;
-        let App { design, queues, .. } = &mut self.apps[index];
-        design.workers_changed(&queues.view(now));
         for worker in target..before {
             match self.apps[index].core_of[worker] {
                 Some(core) if self.cores[core].state == State::Idle => self.release(core),
@@ -508,8 +528,17 @@ impl<'a> Engine<'a> {
                 }
             }
         }
-        // Engines that moved may wait for a worker that idles.
-        for worker in 0..target.min(before) {
+        self.rearrange(index);
+    }
+
+    /// Lets the design move work, and wakes who has some now.
+    fn rearrange(&mut self, index: usize) {
+        let now = self.now;
+        let App { design, queues, .. } = &mut self.apps[index];
+        if !design.rearrange(&queues.view(now)) {
+            return;
+        }
+        for worker in 0..self.apps[index].queues.target {
             let App { design, queues, .. } = &mut self.apps[index];
             if queues.queued > 0
                 && queues.is_idle(worker)
@@ -545,6 +574,8 @@ impl<'a> Engine<'a> {
                 .take_while(|&cores| self.claims(index, cores))
                 .count();
             self.set_target(index, before + granted);
+        } else {
+            self.rearrange(index);
         }
         let app = &self.apps[index];
         if app.queues.target > 0 || app.queues.queued > 0 || !app.blocked.is_empty() {

@@ -63,6 +63,8 @@ pub struct Setup {
     pub warm_up: f64,
     /// Flows of an application.
     pub flows: u32,
+    /// Can the stack tell the types of requests apart? If not, all are of type 0.
+    pub typed: bool,
     /// What steps cost.
     pub costs: Costs,
     /// The arbiter's parameters.
@@ -85,6 +87,7 @@ impl Setup {
             seconds: 1.0,
             warm_up: 0.1,
             flows: 1024,
+            typed: false,
             costs: Costs::default(),
             arbiter: Params {
                 objective_ns: 10_000,

@@ -44,7 +44,9 @@ pub struct Outcome {
     pub requests: u64,
     /// Of these, not served by the end: counted with their age then.
     pub unfinished: u64,
-    /// Latency from arrival, µs.
+    /// Latency from arrival, µs: its mean.
+    pub mean_us: f64,
+    /// Percentiles of it.
     pub p50_us: f64,
     /// As above.
     pub p99_us: f64,
@@ -178,6 +180,7 @@ impl Tally {
             achieved_rps: self.served as f64 * 1e9 / time,
             requests: self.latency.len(),
             unfinished: self.unfinished,
+            mean_us: self.latency.mean() / 1e3,
             p50_us: us(&self.latency, 0.5),
             p99_us: us(&self.latency, 0.99),
             p999_us: us(&self.latency, 0.999),

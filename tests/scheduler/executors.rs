@@ -160,6 +160,8 @@ pub fn an_idle_system_stays_idle() {
     app.ask("idle");
     eventually("the cores' return", || status().cores_granted == 0);
     let mut stats = Stats::connect();
+    // Cores that were too few are told so for some rounds more.
+    eventually("the timer's rest", || stats.look()["timer_fires"] == 0);
     let (switches, start) = (voluntary_switches(daemon.pid()), Instant::now());
     // A span of time is what is tested here.
     thread::sleep(Duration::from_secs(5));

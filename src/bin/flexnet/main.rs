@@ -4,6 +4,7 @@
 
 mod bench;
 mod run;
+mod sim;
 mod status;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +24,8 @@ enum Command {
     Run(run::Options),
     /// Show what the scheduler does and for whom
     Status(status::Options),
+    /// Simulate designs on any number of cores
+    Sim(sim::Options),
     /// Measure
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(options) => run::run(&options),
         Command::Status(options) => status::run(&options),
+        Command::Sim(options) => sim::run(&options),
         Command::Bench(bench) => bench::run(bench),
     };
     match outcome {

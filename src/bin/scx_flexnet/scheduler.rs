@@ -25,6 +25,45 @@ pub struct Scheduler<'obj> {
     link: Option<Link>,
 }
 
+/// This thread is a real-time one until it is dropped.
+///
+/// Attaching moves one task after the other below the kernel's fair class, this
+/// thread among them; up to 6.18 the CPU hogs that are still to be moved then
+/// starve it until the watchdog ends the scheduler (seen: two hogs, two CPUs).
+struct RealTime {
+    before: Option<(libc::c_int, libc::sched_param)>,
+}
+
+impl RealTime {
+    /// Does without where the kernel refuses.
+    fn enter() -> Self {
+        let mut before = libc::sched_param { sched_priority: 0 };
+        let least = libc::sched_param { sched_priority: 1 };
+        // SAFETY: plain calls on this thread; the structs live through them.
+        let entered = unsafe {
+            let policy = libc::sched_getscheduler(0);
+            let known = policy >= 0 && libc::sched_getparam(0, &mut before) == 0;
+            (known && libc::sched_setscheduler(0, libc::SCHED_FIFO, &least) == 0)
+                .then_some((policy, before))
+        };
+        if entered.is_none() {
+            log::debug!("attaching at ordinary priority");
+        }
+        Self { before: entered }
+    }
+}
+
+impl Drop for RealTime {
+    fn drop(&mut self) {
+        if let Some((policy, before)) = &self.before {
+            // SAFETY: as above.
+            if unsafe { libc::sched_setscheduler(0, *policy, before) } != 0 {
+                log::warn!("this thread stays a real-time one");
+            }
+        }
+    }
+}
+
 impl<'obj> Scheduler<'obj> {
     /// Loads and attaches; `object` is where libbpf keeps it.
     pub fn attach(
@@ -41,7 +80,10 @@ impl<'obj> Scheduler<'obj> {
         );
         let mut kernel = Kernel::new(load(options, turns, object, &online, &plan)?)?;
         let skel = kernel.skel();
-        let link = scx_ops_attach!(skel, flexnet_ops)?;
+        let link = {
+            let _ahead = RealTime::enter();
+            scx_ops_attach!(skel, flexnet_ops)?
+        };
         // The kernel says yes before BPF's init has said no.
         if kernel.exited() {
             kernel.report()?;

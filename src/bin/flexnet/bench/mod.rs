@@ -6,6 +6,7 @@ mod colocate;
 mod micro;
 
 use anyhow::Result;
+pub(crate) use micro::stack_costs;
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Bench {

@@ -99,6 +99,42 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// What a stack's steps cost here, ns, medians of five rounds.
+pub(crate) struct StackCosts {
+    /// An item into a flow, on the application's core.
+    pub submit_ns: f64,
+    /// A coroutine's turn on a running executor.
+    pub resume_ns: f64,
+    /// An item across cores.
+    pub steal_ns: f64,
+}
+
+/// Measures them.
+pub(crate) fn stack_costs() -> Result<StackCosts> {
+    let mut cases = Vec::new();
+    coroutine::add_cases(&mut cases)?;
+    queue::add_cases(&mut cases);
+    send::add_cases(&mut cases);
+    let wanted = [
+        ("send-64", "flexnet"),
+        ("coroutine", "flexnet-executor"),
+        ("queue-x", "flexnet"),
+    ];
+    cases.retain(|case| wanted.contains(&(case.bench, case.implementation)));
+    let samples = measure(&mut cases, 5)?;
+    let rows: Vec<Row> = cases.iter().zip(samples).map(|(c, s)| row(c, s)).collect();
+    let of = |(bench, _): (&str, &str)| {
+        let row = rows.iter().find(|row| row.bench == bench);
+        row.map(|row| row.ns_median)
+            .with_context(|| format!("{bench} was not measured"))
+    };
+    Ok(StackCosts {
+        submit_ns: of(wanted[0])?,
+        resume_ns: of(wanted[1])?,
+        steal_ns: of(wanted[2])?,
+    })
+}
+
 /// Samples by case. A first round, not counted, warms caches and pools.
 fn measure(cases: &mut [Case], rounds: u32) -> Result<Vec<Vec<f64>>> {
     let mut samples = vec![Vec::new(); cases.len()];

@@ -95,7 +95,7 @@ impl<'a> Engine<'a> {
             events: BinaryHeap::new(),
             tally: Tally::new(setup),
             now: 0,
-            end: (setup.seconds * 1e9) as u64,
+            end: (setup.length() * 1e9) as u64,
         };
         engine.cores.resize(
             setup.cores,

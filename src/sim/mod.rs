@@ -59,6 +59,8 @@ pub struct Setup {
     pub load_rps: f64,
     /// Simulated time, s.
     pub seconds: f64,
+    /// If not 0, as long as so many requests take that are counted, instead.
+    pub requests: u64,
     /// Of that, what is left out of the statistics at the start.
     pub warm_up: f64,
     /// Flows of an application.
@@ -85,6 +87,7 @@ impl Setup {
             arrivals: Arrivals::Poisson,
             load_rps: cores as f64 * 50_000.0,
             seconds: 1.0,
+            requests: 0,
             warm_up: 0.1,
             flows: 1024,
             typed: false,
@@ -101,6 +104,14 @@ impl Setup {
             },
             seed: 1,
             design,
+        }
+    }
+
+    /// Simulated time, s.
+    pub fn length(&self) -> f64 {
+        match self.requests {
+            0 => self.seconds,
+            requests => requests as f64 / self.load_rps / (1.0 - self.warm_up),
         }
     }
 

@@ -99,7 +99,7 @@ impl Tally {
                 1 => Vec::new(),
                 steps => (0..steps).map(|_| histogram()).collect(),
             },
-            from_ns: (setup.seconds * setup.warm_up * 1e9) as u64,
+            from_ns: (setup.length() * setup.warm_up * 1e9) as u64,
             served: 0,
             unfinished: 0,
             came: 0,

@@ -145,7 +145,7 @@ fn nothing_is_lost() {
 fn dispersive_capacity(design: &str) -> f64 {
     let mut setup = setup(design, 20);
     setup.service = "dispersive".parse().expect("a distribution");
-    setup.seconds = 8.0;
+    setup.requests = 1_500_000;
     let objective = "p99<=100us".parse().expect("an objective");
     capacity(&setup, objective, 0.02, |_, _| {}).map_or(0.0, |(rps, _)| rps)
 }

@@ -53,6 +53,9 @@ pub(crate) struct Options {
     /// Simulated seconds
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
+    /// Instead of --seconds: as long as so many requests take at each load
+    #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = value_parser!(u64).range(1000..))]
+    requests: Option<u64>,
     /// Of all that is random
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -137,6 +140,7 @@ fn setup(options: &Options, design: &Choice, arrivals: &Arrivals, costs: Costs) 
     setup.service = options.service.clone();
     setup.arrivals = arrivals.clone();
     setup.seconds = options.seconds;
+    setup.requests = options.requests.unwrap_or(0);
     setup.seed = options.seed;
     setup.typed = options.typed;
     setup.costs = costs;

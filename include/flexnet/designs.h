@@ -198,13 +198,16 @@ FLEXNET_INLINE void flexnet_delay_rule(const struct flexnet_design_params *param
 		flexnet_design_wishes(wish, look->granted - 1, FLEXNET_REASON_CALM, look->now_ns);
 }
 
-/* Caladan, utilisation range: the same by how busy the cores are. */
+/* Caladan, utilisation range: the same by how busy the cores are. Less only if
+ * they are not busy now either: the average lags behind a core just given. */
 FLEXNET_INLINE void flexnet_utilisation_rule(const struct flexnet_design_params *params,
 					     const struct flexnet_arbiter_look *look,
 					     const struct flexnet_arbiter_memory *memory,
-					     flexnet_s32 last, struct flexnet_design_wish *wish)
+					     flexnet_u64 elapsed_ns, flexnet_s32 last,
+					     struct flexnet_design_wish *wish)
 {
 	flexnet_u64 percent = (flexnet_u64)look->granted * FLEXNET_CORE;
+	flexnet_u64 busy = look->busy_ns * FLEXNET_CORE / (elapsed_ns ? elapsed_ns : 1);
 
 	if (!look->granted && look->runnable)
 		flexnet_design_wishes(wish, 1, FLEXNET_REASON_ARRIVAL, look->now_ns);
@@ -215,7 +218,8 @@ FLEXNET_INLINE void flexnet_utilisation_rule(const struct flexnet_design_params 
 	else if (look->runnable > look->granted &&
 		 memory->average * 100 > percent * params->high_percent)
 		flexnet_design_wishes(wish, look->granted + 1, FLEXNET_REASON_DELAY, look->now_ns);
-	else if (look->granted > 1 && memory->average * 100 < percent * params->low_percent)
+	else if (look->granted > 1 && memory->average * 100 < percent * params->low_percent &&
+		 busy * 100 < percent * params->low_percent)
 		flexnet_design_wishes(wish, look->granted - 1, FLEXNET_REASON_CALM, look->now_ns);
 }
 
@@ -250,7 +254,7 @@ FLEXNET_INLINE void flexnet_design_ask(const struct flexnet_design_params *param
 		flexnet_delay_rule(params, look, last, wish);
 		break;
 	case FLEXNET_DESIGN_SHENANGO_UTILISATION:
-		flexnet_utilisation_rule(params, look, memory, last, wish);
+		flexnet_utilisation_rule(params, look, memory, elapsed_ns, last, wish);
 		break;
 	default:
 		flexnet_fixed_rule(params, look, memory, wish);

@@ -99,7 +99,8 @@ impl Setup {
                 // interrupt is to be felt (the daemon's default is longer: it
                 // pays for a timer, which a busy IOKernel does not).
                 interval_ns: if shenango { 5_000 } else { 10_000 },
-                idle_delay_ns: 100_000,
+                // As many rounds as by the daemon's defaults.
+                idle_delay_ns: 2_000_000,
                 cores_max: u32::try_from(cores).unwrap_or(u32::MAX),
             },
             seed: 1,

@@ -192,6 +192,8 @@ fn snaps_modes_are_ordered_as_published() {
         let mut setup = setup(&format!("snap:mode={mode}"), 16);
         setup.load_rps = load * setup.full_rps();
         setup.costs.deep_idle = deep_idle;
+        // Engines go back soon, or the core they left sleeps under its grant.
+        setup.arbiter.idle_delay_ns = 100_000;
         simulate(&setup)
     };
     let (spread, compact) = (of("spreading", 0.25, 0), of("compacting", 0.25, 0));

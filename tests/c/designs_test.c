@@ -156,11 +156,11 @@ static void test_shenango(void)
 	static const struct row utilisation[] = {
 		{ "work", 1 * MS, 0, 0, 1, 3, 1, FLEXNET_REASON_ARRIVAL },
 		{ "delay is no reason", 1 * MS + 10 * US, 9 * MS, 0, 9, 3, 1, 0 },
-		/* 16 rounds' work at once: the average is above 95% of a core. */
-		{ "busy", 1 * MS + 15 * US, 0, 80 * US, 9, 3, 2, FLEXNET_REASON_DELAY },
-		{ "consecutive", 1 * MS + 20 * US, 0, 0, 1, 2, 2, 0 },
-		{ "under 75% of two", 1 * MS + 25 * US, 0, 0, 1, 2, 2, 0 },
-		{ "now", 1 * MS + 30 * US, 0, 0, 1, 2, 1, FLEXNET_REASON_CALM },
+		/* Eight rounds' work at once: the average is above 95% of a core. */
+		{ "busy", 1 * MS + 15 * US, 0, 40 * US, 9, 3, 2, FLEXNET_REASON_DELAY },
+		{ "consecutive", 1 * MS + 20 * US, 0, 5 * US, 1, 2, 2, 0 },
+		{ "on average not, but busy now", 1 * MS + 25 * US, 0, 8 * US, 1, 2, 2, 0 },
+		{ "under 75% of two", 1 * MS + 30 * US, 0, 0, 1, 2, 1, FLEXNET_REASON_CALM },
 	};
 
 	RUN("shenango", FLEXNET_DESIGN_SHENANGO, congestion);

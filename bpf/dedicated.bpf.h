@@ -206,8 +206,12 @@ static void apply_decision(const struct flexnet_arbiter_decision *decision, s32 
 	tell_loader_of_grants();
 }
 
-static __always_inline void arbiter_params(struct flexnet_arbiter_params *params)
+/* What the design that is on says, with the operator's numbers. */
+static __always_inline void arbiter_params(struct flexnet_design_params *design_params)
 {
+	struct flexnet_arbiter_params *params = &design_params->arbiter;
+
+	*design_params = design.params;
 	params->objective_ns = settings.objective_ns;
 	params->low_mark_ns = settings.low_mark_ns;
 	params->interval_ns = settings.interval_ns;
@@ -262,7 +266,7 @@ static void timer_arm(void)
 /* Grants the first core to work that has none. */
 __noinline int grant_first_core(s32 near)
 {
-	struct flexnet_arbiter_params params;
+	struct flexnet_design_params params;
 	struct flexnet_arbiter_decision decision = {};
 	struct flexnet_arbiter_look look = {};
 
@@ -272,11 +276,22 @@ __noinline int grant_first_core(s32 near)
 		arbiter_params(&params);
 		look.now_ns = bpf_ktime_get_ns(); /* as in the rounds */
 		look.runnable = 1;
-		flexnet_arbiter_round(&params, &look, &arbiter_memory, &decision);
+		flexnet_design_round(&params, &look, &arbiter_memory, &decision);
 		apply_decision(&decision, near, look.now_ns);
 	}
 	arbiter_unlock();
 	return 0;
+}
+
+/* A round at once, instead of when the timer is due. */
+static void round_now(void)
+{
+	struct round_timer *timer;
+	u32 zero = 0;
+
+	timer = bpf_map_lookup_elem(&round_timers, &zero);
+	if (timer && !bpf_timer_start(&timer->timer, 0, 0))
+		WRITE_ONCE(timer_armed, 1);
 }
 
 /* An executor became runnable. Grants the first core at once; all else is the
@@ -293,6 +308,9 @@ static __always_inline void executor_woke(u32 client, u32 index, s32 near)
 	timer_arm();
 	if (!READ_ONCE(arbiter.granted) && settings.net_cores_max)
 		grant_first_core(near);
+	else if (flexnet_design_is_eager(&design.params) &&
+		 arbiter.granted < settings.net_cores_max)
+		round_now();
 }
 
 /* Where a waking executor should go at once: an idle granted core it may use,

@@ -25,6 +25,7 @@ typedef signed int __s32;
 #endif
 
 #include <flexnet/abi.h>
+#include <flexnet/designs.h>
 
 /* CPUs the scheduler can schedule; the loader refuses more. */
 #define FLEXNET_CPUS_MAX 1024
@@ -80,6 +81,23 @@ struct flexnet_client_event {
 	u32 client;
 	u32 slot;
 	u32 reserved;
+};
+
+/* Argument of SEC("syscall") switch_design: what to follow from now on. Returns 0
+ * or -EAGAIN: a round kept the arbiter; try again. `params.arbiter` is not read:
+ * that is `settings`. */
+struct flexnet_design_switch {
+	struct flexnet_design_params params;
+	u64 quantum_ns; /* of executors, 0: settings.quantum_ns */
+};
+
+/* Argument of SEC("syscall") decide, for the test that BPF and the host decide
+ * alike: a round's numbers, in and out. */
+struct flexnet_design_case {
+	struct flexnet_design_params params;
+	struct flexnet_arbiter_look look;
+	struct flexnet_arbiter_memory memory;
+	struct flexnet_arbiter_decision decision;
 };
 
 /* Per client, BPF writes, loader reads (bss array `clients`). */

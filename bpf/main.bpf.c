@@ -18,7 +18,7 @@
  */
 #include <scx/common.bpf.h>
 #include "intf.h"
-#include <flexnet/arbiter.h>
+#include <flexnet/designs.h>
 
 char _license[] SEC("license") = "GPL";
 UEI_DEFINE(uei);
@@ -30,6 +30,7 @@ UEI_DEFINE(uei);
 #include "general.bpf.h"
 #include "classes.bpf.h"
 #include "rounds.bpf.h"
+#include "designs.bpf.h"
 
 /*
  * A task wakes. An executor stays where it was unless a granted core is idle:

@@ -148,7 +148,8 @@ static __always_inline void enforce_quantum(s32 cpu, u32 index, u64 now)
 
 	if (!ectx)
 		return;
-	switch (flexnet_preempt_step(now, ectx->run_start_ns, ectx->flagged_ns, settings.quantum_ns,
+	switch (flexnet_preempt_step(now, ectx->run_start_ns, ectx->flagged_ns,
+				     design.quantum_ns ? design.quantum_ns : settings.quantum_ns,
 				     settings.grace_ns)) {
 	case FLEXNET_PREEMPT_FLAG:
 		page = page_of(index / FLEXNET_EXECUTORS_MAX);
@@ -211,7 +212,7 @@ static bool any_core_idle(void)
 /* One round; 1 while there is reason for another. */
 __noinline int arbiter_look(u64 now)
 {
-	struct flexnet_arbiter_params params;
+	struct flexnet_design_params params;
 	struct flexnet_arbiter_decision decision = {};
 	struct flexnet_arbiter_look look = {};
 	u64 seen, active = READ_ONCE(active_clients);
@@ -237,9 +238,9 @@ __noinline int arbiter_look(u64 now)
 	look.granted = arbiter.granted;
 	look.idle = arbiter.saturated && any_core_idle();
 	look.busy_ns = round_sum.run_ns > seen ? round_sum.run_ns - seen : 0;
-	flexnet_arbiter_round(&params, &look, &arbiter_memory, &decision);
+	flexnet_design_round(&params, &look, &arbiter_memory, &decision);
 	apply_decision(&decision, round_sum.near, look.now_ns);
-	saturated = flexnet_is_saturated(&params, &look, &arbiter_memory);
+	saturated = flexnet_is_saturated(&params.arbiter, &look, &arbiter_memory);
 	if (saturated != arbiter.saturated) {
 		arbiter.saturated = saturated;
 		tell_loader_of_grants();

@@ -37,6 +37,10 @@ const volatile struct flexnet_config settings = {
 	.cpus = 1,
 };
 
+/* The design that is on: its own of the parameters, and its quantum. Written by
+ * who holds the arbiter. */
+struct flexnet_design_switch design;
+
 /* Read by the loader at any time. */
 struct flexnet_arbiter_state arbiter;
 struct flexnet_client_state clients[FLEXNET_CLIENTS_MAX];

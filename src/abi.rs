@@ -135,6 +135,8 @@ pub const MESSAGE_UNREGISTER_EXECUTOR: u16 = 3;
 pub const MESSAGE_SET_CLASS: u16 = 4;
 pub const MESSAGE_STATUS: u16 = 5;
 pub const MESSAGE_DETACH: u16 = 6;
+pub const MESSAGE_DESIGN: u16 = 7;
+pub const DESIGN_BYTES: usize = 64;
 
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -180,6 +182,35 @@ pub struct SetClass {
     pub message: Message,
     pub task_class: u32,
     pub reserved: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct DesignText {
+    pub message: Message,
+    pub text: [u8; DESIGN_BYTES],
+}
+
+impl Default for DesignText {
+    fn default() -> Self {
+        Self {
+            message: Message::default(),
+            text: [0; DESIGN_BYTES],
+        }
+    }
+}
+
+impl DesignText {
+    /// With that text; what is too long is cut.
+    pub fn new(message: Message, text: &str) -> Self {
+        let mut this = Self {
+            message,
+            ..Self::default()
+        };
+        let length = text.len().min(DESIGN_BYTES - 1);
+        this.text[..length].copy_from_slice(&text.as_bytes()[..length]);
+        this
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -266,7 +297,7 @@ macro_rules! wire {
         unsafe impl Wire for $name {}
     )* };
 }
-wire!(Message Hello Welcome Register SetClass Status);
+wire!(Message Hello Welcome Register SetClass DesignText Status);
 
 /// A name of at most 15 bytes, zero-terminated.
 pub fn name_bytes(name: &str) -> [u8; 16] {

@@ -96,6 +96,8 @@ fn rust_constants() -> Vec<String> {
         ("MESSAGE_SET_CLASS", abi::MESSAGE_SET_CLASS.into()),
         ("MESSAGE_STATUS", abi::MESSAGE_STATUS.into()),
         ("MESSAGE_DETACH", abi::MESSAGE_DETACH.into()),
+        ("MESSAGE_DESIGN", abi::MESSAGE_DESIGN.into()),
+        ("DESIGN_BYTES", abi::DESIGN_BYTES as u64),
     ];
     let mut lines: Vec<String> = constants
         .iter()
@@ -121,6 +123,7 @@ fn rust_layout() -> Vec<String> {
         flexnet_welcome = Welcome { message, client, page_bytes, executors_max, reserved, objective_ns }
         flexnet_register = Register { message, slot, flow_class }
         flexnet_set_class = SetClass { message, task_class, reserved }
+        flexnet_design_text = DesignText { message, text }
         flexnet_status_client = StatusClient { client, pid, name, executors, executors_wanted, depth, delay_ns, run_ns }
         flexnet_status = Status { message, cpus, cores_granted, cores_max, clients, grants, reclaims, preemptions, granted_core_ns, uptime_ns, version, design, client }
     }

@@ -173,6 +173,10 @@ enum flexnet_message_type {
 	FLEXNET_MESSAGE_SET_CLASS = 4,
 	/* struct flexnet_message alone; answered by struct flexnet_status. */
 	FLEXNET_MESSAGE_STATUS = 5,
+	/* struct flexnet_design_text, the design to switch to, or empty to ask;
+	 * answered by the same, the design that is on then. Only root may switch
+	 * (-EPERM); a text that is none: -EINVAL. */
+	FLEXNET_MESSAGE_DESIGN = 7,
 	/* daemon -> client, struct flexnet_message alone, no reply: the
 	 * scheduler goes away in good order; executors go on unpinned. */
 	FLEXNET_MESSAGE_DETACH = 6,
@@ -212,6 +216,14 @@ struct flexnet_set_class {
 	struct flexnet_message message;
 	__u32 task_class; /* NORMAL, LATENCY or BATCH */
 	__u32 reserved;
+};
+
+/* Bytes of a design's text, its final zero included. */
+#define FLEXNET_DESIGN_BYTES 64
+
+struct flexnet_design_text {
+	struct flexnet_message message;
+	char text[FLEXNET_DESIGN_BYTES]; /* NAME[:key=value,...], zero-terminated */
 };
 
 struct flexnet_status_client {

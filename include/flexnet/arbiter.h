@@ -17,7 +17,7 @@
 #define FLEXNET_ARBITER_H
 
 #ifdef __BPF__
-#define FLEXNET_INLINE static __always_inline
+#define FLEXNET_INLINE static inline __attribute__((always_inline))
 #else
 #include <stdint.h>
 #define FLEXNET_INLINE static inline

@@ -14,7 +14,8 @@
 mod connection;
 mod socket;
 
-use crate::abi::{self, Class, FlowClass, Message, SetClass, Status};
+use crate::abi::{self, Class, DesignText, FlowClass, Message, SetClass, Status};
+use crate::design::Choice;
 use crate::executor::{Link, PageRef};
 use connection::Connection;
 use rustix::event::{EventfdFlags, eventfd};
@@ -114,6 +115,19 @@ pub fn set_class_of_self(path: &Path, class: Class) -> io::Result<()> {
     let thread = own_thread()?;
     socket.call::<_, Message>(&request, Some(thread.as_fd()))?;
     Ok(())
+}
+
+/// Has the scheduler switch to a design, live, or asks which is on (`None`); the
+/// design that is on then, as operators write it.
+///
+/// # Errors
+/// No scheduler listens at `path`, or it refuses: only root may switch.
+pub fn design(path: &Path, choice: Option<&Choice>) -> io::Result<String> {
+    let socket = ControlSocket::connect(path)?;
+    let text = choice.map(Choice::to_string).unwrap_or_default();
+    let message = header(abi::MESSAGE_DESIGN, size_of::<DesignText>(), 1);
+    let reply = socket.call::<_, DesignText>(&DesignText::new(message, &text), None)?;
+    Ok(abi::name_text(&reply.0.text))
 }
 
 /// Asks the scheduler what goes on.

@@ -2,7 +2,7 @@
 //! The arbiter, as the kernel runs it: include/flexnet/designs.h compiled for
 //! the host. Field by field as there; sizes are checked by a test.
 
-use crate::design::CoreRule;
+use crate::design::{Choice, CoreRule, Random};
 
 /// `struct flexnet_arbiter_params`; times in ns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Params {
     pub idle_delay_ns: u64,
     /// Most cores ever granted.
     pub cores_max: u32,
+    /// Padding in C: 0.
+    pub reserved: u32,
 }
 
 /// `struct flexnet_design_params`.
@@ -73,6 +75,8 @@ pub(super) struct Memory {
     pressed_rounds: u32,
     direction: i32,
     backoff: u32,
+    /// Padding in C.
+    padding: u32,
     saturated_ns: u64,
     cores_idle_since_ns: u64,
     saturated_shift: u32,
@@ -87,6 +91,8 @@ pub(super) struct Decision {
     pub reason: u32,
     pub cause_ns: u64,
     pub rounds: u32,
+    /// Padding in C.
+    reserved: u32,
 }
 
 /// `enum flexnet_claim`.
@@ -152,6 +158,122 @@ pub(super) fn burst(cores: u32, guaranteed: u32) -> u32 {
     flexnet_sim_core_burst(cores, guaranteed)
 }
 
+/// `struct flexnet_design_case` (bpf/intf.h): a round's numbers, in and out.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Case {
+    params: DesignParams,
+    look: Look,
+    memory: Memory,
+    decision: Decision,
+}
+
+/// Bytes of a recorded case.
+pub const CASE_BYTES: usize = size_of::<Case>();
+
+impl Case {
+    fn bytes(&self) -> [u8; CASE_BYTES] {
+        // SAFETY: integers only, and no padding: the sizes add up (below).
+        unsafe { std::mem::transmute::<Self, [u8; CASE_BYTES]>(*self) }
+    }
+}
+const _: () = assert!(
+    CASE_BYTES == size_of::<DesignParams>() + size_of::<Look>() + size_of::<Memory>() + 24
+        && size_of::<DesignParams>() == 8 * 11
+        && size_of::<Look>() == 8 * 6
+        && size_of::<Memory>() == 8 * 10
+        && size_of::<Decision>() == 24
+);
+
+/// Rounds of every design and their outcomes as the host decides them: each
+/// case before it and after it. Half are runs of rounds under a changing load,
+/// half are any numbers. For the test that the kernel decides alike.
+pub fn recorded_rounds(count: usize) -> Vec<([u8; CASE_BYTES], [u8; CASE_BYTES])> {
+    let mut random = crate::design::Random::new(count as u64);
+    let mut memory = Memory::default();
+    let (mut now, mut granted) = (1_000_000, 0);
+    let mut recorded = Vec::with_capacity(count);
+    for at in 0..count {
+        // A design stays for some rounds and meets what another left.
+        let text = DESIGNS[at / 37 % DESIGNS.len()];
+        let rule = text.parse::<Choice>().unwrap_or_default().core_rule();
+        let mut case = plausible(rule, &mut random, &mut now, granted);
+        case.memory = memory;
+        if at % 2 == 1 {
+            case = anything(case, &mut random);
+        }
+        let before = case.bytes();
+        case.decision = round(&case.params, &case.look, &mut case.memory);
+        if at % 2 == 0 {
+            memory = case.memory;
+            granted = case.decision.cores;
+        }
+        recorded.push((before, case.bytes()));
+    }
+    recorded
+}
+
+/// One of each rule.
+const DESIGNS: [&str; 10] = [
+    "flexnet",
+    "netchannel",
+    "snap:mode=dedicating,workers=3",
+    "snap:mode=spreading",
+    "snap",
+    "shenango",
+    "shenango:rule=delay",
+    "shenango:rule=utilisation",
+    "shinjuku",
+    "shinjuku:mode=jbsq",
+];
+
+fn plausible(rule: CoreRule, random: &mut Random, now: &mut u64, granted: u32) -> Case {
+    *now += 50_000 + random.below(100_000) as u64;
+    let runnable = random.below(7) as u32;
+    Case {
+        params: DesignParams::new(
+            Params {
+                objective_ns: 50_000,
+                low_mark_ns: 10_000,
+                interval_ns: 100_000,
+                idle_delay_ns: 500_000,
+                cores_max: 5,
+                reserved: 0,
+            },
+            rule,
+        ),
+        look: Look {
+            now_ns: *now,
+            delay_ns: random.below(120_000) as u64 * u64::from(runnable > 0),
+            busy_ns: random.below(100_000) as u64 * u64::from(granted),
+            depth: random.below(200) as u64 * u64::from(runnable > 0),
+            runnable,
+            granted,
+            idle: random.below(3) as u32,
+            reserved: 0,
+        },
+        memory: Memory::default(),
+        decision: Decision::default(),
+    }
+}
+
+/// Any numbers in the place of some of a case's.
+fn anything(mut case: Case, random: &mut Random) -> Case {
+    let mut any = || (random.below(1 << 31) as u64) << random.below(34);
+    case.look.now_ns = any();
+    case.look.delay_ns = any();
+    case.look.busy_ns = any();
+    case.look.depth = any();
+    case.look.granted = any() as u32 % 9;
+    case.memory.words = [any(), any(), any(), any(), any()];
+    case.memory.direction = any() as i32 % 3 - 1;
+    case.memory.pressed_rounds = any() as u32;
+    case.memory.backoff = any() as u32;
+    case.params.arbiter.interval_ns = any() >> 20;
+    case.params.arbiter.idle_delay_ns = any() >> 10;
+    case
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,6 +300,7 @@ mod tests {
             interval_ns: 5_000,
             idle_delay_ns: 100_000,
             cores_max: 4,
+            reserved: 0,
         };
         let rule = CoreRule {
             design: crate::design::Rule::SnapDedicating as u32,

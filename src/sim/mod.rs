@@ -33,7 +33,7 @@ mod outcome;
 mod tests;
 mod workload;
 
-pub use arbiter::Params;
+pub use arbiter::{CASE_BYTES, Params, recorded_rounds};
 pub use capacity::{Objective, capacity};
 pub use costs::Costs;
 pub use engine::{simulate, simulate_with};
@@ -102,6 +102,7 @@ impl Setup {
                 // As many rounds as by the daemon's defaults.
                 idle_delay_ns: 2_000_000,
                 cores_max: u32::try_from(cores).unwrap_or(u32::MAX),
+                reserved: 0,
             },
             seed: 1,
             design,

@@ -80,6 +80,8 @@ static void print_constants(void)
 	CONSTANT(FLEXNET_MESSAGE_SET_CLASS);
 	CONSTANT(FLEXNET_MESSAGE_STATUS);
 	CONSTANT(FLEXNET_MESSAGE_DETACH);
+	CONSTANT(FLEXNET_MESSAGE_DESIGN);
+	CONSTANT(FLEXNET_DESIGN_BYTES);
 	printf("text FLEXNET_SOCKET_PATH %s\n", FLEXNET_SOCKET_PATH);
 }
 
@@ -165,6 +167,9 @@ static void print_messages(void)
 	FIELD(flexnet_set_class, message);
 	FIELD(flexnet_set_class, task_class);
 	FIELD(flexnet_set_class, reserved);
+	STRUCT(flexnet_design_text);
+	FIELD(flexnet_design_text, message);
+	FIELD(flexnet_design_text, text);
 	STRUCT(flexnet_status_client);
 	FIELD(flexnet_status_client, client);
 	FIELD(flexnet_status_client, pid);

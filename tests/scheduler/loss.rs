@@ -83,14 +83,14 @@ fn survive(end: fn(Daemon)) {
 }
 
 /// Waits until a client has registered its executors and they were given a CPU.
-fn await_executors(name: &str, executors: u32) {
+pub fn await_executors(name: &str, executors: u32) {
     eventually("executors of a client", || {
         client(name).is_some_and(|c| c.executors == executors && c.run_ns > 0)
     });
 }
 
 /// Reads the pattern to its end and counts it.
-fn receive(mut stream: TcpStream) -> JoinHandle<u64> {
+pub fn receive(mut stream: TcpStream) -> JoinHandle<u64> {
     thread::spawn(move || {
         let pattern = pattern();
         let mut buffer = vec![0; 64 * 1024];

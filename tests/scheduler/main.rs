@@ -5,7 +5,7 @@
 //!
 //!   daemon      scx_flexnet as a child: start, stop, status, statistics
 //!   tasks       the tasks under test: this program again, in another role
-//!   attach, classes, executors, loss, control, stress: the tests
+//!   attach, classes, designs, executors, loss, control, stress: the tests
 //!
 //! A test panics to fail. It waits for what it asserts with a generous
 //! deadline, and judges times by ratios, medians or the scheduler's own
@@ -17,6 +17,7 @@ mod attach;
 mod classes;
 mod control;
 mod daemon;
+mod designs;
 mod executors;
 mod loss;
 mod stress;
@@ -62,6 +63,12 @@ const TESTS: &[Test] = tests! {
         an_idle_system_stays_idle on [2],
         two_applications_share_a_core on [4],
         too_few_cores_are_told_and_not_steered_to on [2];
+    designs:
+        the_kernel_decides_as_the_host on [2],
+        every_design_serves on [2],
+        a_switch_changes_how_cores_are_granted on [4],
+        designs_are_switched_under_load on [4],
+        only_root_switches_and_errors_list on [2];
     loss:
         a_killed_client_is_forgotten on [2],
         a_stream_survives_the_daemon_killed on [2],

@@ -3,6 +3,7 @@
 //! the scheduler does, and measures.
 
 mod bench;
+mod design;
 mod run;
 mod sim;
 mod status;
@@ -24,6 +25,8 @@ enum Command {
     Run(run::Options),
     /// Show what the scheduler does and for whom
     Status(status::Options),
+    /// List the stack designs, show which is on, or switch to another live
+    Design(design::Options),
     /// Simulate designs on any number of cores
     Sim(sim::Options),
     /// Measure
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(options) => run::run(&options),
         Command::Status(options) => status::run(&options),
+        Command::Design(options) => design::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::Bench(bench) => bench::run(bench),
     };

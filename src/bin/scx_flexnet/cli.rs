@@ -3,6 +3,7 @@
 //! What the machine allows is checked later (cpus.rs).
 
 use clap::{Parser, ValueEnum, value_parser};
+use flexnet::design::Choice;
 use scx_utils::libbpf_clap_opts::LibbpfOpts;
 use std::path::PathBuf;
 
@@ -20,6 +21,11 @@ pub enum IdleCores {
 #[derive(Debug, Parser)]
 #[command(name = "scx_flexnet", version, verbatim_doc_comment)]
 pub struct Options {
+    /// The stack design, NAME[:key=value,…]: how cores are granted, and an
+    /// executor's turn; `flexnet design` lists them and switches live.
+    #[arg(long, value_name = "DESIGN", default_value = "flexnet")]
+    pub design: Choice,
+
     /// Queueing delay objective: one more core is granted when the oldest
     /// queued message is older (µs).
     #[arg(long, value_name = "US", default_value_t = 50, value_parser = value_parser!(u64).range(1..=1_000_000))]
@@ -126,6 +132,10 @@ pub struct Options {
     /// Log what libbpf does, too.
     #[arg(short, long)]
     pub verbose: bool,
+
+    /// Check that this many rounds are decided in BPF as on the host, and exit
+    #[arg(long, hide = true, value_name = "N")]
+    pub check_designs: Option<usize>,
 
     /// The other side of the measurement (switch_cost.rs)
     #[arg(long, hide = true)]

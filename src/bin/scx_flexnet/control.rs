@@ -13,7 +13,10 @@ use crate::message::{self, Request};
 use crate::pages::{self, Job, PageMap, Placed, Placer};
 use crate::stats::integral;
 use crate::wake::Wake;
-use flexnet::abi::{self, Class, Message, Status, StatusClient, Welcome, Wire, name_bytes};
+use flexnet::abi::{
+    self, Class, DesignText, Message, Status, StatusClient, Welcome, Wire, name_bytes,
+};
+use flexnet::design::Choice;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,7 +27,7 @@ use std::time::Instant;
 const CONNECTIONS_SPARE: usize = 64;
 
 /// What replies repeat of the scheduler's configuration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Facts {
     /// CPUs online.
     pub cpus: u32,
@@ -34,6 +37,8 @@ pub struct Facts {
     pub objective_ns: u64,
     /// Since when it schedules.
     pub since: Instant,
+    /// The design that is on.
+    pub design: Choice,
 }
 
 /// The clients and their connections.
@@ -191,6 +196,14 @@ impl Control {
                 };
                 self.apply(kernel, number, packet.fd, registration)
             }
+            Request::Design(choice) => match self.design(kernel, number, choice) {
+                Ok(()) => {
+                    let header = message::reply(&message, size_of::<DesignText>(), Ok(()));
+                    let text = DesignText::new(header, &self.facts.design.to_string());
+                    return self.send(kernel, number, text.as_bytes());
+                }
+                Err(errno) => Err(errno),
+            },
             Request::Status => {
                 let status = self.status(kernel, &message);
                 return self.send(kernel, number, status.as_bytes());
@@ -321,6 +334,26 @@ impl Control {
         kernel.register(pidfd.as_fd(), tid, registration)
     }
 
+    /// Switches the design, if one is asked for and the asker is root.
+    fn design(
+        &mut self,
+        kernel: &Kernel<'_>,
+        number: u64,
+        choice: Option<Choice>,
+    ) -> Result<(), Errno> {
+        let Some(choice) = choice else {
+            return Ok(());
+        };
+        let connection = self.connections.get(&number).ok_or(Errno::NOTCONN)?;
+        if connection.peer.uid != 0 {
+            return Err(Errno::PERM);
+        }
+        kernel.switch_design(&choice)?;
+        log::info!("design {choice} (was {})", self.facts.design);
+        self.facts.design = choice;
+        Ok(())
+    }
+
     fn client_of(&self, number: u64) -> Result<u32, Errno> {
         self.connections
             .get(&number)
@@ -341,7 +374,7 @@ impl Control {
             granted_core_ns: integral(&arbiter),
             uptime_ns: self.facts.since.elapsed().as_nanos() as u64,
             version: name_bytes(env!("CARGO_PKG_VERSION")),
-            design: name_bytes("flexnet"),
+            design: name_bytes(self.facts.design.name()),
             ..Status::default()
         };
         for ((id, client), entry) in self.clients.iter().zip(&mut status.client) {

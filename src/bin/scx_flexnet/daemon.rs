@@ -75,6 +75,7 @@ impl Daemon {
             cores_max: scheduler.plan.net_cores_max,
             objective_ns: options.objective_us * 1_000,
             since: Instant::now(),
+            design: options.design.clone(),
         };
         let control = Control::new(
             listener,

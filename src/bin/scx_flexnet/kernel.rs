@@ -7,23 +7,30 @@
 
 use crate::bpf_intf::{
     FLEXNET_CLIENTS_MAX, flexnet_apply, flexnet_client_event, flexnet_cpu_stats,
-    flexnet_registration,
+    flexnet_design_case, flexnet_design_switch, flexnet_registration,
 };
 use crate::bpf_skel::BpfSkel;
 use crate::bpf_skel::types;
 pub use crate::bpf_skel::types::{flexnet_arbiter_state, flexnet_client_state};
 use anyhow::{Context, Result, ensure};
+use flexnet::design::Choice;
+use flexnet::sim::CASE_BYTES;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, ProgramInput, ProgramMut};
 use rustix::io::Errno;
 use scx_utils::UserExitInfo;
+use std::mem::offset_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Trials to get hold of the arbiter, 50 µs apart: a round takes microseconds.
+const SWITCH_TRIES: u32 = 1000;
 
 // Their bytes are put together from words below.
 const _: () = assert!(size_of::<flexnet_registration>() == 16);
 const _: () = assert!(size_of::<flexnet_client_event>() == 16);
 const _: () = assert!(size_of::<flexnet_apply>() == 4);
+const _: () = assert!(size_of::<flexnet_design_case>() == CASE_BYTES);
 
 /// What happened to a client (`enum flexnet_client_op`).
 #[derive(Clone, Copy, Debug)]
@@ -185,6 +192,87 @@ impl<'obj> Kernel<'obj> {
             )
             .map_err(|error| errno_of(&error))?;
         run(&self.skel.progs.apply_registration, &tid.to_ne_bytes())
+    }
+}
+
+impl Kernel<'_> {
+    /// Has the arbiter follow a design from its next round on.
+    ///
+    /// # Errors
+    /// `AGAIN`: rounds kept the arbiter for a while.
+    pub fn switch_design(&self, choice: &Choice) -> Result<(), Errno> {
+        let rule = choice.core_rule();
+        let mut bytes = [0; size_of::<flexnet_design_switch>()];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        for (at, value) in [
+            (
+                offset_of!(flexnet_design_switch, params.high_ns),
+                rule.high_ns,
+            ),
+            (
+                offset_of!(flexnet_design_switch, params.low_ns),
+                rule.low_ns,
+            ),
+            (
+                offset_of!(flexnet_design_switch, params.runtime_ns),
+                rule.runtime_ns,
+            ),
+            (
+                offset_of!(flexnet_design_switch, params.period_ns),
+                rule.period_ns,
+            ),
+            (
+                offset_of!(flexnet_design_switch, quantum_ns),
+                choice.quantum_ns().unwrap_or(0),
+            ),
+        ] {
+            put(at, &value.to_ne_bytes());
+        }
+        for (at, value) in [
+            (
+                offset_of!(flexnet_design_switch, params.design),
+                rule.design,
+            ),
+            (
+                offset_of!(flexnet_design_switch, params.workers),
+                rule.workers,
+            ),
+            (
+                offset_of!(flexnet_design_switch, params.high_percent),
+                rule.high_percent,
+            ),
+            (
+                offset_of!(flexnet_design_switch, params.low_percent),
+                rule.low_percent,
+            ),
+        ] {
+            put(at, &value.to_ne_bytes());
+        }
+        for _ in 0..SWITCH_TRIES {
+            match run(&self.skel.progs.switch_design, &bytes) {
+                Err(Errno::AGAIN) => std::thread::sleep(std::time::Duration::from_micros(50)),
+                done => return done,
+            }
+        }
+        Err(Errno::AGAIN)
+    }
+
+    /// Runs one round of the arbiter on a case's numbers, in BPF; the case is
+    /// what it is afterwards.
+    pub fn decide(&self, case: &mut [u8; CASE_BYTES]) -> Result<(), Errno> {
+        let output = self
+            .skel
+            .progs
+            .decide
+            .test_run(ProgramInput {
+                context_in: Some(case),
+                ..ProgramInput::default()
+            })
+            .map_err(|error| errno_of(&error))?;
+        match output.return_value {
+            0 => Ok(()),
+            _ => Err(Errno::INVAL),
+        }
     }
 }
 

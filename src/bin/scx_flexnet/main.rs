@@ -80,6 +80,9 @@ fn run(options: &Options) -> Result<()> {
     if options.echo {
         return switch_cost::echo();
     }
+    if let Some(rounds) = options.check_designs {
+        return scheduler::check_designs(options, rounds);
+    }
     preflight::check().map_err(|line| anyhow!(line))?;
     start_logging(options)?;
     log::warn!("cpu.max of cgroups is not enforced while this scheduler runs");

@@ -3,14 +3,16 @@
 //! bytes to a [`Request`] or an errno. Whether the sender may have it is
 //! control.rs's and clients.rs's.
 
-use flexnet::abi::{self, Hello, Message, Register, SetClass, Wire};
+use flexnet::abi::{self, DesignText, Hello, Message, Register, SetClass, Wire, name_text};
+use flexnet::design::Choice;
 use rustix::io::Errno;
 
 /// The longest request this daemon knows; what is longer is cut.
-pub const REQUEST_BYTES: usize = size_of::<Hello>();
+pub const REQUEST_BYTES: usize = size_of::<DesignText>();
+const _: () = assert!(REQUEST_BYTES >= size_of::<Hello>());
 
 /// A request with every field in its bounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Become a client.
     Hello {
@@ -36,6 +38,8 @@ pub enum Request {
     },
     /// Tell what goes on.
     Status,
+    /// Switch to a design, or (`None`) tell which is on.
+    Design(Option<Choice>),
 }
 
 /// Reads a packet of which `bytes` were kept and which had `length`. With an
@@ -90,6 +94,17 @@ fn request(kind: u16, bytes: &[u8]) -> Result<Request, Errno> {
             })
         }
         abi::MESSAGE_STATUS => Ok(Request::Status),
+        abi::MESSAGE_DESIGN => {
+            let design: DesignText = read(bytes)?;
+            let text = name_text(&design.text);
+            match text.as_str() {
+                "" => Ok(Request::Design(None)),
+                text => match text.parse() {
+                    Ok(choice) => Ok(Request::Design(Some(choice))),
+                    Err(_) => Err(Errno::INVAL),
+                },
+            }
+        }
         _ => Err(Errno::NOSYS),
     }
 }
@@ -155,7 +170,7 @@ mod tests {
         let mut other = header(5, 16);
         other.version = 2;
         assert_eq!(errno(other.as_bytes(), 16), Errno::PROTO);
-        for kind in [0, abi::MESSAGE_DETACH, 7, u16::MAX] {
+        for kind in [0, abi::MESSAGE_DETACH, 8, u16::MAX] {
             assert_eq!(errno(header(kind, 16).as_bytes(), 16), Errno::NOSYS);
         }
         let (message, _) = parse(&header(5, 16).as_bytes()[..16], 16).unwrap();
@@ -198,6 +213,26 @@ mod tests {
             let parsed = parse(set.as_bytes(), size_of::<SetClass>());
             assert_eq!(parsed.is_ok(), task_class <= 2, "{task_class}");
         }
+    }
+
+    #[test]
+    fn designs_are_read_or_refused() {
+        let size = size_of::<DesignText>();
+        let request = |text| {
+            let design = DesignText::new(header(abi::MESSAGE_DESIGN, size), text);
+            parse(design.as_bytes(), size).map(|parsed| parsed.1)
+        };
+        let choice = "snap:mode=spreading".parse().unwrap();
+        assert_eq!(
+            request("snap:mode=spreading").unwrap(),
+            Request::Design(Some(choice))
+        );
+        assert_eq!(request("").unwrap(), Request::Design(None));
+        assert_eq!(request("snap:mode=no").unwrap_err().1, Errno::INVAL);
+        // No zero at its end: what fits is read.
+        let mut endless = DesignText::new(header(abi::MESSAGE_DESIGN, size), "");
+        endless.text = [b'x'; 64];
+        assert_eq!(parse(endless.as_bytes(), size).unwrap_err().1, Errno::INVAL);
     }
 
     #[test]

@@ -79,6 +79,7 @@ impl<'obj> Scheduler<'obj> {
             options.max_net_cores,
         );
         let mut kernel = Kernel::new(load(options, turns, object, &online, &plan)?)?;
+        kernel.switch_design(&options.design)?;
         let skel = kernel.skel();
         let link = {
             let _ahead = RealTime::enter();
@@ -111,6 +112,31 @@ impl<'obj> Scheduler<'obj> {
         drop(self.link.take());
         self.kernel.report()
     }
+}
+
+/// Has BPF decide rounds that the host has decided, without attaching.
+///
+/// # Errors
+/// The first that comes out otherwise, in hexadecimal.
+pub fn check_designs(options: &Options, rounds: usize) -> Result<()> {
+    let online = cpus::online()?;
+    let plan = cpus::plan(&online, *NR_CPU_IDS, 1, None);
+    let mut object = MaybeUninit::uninit();
+    let skel = load(options, Turns::default(), &mut object, &online, &plan)?;
+    let kernel = Kernel::new(skel)?;
+    for (number, (before, after)) in flexnet::sim::recorded_rounds(rounds).iter().enumerate() {
+        let mut case = *before;
+        kernel
+            .decide(&mut case)
+            .with_context(|| format!("round {number}"))?;
+        if case != *after {
+            bail!(
+                "round {number} comes out otherwise in BPF\nbefore {before:02x?}\nhost   {after:02x?}\nBPF    {case:02x?}"
+            );
+        }
+    }
+    println!("{rounds} rounds are decided alike");
+    Ok(())
 }
 
 fn load<'obj>(

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Designs: decided in the kernel as on the host, each under load, and switched
+//! live from each to each other.
+
+use crate::classes::granted_core;
+use crate::daemon::{Daemon, client, eventually, status, transitions};
+use crate::loss::{await_executors, receive};
+use crate::tasks::Task;
+use flexnet::abi::{SOCKET_PATH, name_text};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output};
+
+const DESIGNS: [&str; 10] = [
+    "flexnet",
+    "netchannel",
+    "snap:mode=dedicating",
+    "snap:mode=spreading",
+    "snap",
+    "shenango",
+    "shenango:rule=delay",
+    "shenango:rule=utilisation",
+    "shinjuku",
+    "shinjuku:mode=jbsq",
+];
+
+fn run(program: &str, arguments: &[&str]) -> Output {
+    let output = Command::new(program).args(arguments).output();
+    output.unwrap_or_else(|error| panic!("{program}: {error}"))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The same inputs through BPF and through the host's build of designs.h.
+pub fn the_kernel_decides_as_the_host() {
+    let output = run("scx_flexnet", &["--check-designs", "5000"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("5000 rounds"));
+}
+
+/// With each from the start on, work is granted a core, and the cores come back.
+pub fn every_design_serves() {
+    for design in DESIGNS {
+        let mut daemon = Daemon::start(&["--design", design]);
+        let name = name_text(&status().design);
+        assert!(design.starts_with(&name), "{design}: {name}");
+        let mut app = Task::app("load", 2);
+        app.ask("load 300 64 0");
+        granted_core(&mut app);
+        app.await_progress(100);
+        app.ask("idle");
+        eventually("the cores' return", || status().cores_granted == 0);
+        daemon.assert_schedules();
+        app.finish();
+        daemon.stop();
+    }
+}
+
+/// The rule itself, not only its name: fixed cores come all at once, the default's
+/// one by one.
+pub fn a_switch_changes_how_cores_are_granted() {
+    let daemon = Daemon::start(&["--max-net-cores", "3"]);
+    let mut app = Task::app("load", 2);
+    let mut first_step = |design: &str| {
+        let choice = design.parse().unwrap();
+        flexnet::client::design(SOCKET_PATH.as_ref(), Some(&choice)).unwrap();
+        let known = transitions().len();
+        app.ask("load 300 64 0");
+        granted_core(&mut app);
+        app.ask("idle");
+        eventually("the cores' return", || status().cores_granted == 0);
+        let all = transitions();
+        let step = all.iter().skip(known).find(|step| step.before == 0);
+        step.map(|step| step.after)
+    };
+    assert_eq!(first_step("flexnet"), Some(1));
+    assert_eq!(first_step("snap:mode=dedicating,workers=3"), Some(3));
+    assert_eq!(first_step("shinjuku:workers=2"), Some(2));
+    assert_eq!(first_step("flexnet"), Some(1));
+    drop(app);
+    daemon.stop();
+}
+
+/// A stream and an application under load while every design follows every other
+/// one: what was accepted arrives, in order.
+pub fn designs_are_switched_under_load() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let mut daemon = Daemon::start(&["--max-net-cores", "2"]);
+    let mut app = Task::app("load", 2);
+    app.ask("load 300 64 0");
+    let mut stream = Task::play(&[], &["stream", "stream", "2", &port]);
+    let receiver = receive(listener.accept().unwrap().0);
+    await_executors("load", 2);
+    await_executors("stream", 2);
+    let before = client("stream").unwrap().client;
+    for from in DESIGNS {
+        for to in DESIGNS.iter().filter(|to| **to != from) {
+            for design in [from, to] {
+                let choice = design.parse().unwrap();
+                let on = flexnet::client::design(SOCKET_PATH.as_ref(), Some(&choice));
+                assert_eq!(on.unwrap(), design);
+                // Both go on under it.
+                app.await_progress(5);
+            }
+        }
+    }
+    // Nobody was disconnected for it.
+    assert_eq!(client("stream").unwrap().client, before);
+    let accepted: u64 = stream.ask("stop").parse().unwrap();
+    assert_eq!(
+        receiver.join().unwrap(),
+        accepted,
+        "bytes received and accepted"
+    );
+    assert!(accepted > 0);
+    println!("  {accepted} bytes over 180 switches");
+    stream.finish();
+    app.ask("idle");
+    eventually("the cores' return", || status().cores_granted == 0);
+    daemon.assert_schedules();
+    daemon.stop();
+}
+
+pub fn only_root_switches_and_errors_list() {
+    let refused = run("scx_flexnet", &["--design", "shenjuku"]);
+    assert!(!refused.status.success());
+    assert!(text(&refused.stderr).contains("netchannel, snap, shenango, shinjuku"));
+    let daemon = Daemon::start(&["--design", "snap:mode=spreading"]);
+    let shown = text(&run("flexnet", &["design"]).stdout);
+    assert!(shown.starts_with("snap:mode=spreading is on"), "{shown}");
+    assert!(
+        shown.contains("shinjuku") && shown.contains(":quantum="),
+        "{shown}"
+    );
+    let switched = run("flexnet", &["design", "shinjuku:quantum=20us"]);
+    assert_eq!(text(&switched.stdout), "shinjuku:quantum=20us is on\n");
+    assert_eq!(name_text(&status().design), "shinjuku");
+    let wrong = run("flexnet", &["design", "snap:mode=wide"]);
+    assert!(!wrong.status.success());
+    assert!(text(&wrong.stderr).contains("dedicating, spreading, compacting"));
+    let other = Command::new("flexnet")
+        .args(["design", "flexnet"])
+        .uid(65534)
+        .gid(65534)
+        .output()
+        .unwrap();
+    assert!(!other.status.success());
+    assert!(text(&other.stderr).contains("only root"), "{other:?}");
+    assert_eq!(name_text(&status().design), "shinjuku");
+    daemon.stop();
+}

@@ -155,7 +155,8 @@ impl<'a> Engine<'a> {
         let waiting = self
             .apps
             .iter()
-            .flat_map(|app| app.queues.rest().chain(&app.blocked));
+            .flat_map(|app| app.queues.rest().chain(&app.blocked))
+            .chain(self.apps.iter().flat_map(|app| app.later_jobs.values()));
         for job in running.chain(waiting) {
             let age = end - job.item.arrival_ns + submit;
             let came = job.item.arrival_ns;
@@ -274,7 +275,7 @@ impl<'a> Engine<'a> {
 
     fn served(&mut self, job: &Job, latency_left: u64) {
         let came = job.item.arrival_ns;
-        self.tally.served += u64::from(came >= self.tally.from_ns);
+        self.tally.served += u64::from(self.now >= self.tally.from_ns);
         let latency = self.now + latency_left - came + self.setup.costs.submit;
         self.tally
             .request(&self.setup.arrivals, came, latency, job.service_ns);

@@ -41,8 +41,10 @@ pub(super) fn draw(report: &Report, file: &Path) -> Result<()> {
     let mut designs: Vec<&str> = report.outcomes.iter().map(|o| o.design.as_str()).collect();
     designs.dedup();
     let panels = below.split_evenly((2, 3));
-    for ((name, value, log), area) in PANELS.iter().zip(&panels) {
-        panel(area, report, &designs, name, *value, *log)?;
+    for (at, ((name, value, log), area)) in PANELS.iter().zip(&panels).enumerate() {
+        // One legend: the colours are the same everywhere.
+        let legend = at == 0;
+        panel(area, report, &designs, name, (*value, *log, legend))?;
     }
     root.present().map_err(failed)
 }
@@ -56,8 +58,7 @@ fn panel(
     report: &Report,
     designs: &[&str],
     name: &str,
-    value: Value,
-    log: bool,
+    (value, log, legend): (Value, bool, bool),
 ) -> Result<()> {
     let load = |o: &Outcome| o.load_rps / 1e3;
     let most = report.outcomes.iter().map(load).fold(1e-3, f64::max);
@@ -107,6 +108,9 @@ fn panel(
                     .map(|at| Circle::new(at, 3, color.filled())),
             )
             .map_err(failed)?;
+    }
+    if !legend {
+        return Ok(());
     }
     chart
         .configure_series_labels()

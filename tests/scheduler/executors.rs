@@ -244,7 +244,12 @@ pub fn too_few_cores_are_told_and_not_steered_to() {
     apps[0].ask("load 300 64 0");
     granted_core(&mut apps[0]);
     eventually("steering", steered);
-    assert!(!saturated(&mut apps[0]), "one executor has its core");
+    // At their start the others' executors were runnable, too; that is told for
+    // some seconds where the machine was slow.
+    eventually("no word of too few cores for one executor", || {
+        !saturated(&mut apps[0])
+    });
+    eventually("steering", steered);
     for app in &mut apps[1..] {
         app.ask("load 300 64 0");
     }

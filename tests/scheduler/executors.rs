@@ -33,7 +33,8 @@ pub fn cores_follow_load() {
             app.ask("idle");
             eventually("the cores' return", || status().cores_granted == 0);
         }
-        assert!(status().grants >= grants + steps as u64);
+        // The first step may still have had the core of the start.
+        assert!(status().grants >= grants + steps as u64 - 1);
         app.finish();
         eventually("the end of a client", || status().clients == 0);
         judge_transitions();
@@ -161,7 +162,12 @@ pub fn an_idle_system_stays_idle() {
     eventually("the cores' return", || status().cores_granted == 0);
     let mut stats = Stats::connect();
     // Cores that were too few are told so for some rounds more.
-    eventually("the timer's rest", || stats.look()["timer_fires"] == 0);
+    eventually("the timer's rest", || {
+        stats.look();
+        // Longer than from one such round to the next.
+        thread::sleep(Duration::from_millis(200));
+        stats.look()["timer_fires"] == 0
+    });
     let (switches, start) = (voluntary_switches(daemon.pid()), Instant::now());
     // A span of time is what is tested here.
     thread::sleep(Duration::from_secs(5));

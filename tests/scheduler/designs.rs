@@ -63,6 +63,9 @@ pub fn every_design_serves() {
 pub fn a_switch_changes_how_cores_are_granted() {
     let daemon = Daemon::start(&["--max-net-cores", "3"]);
     let mut app = Task::app("load", 2);
+    // Starting is work, too.
+    await_executors("load", 2);
+    eventually("no cores", || status().cores_granted == 0);
     let mut first_step = |design: &str| {
         let choice = design.parse().unwrap();
         flexnet::client::design(SOCKET_PATH.as_ref(), Some(&choice)).unwrap();

@@ -200,7 +200,11 @@ fn snaps_modes_are_ordered_as_published() {
     let both = format!("{compact:#?} {spread:#?}");
     assert!(compact.batch_share > spread.batch_share, "CPU: {both}");
     assert!(spread.p99_us < 0.8 * compact.p99_us, "{both}");
-    // At low load most cores sleep deeply: 100 µs is C6's exit on servers.
+    // At low load most cores sleep deeply: 100 µs is C6's exit on servers. Where
+    // waking costs nothing more, the order is as at higher load.
+    let (spread, compact) = (of("spreading", 0.03, 0), of("compacting", 0.03, 0));
+    let both = format!("{compact:#?} {spread:#?}");
+    assert!(spread.p99_us < compact.p99_us, "{both}");
     let (spread, compact) = (
         of("spreading", 0.03, 100_000),
         of("compacting", 0.03, 100_000),
@@ -209,12 +213,14 @@ fn snaps_modes_are_ordered_as_published() {
     assert!(compact.p99_us < 0.8 * spread.p99_us, "{both}");
 }
 
-/// Memory of a run does not grow with its length: a run ten times as long holds
-/// as little at its end.
+/// Queues are all that could grow with simulated time, and at half load they do
+/// not.
 #[test]
-fn queues_are_all_that_grows() {
-    let mut setup = setup("flexnet", 4);
-    setup.seconds = 5.0;
-    let outcome = simulate(&setup);
-    assert!(outcome.unfinished < 100, "{outcome:?}");
+fn queues_do_not_grow_with_time() {
+    for seconds in [0.5, 5.0] {
+        let mut setup = setup("flexnet", 4);
+        setup.seconds = seconds;
+        let outcome = simulate(&setup);
+        assert!(outcome.unfinished < 100, "{outcome:?}");
+    }
 }

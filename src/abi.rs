@@ -11,7 +11,7 @@
     reason = "each field is documented in abi.h, the one definition"
 )]
 
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering, fence};
 
 pub const VERSION: u16 = 1;
 pub const PAGE_MAGIC: u32 = 0x3158_4c46;
@@ -79,6 +79,41 @@ pub struct PageGrant {
 }
 
 #[repr(C, align(64))]
+pub struct PageDesign {
+    pub generation: AtomicU64,
+    /// As words, since it may be read while it is written.
+    pub text: [AtomicU64; DESIGN_BYTES / 8],
+    pub reserved: [u64; 7],
+}
+
+impl PageDesign {
+    /// Tells the page's client; for the daemon alone, one thread of it.
+    pub fn write(&self, text: &str) {
+        let text = DesignText::new(Message::default(), text).text;
+        let generation = self.generation.load(Ordering::Relaxed) | 1;
+        self.generation.store(generation, Ordering::Relaxed);
+        fence(Ordering::Release);
+        for (word, bytes) in self.text.iter().zip(text.chunks_exact(8)) {
+            let bytes = std::array::from_fn(|at| bytes[at]);
+            word.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
+        }
+        self.generation.store(generation + 1, Ordering::Release);
+    }
+
+    /// The generation and its text; `None` while that is written.
+    pub fn read(&self) -> Option<(u64, String)> {
+        let generation = self.generation.load(Ordering::Acquire);
+        let mut bytes = [0; DESIGN_BYTES];
+        for (word, bytes) in self.text.iter().zip(bytes.chunks_exact_mut(8)) {
+            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+        }
+        fence(Ordering::Acquire);
+        let still = self.generation.load(Ordering::Relaxed) == generation;
+        (generation & 1 == 0 && still).then(|| (generation, name_text(&bytes)))
+    }
+}
+
+#[repr(C, align(64))]
 pub struct ExecutorForeign {
     pub enqueued: AtomicU64,
     pub moved: AtomicU64,
@@ -120,7 +155,8 @@ pub struct Page {
     pub header: PageHeader,
     pub client: PageClient,
     pub grant: PageGrant,
-    pub reserved: [u8; 5 * 64],
+    pub design: PageDesign,
+    pub reserved: [u8; 3 * 64],
     pub executors: [Executor; EXECUTORS_MAX],
     pub reserve: [u8; PAGE_BYTES - 8 * 64 - EXECUTORS_MAX * size_of::<Executor>()],
 }

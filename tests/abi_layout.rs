@@ -113,11 +113,12 @@ fn rust_layout() -> Vec<String> {
         flexnet_page_header = PageHeader { magic, version, page_bytes, client, executors_max, reserved }
         flexnet_page_client = PageClient { weight, max_cores, reserved }
         flexnet_page_grant = PageGrant { generation, attached, executors_wanted, cores_granted, saturated, reserved }
+        flexnet_page_design = PageDesign { generation, text, reserved }
         flexnet_executor_foreign = ExecutorForeign { enqueued, moved, reserved }
         flexnet_executor_own = ExecutorOwn { completed, run_start_ns, state, flow_class, parks, resumes, reserved }
         flexnet_executor_sched = ExecutorSched { on_cpu, park_request, quantum_expired, on_granted_core, generation, reserved }
         flexnet_executor = Executor { foreign, own, sched, reserved, stamps }
-        flexnet_page = Page { header, client, grant, reserved, executors, reserve }
+        flexnet_page = Page { header, client, grant, design, reserved, executors, reserve }
         flexnet_message = Message { size, type as kind, version, sequence, status }
         flexnet_hello = Hello { message, name, executors, reserved }
         flexnet_welcome = Welcome { message, client, page_bytes, executors_max, reserved, objective_ns }

@@ -94,6 +94,18 @@ struct flexnet_page_grant {
 	__u32 reserved[10];
 } FLEXNET_LINE;
 
+/* Bytes of a design's text, its final zero included. */
+#define FLEXNET_DESIGN_BYTES 64
+
+/* Writer: the daemon. The design the stack follows, as the arbiter does. Odd
+ * while it is written: read it again then, or when it moved meanwhile. 0: never
+ * written. Two lines, read by executors at each turn, written at a switch. */
+struct flexnet_page_design {
+	__u64 generation;
+	char text[FLEXNET_DESIGN_BYTES]; /* NAME[:key=value,...], zero-terminated */
+	__u64 reserved[7];
+} FLEXNET_LINE;
+
 /* Writer: threads that are not this executor (submitters, siblings), by
  * atomic add. Both counters count messages and only grow. */
 struct flexnet_executor_foreign {
@@ -143,7 +155,8 @@ struct flexnet_page {
 	struct flexnet_page_header header;
 	struct flexnet_page_client client;
 	struct flexnet_page_grant grant;
-	__u8 reserved[5 * FLEXNET_LINE_BYTES];
+	struct flexnet_page_design design;
+	__u8 reserved[3 * FLEXNET_LINE_BYTES];
 	struct flexnet_executor executors[FLEXNET_EXECUTORS_MAX];
 	__u8 reserve[FLEXNET_PAGE_BYTES - 8 * FLEXNET_LINE_BYTES -
 		     FLEXNET_EXECUTORS_MAX * sizeof(struct flexnet_executor)];
@@ -217,9 +230,6 @@ struct flexnet_set_class {
 	__u32 task_class; /* NORMAL, LATENCY or BATCH */
 	__u32 reserved;
 };
-
-/* Bytes of a design's text, its final zero included. */
-#define FLEXNET_DESIGN_BYTES 64
 
 struct flexnet_design_text {
 	struct flexnet_message message;

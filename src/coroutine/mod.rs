@@ -4,8 +4,8 @@
 //! Packet work that is more than bytes (a developer's own encapsulation) is a
 //! `Future<Output = ()>` stored inline in a cell of a [`Slab`]; creating,
 //! resuming and finishing one allocates nothing as long as it fits
-//! [`CELL_BYTES`]. [`yield_now`] gives the executor to others between units of
-//! work; [`sleep_until`] and [`sleep`] wait for a time.
+//! [`CELL_BYTES`]. [`yield_now`] and [`checkpoint`] give the executor to others between
+//! units of work; [`sleep_until`] and [`sleep`] wait for a time.
 //!
 //! Left to others: when a coroutine is resumed ([`crate::executor`]), and what
 //! wakes it ([`Context`](std::task::Context)'s waker, made there). Nothing here
@@ -17,6 +17,7 @@ mod yields;
 
 pub use slab::{CELL_BYTES, CellId, Cells, Exhausted, Slab};
 pub use timer::{Sleep, Timers, sleep, sleep_until};
-pub use yields::{YieldNow, yield_now};
+pub use yields::{YieldNow, checkpoint, yield_now};
 
 pub(crate) use timer::with_timers;
+pub(crate) use yields::in_turn;

@@ -1,11 +1,94 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! Giving way between two units of work.
+//! Giving way between two units of work: always, or when the turn is over.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
+use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
-/// Returned by [`yield_now`].
+/// The turn of what this thread resumes.
+#[derive(Clone, Copy)]
+struct Turn {
+    /// Zero: to completion.
+    quantum: Duration,
+    /// At the first checkpoint: who has none pays for no clock.
+    started: Option<Instant>,
+    /// Raised by who wants the thread to give way; null: nobody.
+    flag: *const AtomicU32,
+}
+
+const NO_TURN: Turn = Turn {
+    quantum: Duration::ZERO,
+    started: None,
+    flag: ptr::null(),
+};
+
+thread_local! {
+    static TURN: Cell<Turn> = const { Cell::new(NO_TURN) };
+}
+
+/// Runs `f`, whose checkpoints give way after `quantum` (zero: not by time) and
+/// when `flag` is raised.
+pub(crate) fn in_turn<R>(quantum: Duration, flag: &AtomicU32, f: impl FnOnce() -> R) -> R {
+    TURN.set(Turn {
+        quantum,
+        started: None,
+        flag,
+    });
+    let result = f();
+    TURN.set(NO_TURN);
+    result
+}
+
+/// Is the turn of what runs here over?
+fn is_over() -> bool {
+    let turn = TURN.get();
+    // SAFETY: in_turn has it borrowed until it resets this; in a panic's wake,
+    // the thread resumes nothing else before the next in_turn.
+    if unsafe { turn.flag.as_ref() }.is_some_and(|flag| flag.load(Ordering::Relaxed) != 0) {
+        return true;
+    }
+    if turn.quantum.is_zero() {
+        return false;
+    }
+    match turn.started {
+        Some(started) => started.elapsed() >= turn.quantum,
+        None => {
+            TURN.set(Turn {
+                started: Some(Instant::now()),
+                ..turn
+            });
+            false
+        }
+    }
+}
+
+/// Gives way as [`yield_now`] does, but only when the coroutine's turn is over:
+/// after the quantum of the stack's design, counted from the turn's first
+/// checkpoint, or when the scheduler wants the core for others. To be called in
+/// long work every microsecond or so; costs a clock's reading. Outside of an
+/// executor it never gives way.
+///
+/// ```
+/// async fn long_work() {
+///     for part in 0..1_000 {
+///         // some of it
+///         # let _ = part;
+///         flexnet::coroutine::checkpoint().await;
+///     }
+/// }
+/// # let _ = long_work();
+/// ```
+pub fn checkpoint() -> YieldNow {
+    YieldNow {
+        yielded: !is_over(),
+    }
+}
+
+/// Returned by [`yield_now`] and [`checkpoint`].
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct YieldNow {
@@ -38,5 +121,31 @@ impl Future for YieldNow {
         self.yielded = true;
         context.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gives_way() -> bool {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        Pin::new(&mut checkpoint()).poll(&mut context).is_pending()
+    }
+
+    #[test]
+    fn checkpoints_give_way_after_the_quantum_and_at_the_flag() {
+        let flag = AtomicU32::new(0);
+        assert!(!gives_way(), "outside of a turn");
+        in_turn(Duration::from_nanos(1), &flag, || {
+            assert!(!gives_way(), "the turn begins at the first one");
+            while !gives_way() {}
+        });
+        in_turn(Duration::ZERO, &flag, || {
+            assert!(!gives_way());
+            flag.store(1, Ordering::Relaxed);
+            assert!(gives_way());
+        });
+        assert!(!gives_way());
     }
 }

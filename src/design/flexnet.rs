@@ -77,6 +77,10 @@ impl Design for Flexnet {
         true
     }
 
+    fn inlines(&self) -> bool {
+        true
+    }
+
     fn waits_for(&self, view: &View<'_>, worker: usize) -> bool {
         view.lengths[worker] > 0
     }

@@ -11,6 +11,9 @@
 
 use super::{Choice, CoreRule, Design, Item, Place, Take, View};
 
+/// Longest unit of a send, bytes (NetChannel's artifact).
+const UNIT_BYTES: usize = 62_620;
+
 pub(super) struct NetChannel {
     rule: CoreRule,
     quantum_ns: u64,
@@ -83,6 +86,15 @@ impl Design for NetChannel {
 
     fn quantum_ns(&self) -> Option<u64> {
         Some(self.quantum_ns)
+    }
+
+    fn unit_bytes(&self) -> usize {
+        UNIT_BYTES
+    }
+
+    /// The same CPU and nothing queued: inline; all busy: the copy is local.
+    fn inlines(&self) -> bool {
+        true
     }
 
     fn requeue(&mut self, _: &View<'_>, worker: usize, _: &Item) -> usize {

@@ -10,6 +10,9 @@
 
 use super::{Choice, CoreRule, Design, Item, Place, Random, Take, View, steal_from};
 
+/// Parks after 4 rounds and 2 µs without work (Shenango's runtime).
+const LOOK_NS: u64 = 2_000;
+
 pub(super) struct Shenango {
     rule: CoreRule,
     quantum_ns: Option<u64>,
@@ -63,6 +66,10 @@ impl Design for Shenango {
 
     fn requeue(&mut self, _: &View<'_>, worker: usize, _: &Item) -> usize {
         worker
+    }
+
+    fn look_ns(&self) -> u64 {
+        LOOK_NS
     }
 
     fn waits_for(&self, view: &View<'_>, worker: usize) -> bool {

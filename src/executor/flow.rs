@@ -7,18 +7,18 @@
 //! whoever drains.
 
 use super::runtime::Shared;
+use super::stack::Again;
 use super::waiters::Waiters;
 use super::worker;
 use crate::abi::FlowClass;
-use crate::coroutine::{CellId, Exhausted};
+use crate::coroutine::CellId;
 use crate::queue::{Charge, FlowRing, Full, Gate, Record, RecordKind, RingReader};
 use std::cell::UnsafeCell;
-use std::future::Future;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
@@ -154,6 +154,10 @@ pub(crate) struct FlowCore {
     woken: AtomicBool,
     /// Something is held back outside of the ring.
     rest: AtomicBool,
+    /// The design has found no room for it: its senders wait.
+    held: AtomicBool,
+    /// What kind of work this is, to the design.
+    kind: AtomicU32,
     /// A sticky errno, 0: none.
     error: AtomicI32,
     waiters: Waiters,
@@ -236,6 +240,8 @@ impl FlowCore {
             gate: Gate::new(),
             woken: AtomicBool::new(false),
             rest: AtomicBool::new(false),
+            held: AtomicBool::new(false),
+            kind: AtomicU32::new(0),
             error: AtomicI32::new(0),
             waiters: Waiters::default(),
             fd: drain.fd().map(|fd| fd.as_raw_fd()),
@@ -259,6 +265,24 @@ impl FlowCore {
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         // SAFETY: the drain keeps it open, and lives as long as the flow.
         self.fd.map(|fd| unsafe { BorrowedFd::borrow_raw(fd) })
+    }
+
+    pub(crate) fn kind(&self) -> u32 {
+        self.kind.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_kind(&self, kind: u32) {
+        self.kind.store(kind, Ordering::Relaxed);
+    }
+
+    /// Does it wait for the design to have room for it? Its senders wait, too.
+    #[inline]
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_held(&self, held: bool) {
+        self.held.store(held, Ordering::Release);
     }
 
     /// The executor it is submitted to.
@@ -294,7 +318,7 @@ impl FlowCore {
     /// also when it waits for a CPU.
     #[inline]
     pub(crate) fn prefers_inline(&self) -> bool {
-        if self.gate.is_notified() || !self.is_drained() {
+        if self.gate.is_notified() || !self.is_drained() || !self.shared.senders_serve() {
             return false;
         }
         let home = self.home();
@@ -305,6 +329,9 @@ impl FlowCore {
     /// Should who waits for the flow do its work? When no executor is about to.
     pub(crate) fn needs_help(&self) -> bool {
         let home = self.home();
+        if !self.shared.senders_serve() {
+            return false;
+        }
         if self.gate.is_blocked() && self.shared.is_parked(home) {
             return false; // it sleeps until the socket takes bytes
         }
@@ -380,11 +407,13 @@ impl FlowCore {
     pub(crate) fn serve(self: Arc<Self>, shared: &Shared, by: Option<u16>) -> Option<Arc<Self>> {
         if self.gate.enter() {
             let mut inside = Inside::entered(&self);
-            self.drain_inside(&mut inside, by);
+            let why = match self.drain_inside(&mut inside, by) {
+                Progress::Waiting => Again::Yielded,
+                _ => Again::Unit,
+            };
             if inside.leave() {
-                let home = self.home();
                 // When no executor can take it, here again.
-                return match shared.enqueue_again(home, self) {
+                return match shared.enqueue_again(self, why) {
                     Ok(()) => None,
                     Err(flow) => flow.serve(shared, by),
                 };
@@ -393,8 +422,11 @@ impl FlowCore {
         Some(self)
     }
 
-    /// Drains inline, if nobody else does.
+    /// Drains inline, if nobody else does and the design leaves it to senders.
     pub(crate) fn serve_inline(self: &Arc<Self>) -> Option<Progress> {
+        if !self.shared.senders_serve() {
+            return None;
+        }
         let mut inside = self.enter_inline()?;
         Some(self.drain_inside(&mut inside, None))
     }
@@ -445,7 +477,8 @@ impl FlowCore {
                 break;
             }
             work.consume(record.charge);
-            budget = budget.saturating_sub(self.shared.budget_bytes() / 64);
+            // 64 of them are a turn, as with as many sends in one system call.
+            budget = budget.saturating_sub((self.shared.budget_bytes() / 64).max(1));
             if budget == 0 {
                 inside.progress = Progress::More;
                 break;
@@ -529,74 +562,3 @@ impl Drop for FlowCore {
         }
     }
 }
-
-/// A handle on a flow: one ordered stream of packet work. Sockets have one
-/// ([`crate::transport`]); [`super::Runtime::flow`] makes one that has no socket.
-#[derive(Clone)]
-pub struct Flow(pub(crate) Arc<FlowCore>);
-
-impl Flow {
-    /// Puts a coroutine of one's own on the flow: it runs on an executor, after
-    /// all that was submitted to the flow before and before what comes later.
-    /// What it awaits ([`crate::coroutine::yield_now`],
-    /// [`crate::coroutine::sleep`], [`super::writable`]) lets other flows go on.
-    ///
-    /// ```
-    /// use flexnet::executor::Runtime;
-    ///
-    /// let runtime = Runtime::builder().build()?;
-    /// let flow = runtime.flow()?;
-    /// let (sender, receiver) = std::sync::mpsc::channel();
-    /// flow.submit(async move {
-    ///     flexnet::coroutine::yield_now().await;
-    ///     sender.send("done").ok();
-    /// })?;
-    /// assert_eq!(receiver.recv()?, "done");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`SubmitError`]: every cell is taken, or the flow's ring is full; the
-    /// coroutine is dropped. Try again when some of it has been done.
-    pub fn submit<F>(&self, future: F) -> Result<(), SubmitError>
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let slab = self.0.shared.slab();
-        let cell =
-            worker::create(&self.0.shared, future).map_err(|Exhausted| SubmitError::Cells)?;
-        self.0
-            .submit(RecordKind::Coroutine, cell.to_bits(), &[])
-            .map_err(|Full| {
-                // SAFETY: made above, and nobody has seen it.
-                unsafe { slab.discard(cell) };
-                SubmitError::Full
-            })
-    }
-
-    /// The sticky error of the flow, if it failed.
-    pub fn error(&self) -> Option<io::Error> {
-        self.0.error()
-    }
-}
-
-/// A coroutine was not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SubmitError {
-    /// Every coroutine cell of the runtime is taken
-    /// ([`super::Builder::coroutines`] makes more).
-    Cells,
-    /// The flow's ring is full.
-    Full,
-}
-
-impl std::fmt::Display for SubmitError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Cells => "every coroutine cell of the runtime is taken",
-            Self::Full => "the flow's ring is full",
-        })
-    }
-}
-
-impl std::error::Error for SubmitError {}

@@ -3,7 +3,9 @@
 //!
 //! A [`Runtime`] has up to 16 executors. Each takes flows from its run queue,
 //! or from a sibling's when its own is empty, and drains them within a budget;
-//! it parks when there is nothing to do or the scheduler asks it to. While it
+//! it parks when there is nothing to do or the scheduler asks it to. Which flow
+//! is whose and when is the design's choice: the default one has lock-free run
+//! queues, others the queues in stack/. While it
 //! runs, submitting costs no system call; while it is parked, submitters of
 //! small sends do the work inline, which is cheaper than waking.
 //!
@@ -13,19 +15,24 @@
 //! on which cores executors run (the scheduler, through [`Link`]).
 
 mod alone;
+mod builder;
 mod deadlines;
 mod flow;
+mod handle;
 mod link;
 mod reactor;
 mod room;
 mod runtime;
+mod stack;
 mod waiters;
 mod worker;
 
-pub use flow::{Drain, Flow, Progress, SubmitError, Work};
+pub use builder::Builder;
+pub use flow::{Drain, Progress, Work};
+pub use handle::{Flow, SubmitError};
 pub use link::{Link, PageRef};
 pub use reactor::{Writable, writable};
-pub use runtime::{Builder, Runtime};
+pub use runtime::Runtime;
 
 pub(crate) use flow::FlowCore;
 pub(crate) use room::Until;

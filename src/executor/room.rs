@@ -55,6 +55,22 @@ impl FlowCore {
         }
     }
 
+    /// Waits until the design has room for the flow, if it has none: a blocking
+    /// sender's backpressure.
+    ///
+    /// # Errors
+    /// The flow's error, if it failed.
+    pub(crate) fn placed_blocking(self: &Arc<Self>) -> io::Result<()> {
+        if !self.is_held() {
+            return Ok(());
+        }
+        self.with_room_blocking(|| match (self.error(), self.is_held()) {
+            (Some(error), _) => Err(error),
+            (None, true) => Err(io::ErrorKind::WouldBlock.into()),
+            (None, false) => Ok(()),
+        })
+    }
+
     fn poll_room<T>(
         &self,
         context: &mut Context<'_>,

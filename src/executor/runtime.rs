@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! The runtime: executors that share flows, pages and coroutine cells.
 
+use super::builder::Builder;
 use super::deadlines::Deadlines;
-use super::flow::{Drain, Flow, FlowCore, Progress};
+use super::flow::{Drain, FlowCore, Progress};
+use super::handle::Flow;
 use super::link::{Link, Pages};
 use super::reactor::Reactor;
+use super::stack::{Again, Stack, Workers};
 use super::worker;
-use crate::abi::{EXECUTORS_MAX, FlowClass};
+use crate::abi::FlowClass;
 use crate::coroutine::{Slab, with_timers};
 use crate::queue::{Parker, RunQueue};
 use crate::sync::CacheLine;
@@ -22,17 +25,6 @@ use std::time::{Duration, Instant};
 /// Flows an executor's run queue holds at most; more than that are served
 /// inline by who submits to them.
 const RUN_QUEUE_FLOWS: usize = 1024;
-/// Coroutine cells of a runtime unless the builder says otherwise.
-const COROUTINES: u32 = 4096;
-/// Bytes one resume sends before the flow goes to the tail of the run queue. One
-/// `sendmsg` of that size takes about 50 µs over loopback here: the unit after
-/// which an executor looks at what the scheduler asks of it.
-const BUDGET_BYTES: usize = 256 * 1024;
-/// How long an executor looks for work before it parks: about what the wake
-/// that is saved costs (3.3 to 3.6 µs to the waker, 2.4 µs to the woken).
-const SPIN: Duration = Duration::from_micros(10);
-/// How long a shutdown waits for peers that take nothing.
-const LINGER: Duration = Duration::from_secs(5);
 
 /// Executors have not been started.
 const IDLE: u32 = 0;
@@ -57,10 +49,13 @@ pub(crate) struct Shared {
     slab: Slab,
     reactor: Reactor,
     deadlines: Deadlines,
+    stack: Stack,
     link: Option<Arc<dyn Link>>,
     phase: AtomicU32,
     next_home: AtomicUsize,
-    spin: Duration,
+    /// Executors whose thread could be started.
+    started: AtomicUsize,
+    spins: bool,
     linger: Duration,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -87,14 +82,27 @@ impl Shared {
     pub(crate) fn flow_class(&self) -> FlowClass {
         self.flow_class
     }
+    pub(super) fn stack(&self) -> &Stack {
+        &self.stack
+    }
+    /// How long an executor looks before it parks.
     pub(crate) fn spin(&self) -> Duration {
-        self.spin
+        match self.spins {
+            true => Duration::from_nanos(self.stack.look_ns()),
+            false => Duration::ZERO,
+        }
     }
     pub(crate) fn linger(&self) -> Duration {
         self.linger
     }
+    /// Bytes one resume sends before the flow is placed again.
     pub(crate) fn budget_bytes(&self) -> usize {
-        BUDGET_BYTES
+        self.stack.unit_bytes()
+    }
+    /// May senders do their work themselves?
+    #[inline]
+    pub(crate) fn senders_serve(&self) -> bool {
+        self.stack.inlines() || self.is_stopped()
     }
     pub(crate) fn is_stopping(&self) -> bool {
         self.phase.load(Ordering::Acquire) >= STOPPING
@@ -111,7 +119,7 @@ impl Shared {
     /// How many executors the scheduler wants to run; all without one.
     #[inline]
     pub(crate) fn executors_wanted(&self) -> usize {
-        let count = self.executors.len();
+        let count = self.started.load(Ordering::Relaxed);
         if count == 1 || !self.is_attached() {
             return count;
         }
@@ -127,6 +135,52 @@ impl Shared {
     /// Puts a flow into a run queue and wakes its executor if that is parked.
     /// Gives it back when no executor can take it.
     pub(crate) fn enqueue(&self, home: u16, flow: Arc<FlowCore>) -> Result<(), Arc<FlowCore>> {
+        if self.stack.is_on() {
+            return self.enqueue_designed(home, flow);
+        }
+        self.enqueue_default(home, flow)
+    }
+
+    /// A flow goes where the design wants it.
+    fn enqueue_designed(&self, home: u16, flow: Arc<FlowCore>) -> Result<(), Arc<FlowCore>> {
+        match self.stack.place(self.executors_wanted(), flow) {
+            Ok(wake) => {
+                self.wake(wake);
+                // Placed under the stack's lock, as `serve_here` looks: one of
+                // the two finds it.
+                if self.phase.load(Ordering::Relaxed) == STOPPED {
+                    self.serve_here();
+                }
+                Ok(())
+            }
+            // Switched off just now.
+            Err(flow) if !self.stack.is_on() => self.enqueue_default(home, flow),
+            Err(flow) => Err(flow),
+        }
+    }
+
+    /// Wakes executors that the stack names.
+    pub(super) fn wake(&self, workers: Workers) {
+        let mut left = workers;
+        while left != 0 {
+            let slot = &self.executors[left.trailing_zeros() as usize];
+            self.reactor.unpark(&slot.parker);
+            left &= left - 1;
+        }
+    }
+
+    /// Follows the design that the scheduler's page names.
+    #[inline]
+    pub(super) fn follow_design(&self) {
+        for flow in self.stack.follow(&self.pages.current().design) {
+            let home = flow.home();
+            if let Err(flow) = self.enqueue(home, flow) {
+                flow.serve(self, None);
+            }
+        }
+    }
+
+    fn enqueue_default(&self, home: u16, flow: Arc<FlowCore>) -> Result<(), Arc<FlowCore>> {
         let index = usize::from(home) % self.executors_wanted();
         if worker::is_at(self, index) {
             return worker::push_local(flow);
@@ -152,7 +206,8 @@ impl Shared {
         }
         let before = SERVES.replace(self);
         if !std::ptr::eq(before, self) {
-            let next = || self.executors.iter().find_map(|s| s.queue.take_abandoned());
+            let queued = || self.executors.iter().find_map(|s| s.queue.take_abandoned());
+            let next = || queued().or_else(|| self.stack.take_any());
             while let Some(flow) = next() {
                 let served = flow.serve(self, None);
                 if let Some(flow) = served.filter(|flow| Arc::strong_count(flow) == 1) {
@@ -165,16 +220,28 @@ impl Shared {
     }
 
     /// Puts a flow that was just served and goes on into a run queue: the same
-    /// executor's, where it was one.
+    /// executor's, where it was one, or where the design wants it.
     pub(crate) fn enqueue_again(
         &self,
-        home: u16,
         flow: Arc<FlowCore>,
+        why: Again,
     ) -> Result<(), Arc<FlowCore>> {
-        if worker::is_of(self) {
+        let home = flow.home();
+        if !worker::is_of(self) {
+            return self.enqueue(home, flow);
+        }
+        if !self.stack.is_on() {
             return worker::push_local(flow);
         }
-        self.enqueue(home, flow)
+        let (slot, item) = worker::turn();
+        let wanted = self.executors_wanted();
+        match self.stack.again(slot, wanted, item, why, flow) {
+            Ok(wake) => {
+                self.wake(wake);
+                Ok(())
+            }
+            Err(flow) => worker::push_local(flow),
+        }
     }
 
     /// The reactor unblocks the flow when its socket takes bytes.
@@ -224,7 +291,9 @@ impl Shared {
     /// Do executors wait for a core and no more can be granted?
     #[inline]
     pub(crate) fn is_saturated(&self) -> bool {
-        self.is_attached() && self.pages.current().grant.saturated.load(Ordering::Relaxed) != 0
+        self.stack.inlines()
+            && self.is_attached()
+            && self.pages.current().grant.saturated.load(Ordering::Relaxed) != 0
     }
 
     /// Is the executor of `home` parked, with nothing else on its way?
@@ -273,6 +342,7 @@ impl Shared {
                 Err(error) => log::warn!("only {} executors start: {error}", threads.len()),
             }
         }
+        self.started.store(threads.len(), Ordering::Relaxed);
         self.phase.store(SERVING, Ordering::Release);
         Ok(())
     }
@@ -286,102 +356,6 @@ impl Shared {
         self.start()?;
         let home = self.next_home.fetch_add(1, Ordering::Relaxed) % self.executors.len();
         Ok(FlowCore::new(self.clone(), home as u16, ring_bytes, drain))
-    }
-}
-
-/// Makes a [`Runtime`].
-pub struct Builder {
-    name: String,
-    executors: usize,
-    flow_class: FlowClass,
-    coroutines: u32,
-    linger: Duration,
-    link: Option<Arc<dyn Link>>,
-}
-
-impl Builder {
-    /// Names the executor threads (`name/0`, `name/1`, …). Default: `flexnet`.
-    #[must_use]
-    pub fn name(mut self, name: &str) -> Self {
-        self.name = name.to_owned();
-        self
-    }
-
-    /// Number of executor threads, 1 to [`EXECUTORS_MAX`]. Default: 1. They cost
-    /// nothing while parked, and the scheduler decides how many run.
-    #[must_use]
-    pub fn executors(mut self, executors: usize) -> Self {
-        self.executors = executors;
-        self
-    }
-
-    /// What the flows are: latency flows go first on granted cores, within a
-    /// budget. Default: throughput.
-    #[must_use]
-    pub fn flow_class(mut self, flow_class: FlowClass) -> Self {
-        self.flow_class = flow_class;
-        self
-    }
-
-    /// Cells for coroutines of one's own that are alive at once. Default: 4096.
-    #[must_use]
-    pub fn coroutines(mut self, cells: u32) -> Self {
-        self.coroutines = cells;
-        self
-    }
-
-    /// How long a shutdown waits for peers that take nothing. Default: 5 s.
-    #[must_use]
-    pub fn linger(mut self, linger: Duration) -> Self {
-        self.linger = linger;
-        self
-    }
-
-    /// The way to the scheduler ([`crate::client::Client`]). Without: none.
-    #[must_use]
-    pub fn link(mut self, link: Arc<dyn Link>) -> Self {
-        self.link = Some(link);
-        self
-    }
-
-    /// Makes the runtime. Its threads start with its first flow.
-    ///
-    /// # Errors
-    /// A number out of its range, or no file descriptors left.
-    pub fn build(self) -> io::Result<Runtime> {
-        if !(1..=EXECUTORS_MAX).contains(&self.executors) {
-            let message = format!(
-                "{} executors: 1 to {EXECUTORS_MAX} are possible",
-                self.executors
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        }
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let slots = (0..self.executors).map(|_| ExecutorSlot {
-            queue: match self.executors {
-                1 => RunQueue::without_thieves(RUN_QUEUE_FLOWS),
-                _ => RunQueue::new(RUN_QUEUE_FLOWS),
-            },
-            parker: CacheLine(Parker::new()),
-        });
-        Ok(Runtime {
-            shared: Arc::new(Shared {
-                name: self.name,
-                flow_class: self.flow_class,
-                executors: slots.collect(),
-                pages: Pages::new(),
-                slab: Slab::with_caches(self.coroutines, self.executors as u32),
-                reactor: Reactor::new()?,
-                deadlines: Deadlines::default(),
-                link: self.link,
-                phase: AtomicU32::new(IDLE),
-                next_home: AtomicUsize::new(0),
-                // On one CPU who spins keeps who would bring work from running.
-                spin: if cpus > 1 { SPIN } else { Duration::ZERO },
-                linger: self.linger,
-                threads: Mutex::new(Vec::new()),
-            }),
-        })
     }
 }
 
@@ -404,14 +378,39 @@ pub struct Runtime {
 impl Runtime {
     /// Starts describing a runtime.
     pub fn builder() -> Builder {
-        Builder {
-            name: "flexnet".to_owned(),
-            executors: 1,
-            flow_class: FlowClass::Throughput,
-            coroutines: COROUTINES,
-            linger: LINGER,
-            link: None,
-        }
+        Builder::default()
+    }
+
+    /// With what the builder has checked.
+    pub(super) fn new(builder: Builder) -> io::Result<Self> {
+        let slots = (0..builder.executors).map(|_| ExecutorSlot {
+            queue: match builder.executors {
+                1 => RunQueue::without_thieves(RUN_QUEUE_FLOWS),
+                _ => RunQueue::new(RUN_QUEUE_FLOWS),
+            },
+            parker: CacheLine(Parker::new()),
+        });
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            shared: Arc::new(Shared {
+                name: builder.name,
+                flow_class: builder.flow_class,
+                executors: slots.collect(),
+                pages: Pages::new(),
+                slab: Slab::with_caches(builder.coroutines, builder.executors as u32),
+                reactor: Reactor::new()?,
+                deadlines: Deadlines::default(),
+                stack: Stack::new(builder.executors, builder.design),
+                link: builder.link,
+                phase: AtomicU32::new(IDLE),
+                next_home: AtomicUsize::new(0),
+                started: AtomicUsize::new(builder.executors),
+                // On one CPU who spins keeps who would bring work from running.
+                spins: cpus > 1,
+                linger: builder.linger,
+                threads: Mutex::new(Vec::new()),
+            }),
+        })
     }
 
     /// A flow without a socket, for coroutines ([`Flow::submit`]).
@@ -431,6 +430,12 @@ impl Runtime {
         (0..self.shared.executors.len())
             .map(|slot| self.shared.pages.depth(slot as u16))
             .sum()
+    }
+
+    /// The stack design that is on, as operators write it; `own` where the
+    /// application brought one ([`Builder::design`]).
+    pub fn design(&self) -> String {
+        self.shared.stack.name()
     }
 
     /// Drains what was accepted and ends the threads, as dropping does. Peers

@@ -4,8 +4,10 @@
 use super::flow::FlowCore;
 use super::link::now_ns;
 use super::runtime::Shared;
+use super::stack::{Rest, Taken};
 use crate::abi::ExecutorState;
-use crate::coroutine::{CellId, Cells, Exhausted, Timers, with_timers};
+use crate::coroutine::{CellId, Cells, Exhausted, Timers, in_turn, with_timers};
+use crate::design::Item;
 use crate::queue::{Owner, Sleep};
 use std::cell::Cell;
 use std::ptr;
@@ -21,6 +23,8 @@ const TURNS_PER_POLL: u32 = 16;
 /// An executor's own, which only its thread uses.
 struct Own<'a> {
     slot: usize,
+    /// What it serves, as the design knows it.
+    item: Cell<Item>,
     queue: Owner<'a, Arc<FlowCore>>,
     cells: Cells<'a>,
 }
@@ -65,6 +69,15 @@ pub(crate) fn push_local(flow: Arc<FlowCore>) -> Result<(), Arc<FlowCore>> {
     match unsafe { OWN.get().as_ref() } {
         Some(own) => own.queue.push(flow),
         None => Err(flow),
+    }
+}
+
+/// This executor's slot, and what it serves. For its own thread.
+pub(super) fn turn() -> (usize, Item) {
+    // SAFETY: as above.
+    match unsafe { OWN.get().as_ref() } {
+        Some(own) => (own.slot, own.item.get()),
+        None => (0, Item::default()),
     }
 }
 
@@ -142,6 +155,7 @@ pub(crate) fn run(shared: Arc<Shared>, slot: u16) {
     };
     let own = Own {
         slot: slot.into(),
+        item: Cell::new(Item::default()),
         queue,
         cells: shared.slab().cells(),
     };
@@ -191,14 +205,13 @@ impl Worker<'_> {
     /// One look at everything; false when it is to end.
     fn turn(&mut self) -> bool {
         self.follow_link();
+        self.shared.follow_design();
         self.turns = self.turns.wrapping_add(1);
         if self.turns.is_multiple_of(TURNS_PER_POLL) {
             self.poll_events();
         }
         if let Some(flow) = self.next_flow() {
-            self.shared.pages().publish_resume(self.slot);
-            drop(flow.serve(self.shared, Some(self.slot)));
-            self.obey();
+            self.serve(flow);
             return true;
         }
         if self.poll_events() {
@@ -211,10 +224,47 @@ impl Worker<'_> {
         true
     }
 
-    /// Its own queue's head, else a sibling's.
+    fn serve(&mut self, flow: Arc<FlowCore>) {
+        let page = self.shared.pages().current();
+        let flag = &page.executors[usize::from(self.slot)].sched.quantum_expired;
+        let quantum = Duration::from_nanos(self.shared.stack().quantum_ns());
+        self.shared.pages().publish_resume(self.slot);
+        drop(in_turn(quantum, flag, || {
+            flow.serve(self.shared, Some(self.slot))
+        }));
+        self.obey();
+    }
+
+    /// What the design says; its own queue's head, else a sibling's.
     #[inline]
     fn next_flow(&self) -> Option<Arc<FlowCore>> {
-        self.own.queue.pop().or_else(|| self.steal())
+        self.own
+            .queue
+            .pop()
+            .or_else(|| self.next_designed())
+            .or_else(|| self.steal())
+    }
+
+    #[inline]
+    fn next_designed(&self) -> Option<Arc<FlowCore>> {
+        let stack = self.shared.stack();
+        if !stack.is_on() {
+            return None;
+        }
+        let wanted = self.shared.executors_wanted();
+        let (taken, wake) = stack.next(self.slot.into(), wanted);
+        self.shared.wake(wake);
+        match taken {
+            Some(taken) => Some(self.takes(taken)),
+            // Whoever the rest is for may have ended.
+            None if self.shared.is_stopping() => stack.take_any(),
+            None => None,
+        }
+    }
+
+    fn takes(&self, taken: Taken) -> Arc<FlowCore> {
+        self.own.item.set(taken.item);
+        taken.flow
     }
 
     /// Takes the head of a sibling's queue, and half of the rest into its own.
@@ -296,6 +346,12 @@ impl Worker<'_> {
         }
         let parker = &executors[own].parker;
         parker.prepare(Sleep::Futex);
+        if self.shared.stack().is_on() {
+            let wanted = self.shared.executors_wanted();
+            let wake = self.shared.stack().leave(own, wanted);
+            // Itself, it may be told to wake: it parks all the same.
+            self.shared.wake(wake & !(1 << own));
+        }
         self.publish(ExecutorState::Parked);
         if self.shared.is_stopping() {
             parker.cancel();
@@ -316,10 +372,13 @@ impl Worker<'_> {
                 if !own.queue.is_empty() {
                     return;
                 }
+                // It may be for others only: parking looks.
+                if shared.stack().has_queued() {
+                    break;
+                }
                 std::hint::spin_loop();
             }
         }
-        let timeout = self.timeout();
         let sleep = if shared.reactor().is_waiting() && !shared.reactor().is_polled() {
             Sleep::Poll
         } else {
@@ -336,6 +395,15 @@ impl Worker<'_> {
             own.parker.cancel();
             return;
         }
+        let due = match self.rest() {
+            Rest::Sleep(due) => due,
+            Rest::Take(taken) => {
+                own.parker.cancel();
+                let flow = self.takes(taken);
+                return self.serve(flow);
+            }
+        };
+        let timeout = self.timeout(due);
         match sleep {
             Sleep::Futex => {
                 self.publish(ExecutorState::Parked);
@@ -350,10 +418,28 @@ impl Worker<'_> {
         self.publish(ExecutorState::Running);
     }
 
-    /// Until the earliest timer, or while stopping a moment.
-    fn timeout(&self) -> Option<Duration> {
+    /// The design's word before this parks.
+    fn rest(&self) -> Rest {
+        let stack = self.shared.stack();
+        if !stack.is_on() {
+            return Rest::Sleep(None);
+        }
+        let wanted = self.shared.executors_wanted();
+        let (rest, wake) = stack.park(self.slot.into(), wanted);
+        self.shared.wake(wake);
+        rest
+    }
+
+    /// Until the earliest timer or the next paced flow (`due_ns`), or while
+    /// stopping a moment.
+    fn timeout(&self, due_ns: Option<u64>) -> Option<Duration> {
         let timer = with_timers(|timers| timers.next());
         let timer = timer.map(|at| at.saturating_duration_since(Instant::now()));
+        let due = due_ns.map(|due| Duration::from_nanos(due.saturating_sub(now_ns())));
+        let timer = match (timer, due) {
+            (Some(timer), Some(due)) => Some(timer.min(due)),
+            (timer, due) => timer.or(due),
+        };
         match (timer, self.stopping_since) {
             (Some(timer), Some(_)) => Some(timer.min(Duration::from_millis(10))),
             (None, Some(_)) => Some(Duration::from_millis(10)),
@@ -364,7 +450,9 @@ impl Worker<'_> {
     /// Stopping and nothing to do now: has it waited for the rest long enough?
     fn may_end(&mut self) -> bool {
         let since = *self.stopping_since.get_or_insert_with(Instant::now);
-        let waits = self.shared.reactor().is_waiting() || with_timers(|t| t.next().is_some());
+        let waits = self.shared.reactor().is_waiting()
+            || with_timers(|t| t.next().is_some())
+            || !self.shared.stack().is_empty();
         !waits || since.elapsed() >= self.shared.linger()
     }
 

@@ -99,8 +99,9 @@ impl TcpFlow {
     /// here and now.
     ///
     /// # Errors
-    /// `WouldBlock` when the ring is full, and the socket too just now. The
-    /// flow's error, if it failed earlier.
+    /// `WouldBlock` when the ring is full, and the socket too just now, or when
+    /// the stack's design has no room for the flow. The flow's error, if it
+    /// failed earlier.
     #[inline]
     pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
         let core = self.core();
@@ -110,6 +111,9 @@ impl TcpFlow {
         let piece = &bytes[..bytes.len().min(core.ring().message_max())];
         if piece.is_empty() {
             return Ok(0);
+        }
+        if core.is_held() {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         if core.prefers_inline() && self.send_inline(piece)? {
             return Ok(piece.len());
@@ -187,7 +191,7 @@ impl TcpFlow {
             let accepted = self.core().with_room_blocking(|| self.try_send(left))?;
             left = &left[accepted..];
         }
-        Ok(())
+        self.core().placed_blocking()
     }
 
     /// Sends all of it here, like the system call; false when something is

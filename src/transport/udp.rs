@@ -83,7 +83,8 @@ impl UdpFlow {
     /// Accepts one datagram, or says why not. Never waits.
     ///
     /// # Errors
-    /// `WouldBlock` when the ring is full; `InvalidInput` above 65,507 bytes; an
+    /// `WouldBlock` when the ring is full or the stack's design has no room for
+    /// the flow; `InvalidInput` above 65,507 bytes; an
     /// error of an earlier datagram (reported once, and this one is not taken).
     #[inline]
     pub fn try_send(&self, datagram: &[u8]) -> io::Result<()> {
@@ -94,6 +95,9 @@ impl UdpFlow {
         if datagram.len() > DATAGRAM_BYTES {
             let message = format!("{} bytes do not fit a UDP datagram", datagram.len());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        if core.is_held() {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         if core.prefers_inline()
             && let Some(mut inside) = core.enter_inline()

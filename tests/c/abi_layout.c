@@ -34,6 +34,7 @@ ASSERT((FLEXNET_STAMP_EVERY & (FLEXNET_STAMP_EVERY - 1)) == 0);
 ASSERT_LINE(struct flexnet_page_header);
 ASSERT_LINE(struct flexnet_page_client);
 ASSERT_LINE(struct flexnet_page_grant);
+ASSERT_LINES(struct flexnet_page_design);
 ASSERT_LINE(struct flexnet_executor_foreign);
 ASSERT_LINE(struct flexnet_executor_own);
 ASSERT_LINE(struct flexnet_executor_sched);
@@ -46,6 +47,7 @@ ASSERT_STARTS_LINE(struct flexnet_executor, stamps);
 ASSERT_STARTS_LINE(struct flexnet_page, header);
 ASSERT_STARTS_LINE(struct flexnet_page, client);
 ASSERT_STARTS_LINE(struct flexnet_page, grant);
+ASSERT_STARTS_LINE(struct flexnet_page, design);
 ASSERT_STARTS_LINE(struct flexnet_page, executors);
 
 #define CONSTANT(name) printf("constant %s %llu\n", #name, (unsigned long long)(name))
@@ -105,6 +107,10 @@ static void print_page(void)
 	FIELD(flexnet_page_grant, cores_granted);
 	FIELD(flexnet_page_grant, saturated);
 	FIELD(flexnet_page_grant, reserved);
+	STRUCT(flexnet_page_design);
+	FIELD(flexnet_page_design, generation);
+	FIELD(flexnet_page_design, text);
+	FIELD(flexnet_page_design, reserved);
 	STRUCT(flexnet_executor_foreign);
 	FIELD(flexnet_executor_foreign, enqueued);
 	FIELD(flexnet_executor_foreign, moved);
@@ -134,6 +140,7 @@ static void print_page(void)
 	FIELD(flexnet_page, header);
 	FIELD(flexnet_page, client);
 	FIELD(flexnet_page, grant);
+	FIELD(flexnet_page, design);
 	FIELD(flexnet_page, reserved);
 	FIELD(flexnet_page, executors);
 	FIELD(flexnet_page, reserve);

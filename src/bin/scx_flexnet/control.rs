@@ -261,6 +261,7 @@ impl Control {
         let page = placed.page?;
         let id = placed.client;
         let executors_max = self.clients.executors_max();
+        page.tell_design(&self.facts.design.to_string())?;
         kernel.client_event(ClientOp::Start, id, 0)?;
         let welcome = Welcome {
             message: message::reply(hello, size_of::<Welcome>(), Ok(())),
@@ -334,7 +335,8 @@ impl Control {
         kernel.register(pidfd.as_fd(), tid, registration)
     }
 
-    /// Switches the design, if one is asked for and the asker is root.
+    /// Switches the design, if one is asked for and the asker is root: the
+    /// arbiter's half first, then what each client's stack follows.
     fn design(
         &mut self,
         kernel: &Kernel<'_>,
@@ -350,7 +352,14 @@ impl Control {
         }
         kernel.switch_design(&choice)?;
         log::info!("design {choice} (was {})", self.facts.design);
+        let text = choice.to_string();
         self.facts.design = choice;
+        for (id, client) in self.clients.iter() {
+            let told = client.page.as_ref().map(|page| page.tell_design(&text));
+            if let Some(Err(errno)) = told {
+                log::warn!("client {id} keeps its design: cannot map its page: {errno}");
+            }
+        }
         Ok(())
     }
 

@@ -115,6 +115,11 @@ impl PageMap {
         })
     }
 
+    /// Says which design is on, for the client's own stack to follow.
+    pub fn tell_design(&self, text: &str) -> Result<(), Errno> {
+        self.with(|page| page.design.write(text))
+    }
+
     /// Says that nobody schedules, once BPF is gone that would say it.
     pub fn mark_detached(&self) -> Result<(), Errno> {
         self.with(|page| {

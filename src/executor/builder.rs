@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! What a runtime is made of, and the bounds of that.
+
+use super::link::Link;
+use super::runtime::Runtime;
+use crate::abi::{EXECUTORS_MAX, FlowClass};
+use crate::design::Design;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Coroutine cells of a runtime unless the builder says otherwise.
+const COROUTINES: u32 = 4096;
+/// How long a shutdown waits for peers that take nothing.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Makes a [`Runtime`].
+pub struct Builder {
+    pub(super) name: String,
+    pub(super) executors: usize,
+    pub(super) flow_class: FlowClass,
+    pub(super) coroutines: u32,
+    pub(super) linger: Duration,
+    pub(super) link: Option<Arc<dyn Link>>,
+    pub(super) design: Option<Box<dyn Design>>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            name: "flexnet".to_owned(),
+            executors: 1,
+            flow_class: FlowClass::Throughput,
+            coroutines: COROUTINES,
+            linger: LINGER,
+            link: None,
+            design: None,
+        }
+    }
+}
+
+impl Builder {
+    /// Names the executor threads (`name/0`, `name/1`, …). Default: `flexnet`.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = name.to_owned();
+        self
+    }
+
+    /// Number of executor threads, 1 to [`EXECUTORS_MAX`]. Default: 1. They cost
+    /// nothing while parked, and the scheduler decides how many run.
+    #[must_use]
+    pub fn executors(mut self, executors: usize) -> Self {
+        self.executors = executors;
+        self
+    }
+
+    /// What the flows are: latency flows go first on granted cores, within a
+    /// budget. Default: throughput.
+    #[must_use]
+    pub fn flow_class(mut self, flow_class: FlowClass) -> Self {
+        self.flow_class = flow_class;
+        self
+    }
+
+    /// Cells for coroutines of one's own that are alive at once. Default: 4096.
+    #[must_use]
+    pub fn coroutines(mut self, cells: u32) -> Self {
+        self.coroutines = cells;
+        self
+    }
+
+    /// How long a shutdown waits for peers that take nothing. Default: 5 s.
+    #[must_use]
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
+    /// The way to the scheduler ([`crate::client::Client`]). Without: none.
+    #[must_use]
+    pub fn link(mut self, link: Arc<dyn Link>) -> Self {
+        self.link = Some(link);
+        self
+    }
+
+    /// A design of one's own for what runs when. Default: the scheduler's, which
+    /// the operator chooses, and without one `flexnet`. How many executors have
+    /// cores stays the scheduler's to say.
+    #[must_use]
+    pub fn design(mut self, design: Box<dyn Design>) -> Self {
+        self.design = Some(design);
+        self
+    }
+
+    /// Makes the runtime. Its threads start with its first flow.
+    ///
+    /// # Errors
+    /// A number out of its range, or no file descriptors left.
+    pub fn build(self) -> io::Result<Runtime> {
+        if !(1..=EXECUTORS_MAX).contains(&self.executors) {
+            let message = format!(
+                "{} executors: 1 to {EXECUTORS_MAX} are possible",
+                self.executors
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        Runtime::new(self)
+    }
+}

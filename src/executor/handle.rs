@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! An application's handle on a flow.
+
+use super::flow::FlowCore;
+use super::worker;
+use crate::coroutine::Exhausted;
+use crate::queue::{Full, RecordKind};
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+/// A handle on a flow: one ordered stream of packet work. Sockets have one
+/// ([`crate::transport`]); [`super::Runtime::flow`] makes one that has no socket.
+#[derive(Clone)]
+pub struct Flow(pub(crate) Arc<FlowCore>);
+
+impl Flow {
+    /// Puts a coroutine of one's own on the flow: it runs on an executor, after
+    /// all that was submitted to the flow before and before what comes later.
+    /// What it awaits ([`crate::coroutine::yield_now`],
+    /// [`crate::coroutine::sleep`], [`super::writable`]) lets other flows go on.
+    ///
+    /// ```
+    /// use flexnet::executor::Runtime;
+    ///
+    /// let runtime = Runtime::builder().build()?;
+    /// let flow = runtime.flow()?;
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// flow.submit(async move {
+    ///     flexnet::coroutine::yield_now().await;
+    ///     sender.send("done").ok();
+    /// })?;
+    /// assert_eq!(receiver.recv()?, "done");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`SubmitError`]: every cell is taken, or the flow's ring is full; the
+    /// coroutine is dropped. Try again when some of it has been done.
+    pub fn submit<F>(&self, future: F) -> Result<(), SubmitError>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let slab = self.0.shared().slab();
+        let cell =
+            worker::create(self.0.shared(), future).map_err(|Exhausted| SubmitError::Cells)?;
+        self.0
+            .submit(RecordKind::Coroutine, cell.to_bits(), &[])
+            .map_err(|Full| {
+                // SAFETY: made above, and nobody has seen it.
+                unsafe { slab.discard(cell) };
+                SubmitError::Full
+            })
+    }
+
+    /// What kind of work the flow's is, for designs that tell types apart
+    /// (`shinjuku`: 0 to 3, each with an objective of its own; more count as
+    /// the last). Default: 0. Holds from the flow's next turn on.
+    pub fn set_kind(&self, kind: u32) {
+        self.0.set_kind(kind);
+    }
+
+    /// The sticky error of the flow, if it failed.
+    pub fn error(&self) -> Option<io::Error> {
+        self.0.error()
+    }
+}
+
+/// A coroutine was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubmitError {
+    /// Every coroutine cell of the runtime is taken
+    /// ([`super::Builder::coroutines`] makes more).
+    Cells,
+    /// The flow's ring is full.
+    Full,
+}
+
+impl std::fmt::Display for SubmitError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Cells => "every coroutine cell of the runtime is taken",
+            Self::Full => "the flow's ring is full",
+        })
+    }
+}
+
+impl std::error::Error for SubmitError {}

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! The in-stack half of a design on real executors: where a flow with work
+//! waits, which executor takes it, in which order.
+//!
+//! The default design has lock-free run queues of its own ([`crate::queue`]).
+//! Any other [`Design`] runs here: its queues and its one lock, taken once a
+//! flow's turn, not once a message. Both are looked at whatever is on, so that
+//! a switch drains nothing: what waits is placed anew, by the new design.
+//!
+//! Promises: a flow that was accepted is in exactly one place until it is
+//! taken; who parks ([`Stack::park`]) is woken for what comes later. Leaves to
+//! others: serving flows, sleeping and waking (worker.rs), and what to do with
+//! a flow that is given back.
+
+mod core;
+mod queues;
+
+use self::core::{Core, FREED, Placed};
+use super::flow::FlowCore;
+use super::link::now_ns;
+use crate::abi::PageDesign;
+use crate::design::{Choice, Design, Item, LOOK_NS, UNIT_BYTES};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Executors, a bit each.
+pub(super) type Workers = u32;
+
+/// What a worker takes.
+pub(super) struct Taken {
+    pub flow: Arc<FlowCore>,
+    pub item: Item,
+}
+
+/// What a worker that found nothing shall do.
+pub(super) enum Rest {
+    /// There is something after all.
+    Take(Taken),
+    /// Sleep, until then at most (CLOCK_MONOTONIC, ns).
+    Sleep(Option<u64>),
+}
+
+/// Why a flow that was just served goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// It has more than one turn's bytes: a new unit.
+    Unit,
+    /// Its coroutine gave way.
+    Yielded,
+}
+
+/// The stack of a runtime.
+pub(crate) struct Stack {
+    /// A design other than the default one is on. A hint where the lock is not
+    /// held: who is late is told by [`Stack::place`].
+    on: AtomicBool,
+    inlines: AtomicBool,
+    unit_bytes: AtomicUsize,
+    look_ns: AtomicU64,
+    /// A coroutine's turn, 0: to completion.
+    quantum_ns: AtomicU64,
+    /// Of the page's design that is followed.
+    generation: AtomicU64,
+    /// Flows in the queues, for who looks for work.
+    queued: AtomicUsize,
+    /// The application's own: switches are not followed.
+    fixed: bool,
+    workers: usize,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    core: Option<Core<Arc<FlowCore>>>,
+    name: String,
+}
+
+impl Stack {
+    /// For so many executors, with a design of the application's own, or
+    /// (`None`) the default one and then whatever the scheduler's page says.
+    pub fn new(workers: usize, own: Option<Box<dyn Design>>) -> Self {
+        let stack = Self {
+            on: AtomicBool::new(false),
+            inlines: AtomicBool::new(true),
+            unit_bytes: AtomicUsize::new(UNIT_BYTES),
+            look_ns: AtomicU64::new(LOOK_NS),
+            quantum_ns: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
+            queued: AtomicUsize::new(0),
+            fixed: own.is_some(),
+            workers,
+            inner: Mutex::new(Inner {
+                core: None,
+                name: String::new(),
+            }),
+        };
+        match own {
+            Some(design) => drop(stack.switch(Some(design), "own")),
+            None => drop(stack.choose(&Choice::default())),
+        }
+        stack
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A design that panicked has left its queues whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.on.load(Ordering::Acquire)
+    }
+
+    /// May senders do their work themselves?
+    #[inline]
+    pub fn inlines(&self) -> bool {
+        self.inlines.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub fn unit_bytes(&self) -> usize {
+        self.unit_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn look_ns(&self) -> u64 {
+        self.look_ns.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub fn quantum_ns(&self) -> u64 {
+        self.quantum_ns.load(Ordering::Relaxed)
+    }
+
+    /// Does anything wait in a queue? A hint.
+    #[inline]
+    pub fn has_queued(&self) -> bool {
+        self.queued.load(Ordering::Relaxed) != 0
+    }
+
+    /// The design that is on, as operators write it; `own`: the application's.
+    pub fn name(&self) -> String {
+        self.lock().name.clone()
+    }
+
+    /// Follows what the page says, when that has moved; flows that no queue
+    /// holds any more, for the caller to enqueue.
+    #[inline]
+    pub fn follow(&self, page: &PageDesign) -> Vec<Arc<FlowCore>> {
+        let generation = page.generation.load(Ordering::Relaxed);
+        if generation == self.generation.load(Ordering::Relaxed) || self.fixed {
+            return Vec::new();
+        }
+        self.follow_page(page)
+    }
+
+    #[cold]
+    fn follow_page(&self, page: &PageDesign) -> Vec<Arc<FlowCore>> {
+        let Some((generation, text)) = page.read() else {
+            return Vec::new(); // the next turn reads it whole
+        };
+        if self.generation.swap(generation, Ordering::Relaxed) == generation {
+            return Vec::new(); // a sibling does
+        }
+        match text.parse::<Choice>() {
+            Ok(choice) => self.choose(&choice),
+            Err(error) => {
+                log::warn!("the stack stays with {}: {error}", self.name());
+                Vec::new()
+            }
+        }
+    }
+
+    fn choose(&self, choice: &Choice) -> Vec<Arc<FlowCore>> {
+        let design = choice.build(1);
+        if choice.name() != Choice::default().name() {
+            return self.switch(Some(design), &choice.to_string());
+        }
+        self.note(&*design);
+        self.switch(None, &choice.to_string())
+    }
+
+    fn note(&self, design: &dyn Design) {
+        self.inlines.store(design.inlines(), Ordering::Relaxed);
+        let unit_bytes = design.unit_bytes().max(1);
+        self.unit_bytes.store(unit_bytes, Ordering::Relaxed);
+        self.look_ns.store(design.look_ns(), Ordering::Relaxed);
+        let quantum_ns = design.quantum_ns().unwrap_or(0);
+        self.quantum_ns.store(quantum_ns, Ordering::Relaxed);
+    }
+
+    /// Another design from here on. What it cannot place is given back.
+    fn switch(&self, design: Option<Box<dyn Design>>, name: &str) -> Vec<Arc<FlowCore>> {
+        let mut inner = self.lock();
+        if let Some(design) = &design {
+            self.note(&**design);
+        }
+        name.clone_into(&mut inner.name);
+        let before = inner.core.take();
+        inner.core = design.map(|design| Core::new(design, self.workers));
+        self.on.store(inner.core.is_some(), Ordering::Release);
+        let (mut homeless, now) = (Vec::new(), now_ns());
+        let Some(mut before) = before else {
+            return homeless;
+        };
+        while let Some((item, flow)) = before.take_any() {
+            // Held senders try again by the new rules.
+            flow.set_held(false);
+            let placed = match &mut inner.core {
+                Some(core) => core.place(now, self.workers, item, flow, None),
+                None => Placed::Back(flow),
+            };
+            homeless.extend(settle(placed).err());
+        }
+        self.count(&inner);
+        homeless
+    }
+
+    fn count(&self, inner: &Inner) {
+        let queued = inner.core.as_ref().map_or(0, Core::queued);
+        self.queued.store(queued, Ordering::Relaxed);
+    }
+
+    fn item(flow: &FlowCore, now: u64) -> Item {
+        Item {
+            arrival_ns: now,
+            queued_ns: now,
+            flow: flow.token() as u32,
+            kind: flow.kind(),
+        }
+    }
+
+    /// Puts a notified flow where the design wants it; the executors to wake.
+    ///
+    /// # Errors
+    /// The flow: the default design is on, its sender shall do the work, or there
+    /// is no room for it.
+    pub fn place(&self, wanted: usize, flow: Arc<FlowCore>) -> Result<Workers, Arc<FlowCore>> {
+        let now = now_ns();
+        let mut inner = self.lock();
+        let Some(core) = &mut inner.core else {
+            return Err(flow);
+        };
+        let item = Self::item(&flow, now);
+        let placed = core.place(now, wanted, item, flow, None);
+        self.count(&inner);
+        settle(placed)
+    }
+
+    /// Puts a flow that `worker` just served, and that goes on, where the design
+    /// wants it.
+    ///
+    /// # Errors
+    /// As of [`Stack::place`].
+    pub fn again(
+        &self,
+        worker: usize,
+        wanted: usize,
+        item: Item,
+        why: Again,
+        flow: Arc<FlowCore>,
+    ) -> Result<Workers, Arc<FlowCore>> {
+        let now = now_ns();
+        let mut inner = self.lock();
+        let Some(core) = &mut inner.core else {
+            return Err(flow);
+        };
+        let placed = match why {
+            Again::Unit => core.place(now, wanted, Self::item(&flow, now), flow, Some(worker)),
+            Again::Yielded => core.requeue(now, worker, item, flow),
+        };
+        self.count(&inner);
+        settle(placed)
+    }
+
+    /// What `worker` takes next, and the executors to wake.
+    pub fn next(&self, worker: usize, wanted: usize) -> (Option<Taken>, Workers) {
+        let now = now_ns();
+        let mut inner = self.lock();
+        let Some(core) = &mut inner.core else {
+            return (None, 0);
+        };
+        let (taken, wake) = core.next(now, worker, wanted);
+        let freed = core.take_freed();
+        self.leave_lock(inner, freed);
+        (taken.map(|(item, flow)| Taken { flow, item }), wake)
+    }
+
+    /// `worker`, which has announced that it parks, looks once more: what comes
+    /// later finds it idle.
+    pub fn park(&self, worker: usize, wanted: usize) -> (Rest, Workers) {
+        let now = now_ns();
+        let mut inner = self.lock();
+        let Some(core) = &mut inner.core else {
+            return (Rest::Sleep(None), 0);
+        };
+        let (taken, wake) = core.next(now, worker, wanted);
+        let rest = match taken {
+            Some((item, flow)) => Rest::Take(Taken { flow, item }),
+            None => {
+                core.set_idle(worker);
+                Rest::Sleep(core.next_due_ns())
+            }
+        };
+        let freed = core.take_freed();
+        self.leave_lock(inner, freed);
+        (rest, wake)
+    }
+
+    /// Lets go of the lock, and wakes senders that found room: who is woken may
+    /// come here at once.
+    fn leave_lock(&self, inner: MutexGuard<'_, Inner>, freed: [Option<Arc<FlowCore>>; FREED]) {
+        for flow in freed.iter().flatten() {
+            flow.set_held(false);
+        }
+        self.count(&inner);
+        drop(inner);
+        for flow in freed.iter().flatten() {
+            flow.waiters().wake();
+        }
+    }
+
+    /// `worker` parks because the scheduler asks it to: its queues are for others.
+    pub fn leave(&self, worker: usize, wanted: usize) -> Workers {
+        let now = now_ns();
+        let mut inner = self.lock();
+        match &mut inner.core {
+            Some(core) => core.leave(now, worker, wanted),
+            None => 0,
+        }
+    }
+
+    /// Anything there is, at the end: no order but the flows' own.
+    pub fn take_any(&self) -> Option<Arc<FlowCore>> {
+        let mut inner = self.lock();
+        let taken = inner.core.as_mut()?.take_any();
+        self.count(&inner);
+        let (_, flow) = taken?;
+        flow.set_held(false);
+        Some(flow)
+    }
+
+    /// Is anything left, paced and held flows included?
+    pub fn is_empty(&self) -> bool {
+        !self.is_on() || self.lock().core.as_ref().is_none_or(Core::is_empty)
+    }
+}
+
+/// Marks a flow that found no room. With the lock.
+fn settle(placed: Placed<Arc<FlowCore>>) -> Result<Workers, Arc<FlowCore>> {
+    match placed {
+        Placed::Queued(wake) => Ok(wake),
+        Placed::Held(flow) => {
+            flow.set_held(true);
+            Ok(0)
+        }
+        Placed::Back(flow) => Err(flow),
+    }
+}
+
+#[cfg(test)]
+mod tests;

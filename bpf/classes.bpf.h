@@ -113,12 +113,16 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 	ectx = executor_ctx_of(executor_index(tctx));
 	if (!ectx || !cctx)
 		return;
-	cctx->executor = executor_index(tctx) + 1;
+	/* One without a core of its client's is a guest on a granted one. */
+	if (holds_core(tctx->client))
+		cctx->executor = executor_index(tctx) + 1;
+	else
+		cctx->current_class = FLEXNET_CLASS_LATENCY;
 	ectx->cpu = cpu;
 	ectx->flagged_ns = 0;
 	ectx->run_start_ns = now;
 	WRITE_ONCE(ectx->runnable, 1);
-	publish_on_cpu(tctx, cpu, cctx->granted);
+	publish_on_cpu(tctx, cpu, cctx->granted && cctx->executor);
 }
 
 /* An executor's part of task_stops. */
@@ -161,12 +165,15 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 	struct flexnet_cpu_stats *stats = stats_here();
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	u64 ran = now > tctx->run_start_ns && tctx->run_start_ns ? now - tctx->run_start_ns : 0;
+	bool dedicated;
 
 	tctx->run_start_ns = 0;
 	if (stats && task_class < FLEXNET_CLASS_COUNT)
 		stats->run_ns[task_class] += ran;
 	if (!cctx)
 		return;
+	/* As the core's own, not as a guest or elsewhere. */
+	dedicated = cctx->granted && cctx->executor;
 	cctx->current_class = CLASS_NONE;
 	cctx->executor = 0;
 	tctx->turn_left_ns = 0;
@@ -174,7 +181,9 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 		tctx->turn_left_ns = tctx->turn_ns - ran;
 	if (task_class == FLEXNET_CLASS_EXECUTOR) {
 		/* On a core of its own it takes from nobody. */
-		if (!cctx->granted)
+		if (dedicated)
+			quanta_account(cctx, now - ran, now);
+		else
 			tctx->vtime += flexnet_scale_by_weight(ran, weight_of(p, tctx));
 		executor_stops(tctx, cctx, ran, runnable);
 		return;

@@ -235,6 +235,8 @@ int client_event(struct flexnet_client_event *argument)
 		client->bell_ns = 0;
 		client->slots = 0;
 		client->asked_parks = 0;
+		client->guaranteed = argument->guaranteed;
+		client->cores = 0;
 		/* The page is new or was made to say so by the loader. */
 		bpf_for(slot, 0, FLEXNET_EXECUTORS_MAX) {
 			struct executor_ctx *ectx = executor_ctx_of(

@@ -283,6 +283,16 @@ __noinline int grant_first_core(s32 near)
 	return 0;
 }
 
+/* Work of a client that holds no core claims one at once. */
+__noinline int claim_first_core(u32 client)
+{
+	if (!arbiter_try_lock())
+		return 0;
+	claim_cores(client, 1, 0);
+	arbiter_unlock();
+	return 0;
+}
+
 /* A round at once, instead of when the timer is due. */
 static void round_now(void)
 {
@@ -311,6 +321,8 @@ static __always_inline void executor_woke(u32 client, u32 index, s32 near)
 	else if (flexnet_design_is_eager(&design.params) &&
 		 arbiter.granted < settings.net_cores_max)
 		round_now();
+	if (!holds_core(client))
+		claim_first_core(client);
 }
 
 /* Where a waking executor should go at once: an idle granted core it may use,
@@ -337,6 +349,9 @@ static s32 granted_core_for(struct task_struct *p, struct task_ctx *tctx, bool *
 		cpu = candidate(i);
 		cctx = cpu_ctx_of(cpu);
 		if (!cctx || !cctx->granted || !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
+			continue;
+		/* The turn of others, until the budget is whole again. */
+		if (quanta_spent(cctx, 0, scx_bpf_now()))
 			continue;
 		/* Between two tasks it looks at the queue by itself. */
 		if (cctx->current_class != FLEXNET_CLASS_EXECUTOR &&

@@ -80,7 +80,7 @@ struct flexnet_client_event {
 	u32 op;
 	u32 client;
 	u32 slot;
-	u32 reserved;
+	u32 guaranteed; /* START: cores that are its own under designs with claims */
 };
 
 /* Argument of SEC("syscall") switch_design: what to follow from now on. Returns 0
@@ -112,6 +112,8 @@ struct flexnet_client_state {
 	u32 slots;	/* executors are in slots below this */
 	u32 saturated;	/* as its page was told */
 	u32 asked_parks; /* executors were asked to park since the last bell */
+	u32 guaranteed;	/* cores it has before others, in designs with claims */
+	u32 cores;	/* cores it holds by claim */
 };
 
 enum flexnet_event_kind {

@@ -10,6 +10,8 @@
  * This file is the table of operations and what is common to them:
  *   state.bpf.h      maps, globals, per-task and per-CPU state
  *   clients.bpf.h    registrations and the shared pages
+ *   quanta.bpf.h     budgets of executors on granted cores
+ *   claims.bpf.h     whose granted cores are, where applications claim them
  *   dedicated.bpf.h  granted cores and who runs on them
  *   rounds.bpf.h     the arbiter's rounds
  *   displace.bpf.h   whom a latency task displaces, and how often
@@ -25,6 +27,8 @@ UEI_DEFINE(uei);
 
 #include "state.bpf.h"
 #include "clients.bpf.h"
+#include "quanta.bpf.h"
+#include "claims.bpf.h"
 #include "dedicated.bpf.h"
 #include "displace.bpf.h"
 #include "general.bpf.h"
@@ -84,7 +88,7 @@ void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 	}
 	if (task_class == FLEXNET_CLASS_EXECUTOR) {
 		executor_woke(tctx->client, executor_index(tctx), scx_bpf_task_cpu(p));
-		if (may_run_granted(p) && !is_migration_disabled(p)) {
+		if (holds_core(tctx->client) && may_run_granted(p) && !is_migration_disabled(p)) {
 			enqueue_executor(p, tctx, enq_flags, now);
 			return;
 		}
@@ -125,6 +129,15 @@ static bool dispatch_guests(s32 cpu, struct cpu_ctx *cctx, u64 now, bool due)
 	return moved;
 }
 
+/* Since when the task that leaves a CPU runs, if it is an executor; else 0. Its
+ * account comes after the CPU has looked for its next task. */
+static __always_inline u64 executor_start(struct task_struct *prev)
+{
+	struct task_ctx *tctx = prev ? task_ctx_of(prev) : NULL;
+
+	return tctx && class_of(tctx) == FLEXNET_CLASS_EXECUTOR ? tctx->run_start_ns : 0;
+}
+
 /* A CPU looks for its next task. */
 void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 {
@@ -141,11 +154,14 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 		due = now - cctx->guest_turn_ns > settings.starvation_ns;
 		if (due && dispatch_guests(cpu, cctx, now, true))
 			return;
+		if (quanta_spent(cctx, executor_start(prev), now) &&
+		    dispatch_guests(cpu, cctx, now, false))
+			return;
 		if (dispatch_executors(cctx))
 			return;
 		/* The executor that ran goes on before a guest does. */
 		if (prev && (prev->scx.flags & SCX_TASK_QUEUED) && (tctx = task_ctx_of(prev)) &&
-		    class_of(tctx) == FLEXNET_CLASS_EXECUTOR) {
+		    class_of(tctx) == FLEXNET_CLASS_EXECUTOR && holds_core(tctx->client)) {
 			prev->scx.slice = settings.slice_ns;
 			return;
 		}

@@ -91,6 +91,7 @@ __noinline int publish_park(u32 client, u32 slot, u32 wanted)
 
 __noinline int look_at_client(u32 id, u64 now)
 {
+	struct flexnet_design_params params;
 	struct flexnet_client_state *state = client_of(id);
 	struct flexnet_page *page = page_of(id);
 	u64 bit = 1ULL << (id & 63);
@@ -108,11 +109,13 @@ __noinline int look_at_client(u32 id, u64 now)
 	slots = state->slots;
 	bpf_for(slot, 0, slots)
 		look_at_executor(id, slot, now);
-	/* One more than there are cores while its messages wait too long: else
-	 * nobody would ever be runnable whom another core could serve. */
+	arbiter_params(&params);
 	cores = arbiter.granted;
-	if (state->delay_ns > settings.objective_ns && cores < settings.net_cores_max)
-		cores++;
+	if (flexnet_design_claims(&params)) {
+		claim_cores(id, round_sum.client_runnable, state->delay_ns);
+		cores = state->cores;
+	}
+	cores = flexnet_design_awake(&params, cores, state->delay_ns);
 	wanted = flexnet_executors_wanted(round_sum.client_runnable ? state->executors : 1, cores);
 	publish_grant(id, state, page, wanted, arbiter.granted, arbiter.saturated, false);
 	if (slots > 1)
@@ -138,9 +141,15 @@ __noinline int look_at_client(u32 id, u64 now)
 	return 0;
 }
 
+/* An executor's turn while others wait for its core. */
+static __always_inline u64 executor_quantum(void)
+{
+	return design.quantum_ns ? design.quantum_ns : settings.quantum_ns;
+}
+
 /* Raises the flag of an executor whose quantum is over while others wait for
  * its core, and kicks one that ignored it. */
-static __always_inline void enforce_quantum(s32 cpu, u32 index, u64 now)
+static __always_inline void enforce_quantum(s32 cpu, u32 index, u64 quantum_ns, u64 now)
 {
 	struct executor_ctx *ectx = executor_ctx_of(index);
 	struct flexnet_executor *executor;
@@ -148,8 +157,7 @@ static __always_inline void enforce_quantum(s32 cpu, u32 index, u64 now)
 
 	if (!ectx)
 		return;
-	switch (flexnet_preempt_step(now, ectx->run_start_ns, ectx->flagged_ns,
-				     design.quantum_ns ? design.quantum_ns : settings.quantum_ns,
+	switch (flexnet_preempt_step(now, ectx->run_start_ns, ectx->flagged_ns, quantum_ns,
 				     settings.grace_ns)) {
 	case FLEXNET_PREEMPT_FLAG:
 		page = page_of(index / FLEXNET_EXECUTORS_MAX);
@@ -166,6 +174,23 @@ static __always_inline void enforce_quantum(s32 cpu, u32 index, u64 now)
 	}
 }
 
+/* The executor on a granted core: whose client has lost it to another gives it
+ * up, and so does, to ordinary tasks, one whose budget is spent. */
+static __always_inline void look_at_running_executor(s32 cpu, struct cpu_ctx *cctx, u32 index,
+						     u32 waiting, u64 now)
+{
+	struct executor_ctx *ectx = executor_ctx_of(index);
+
+	if (!ectx)
+		return;
+	if (waiting && !holds_core(index / FLEXNET_EXECUTORS_MAX))
+		enforce_quantum(cpu, index, 0, now);
+	else if (quanta_spent(cctx, ectx->run_start_ns, now) && guests_wait(cpu))
+		enforce_quantum(cpu, index, 0, now);
+	else if (waiting)
+		enforce_quantum(cpu, index, executor_quantum(), now);
+}
+
 /* One granted core: its quantum where executors wait, its takeback where it is
  * lent, and the turn of general tasks that can run nowhere else. */
 __noinline int look_at_granted_core(s32 cpu, u32 waiting, u64 now)
@@ -176,11 +201,12 @@ __noinline int look_at_granted_core(s32 cpu, u32 waiting, u64 now)
 	if (!cctx || !cctx->granted)
 		return 0;
 	executor = cctx->executor;
-	if (waiting && executor)
-		enforce_quantum(cpu, executor - 1, now);
+	if (executor)
+		look_at_running_executor(cpu, cctx, executor - 1, waiting, now);
 	else if (waiting && cctx->current_class == CLASS_NONE)
 		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
-	else if (waiting && cctx->current_class != FLEXNET_CLASS_KTHREAD && preempt_cpu(cpu, now))
+	else if (waiting && cctx->current_class != FLEXNET_CLASS_KTHREAD &&
+		 !quanta_spent(cctx, 0, now) && preempt_cpu(cpu, now))
 		stat_add(takebacks, 1);
 	if (now - cctx->guest_turn_ns > settings.starvation_ns &&
 	    (scx_bpf_dsq_nr_queued(pinned_dsq(cpu)) || scx_bpf_dsq_nr_queued(DSQ_GENERAL) ||
@@ -240,6 +266,8 @@ __noinline int arbiter_look(u64 now)
 	look.busy_ns = round_sum.run_ns > seen ? round_sum.run_ns - seen : 0;
 	flexnet_design_round(&params, &look, &arbiter_memory, &decision);
 	apply_decision(&decision, round_sum.near, look.now_ns);
+	if (flexnet_design_claims(&params))
+		settle_claims();
 	saturated = flexnet_is_saturated(&params.arbiter, &look, &arbiter_memory);
 	if (saturated != arbiter.saturated) {
 		arbiter.saturated = saturated;
@@ -263,6 +291,9 @@ static int round_fires(void *map, int *key, struct round_timer *timer)
 	next = flexnet_next_round(&(struct flexnet_arbiter_params){
 					  .interval_ns = settings.interval_ns },
 				  &arbiter_memory);
+	/* Budgets are kept by rounds. */
+	if (flexnet_quanta_limited(&design.params) && next > settings.interval_ns)
+		next = settings.interval_ns;
 	/* Only the clients' word that cores are saturated is left to take back. */
 	if (!more)
 		next = SATURATED_ROUND_NS;

@@ -154,6 +154,8 @@ struct cpu_ctx {
 	 * counter in a register can have through the whole loop. */
 	u32 looked_at;
 	u32 moved;
+	/* MicroQuanta of executors here, where the design limits them. */
+	struct flexnet_quanta quanta;
 } __attribute__((aligned(64)));
 struct cpu_ctx cpu_ctxs[FLEXNET_CPUS_MAX];
 

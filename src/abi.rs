@@ -190,7 +190,8 @@ pub struct Hello {
     pub message: Message,
     pub name: [u8; 16],
     pub executors: u32,
-    pub reserved: [u32; 3],
+    pub cores_guaranteed: u32,
+    pub reserved: [u32; 2],
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -200,7 +201,7 @@ pub struct Welcome {
     pub client: u32,
     pub page_bytes: u32,
     pub executors_max: u32,
-    pub reserved: u32,
+    pub cores_guaranteed: u32,
     pub objective_ns: u64,
 }
 

@@ -120,8 +120,8 @@ fn rust_layout() -> Vec<String> {
         flexnet_executor = Executor { foreign, own, sched, reserved, stamps }
         flexnet_page = Page { header, client, grant, design, reserved, executors, reserve }
         flexnet_message = Message { size, type as kind, version, sequence, status }
-        flexnet_hello = Hello { message, name, executors, reserved }
-        flexnet_welcome = Welcome { message, client, page_bytes, executors_max, reserved, objective_ns }
+        flexnet_hello = Hello { message, name, executors, cores_guaranteed, reserved }
+        flexnet_welcome = Welcome { message, client, page_bytes, executors_max, cores_guaranteed, objective_ns }
         flexnet_register = Register { message, slot, flow_class }
         flexnet_set_class = SetClass { message, task_class, reserved }
         flexnet_design_text = DesignText { message, text }

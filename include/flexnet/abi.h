@@ -207,7 +207,10 @@ struct flexnet_hello {
 	struct flexnet_message message;
 	char name[16];	 /* for status, zero-terminated */
 	__u32 executors; /* how many it means to register */
-	__u32 reserved[3];
+	/* Cores that are its own while it has work, under designs in which
+	 * applications claim cores (shenango). Root's to ask for. */
+	__u32 cores_guaranteed;
+	__u32 reserved[2];
 };
 
 struct flexnet_welcome {
@@ -215,7 +218,7 @@ struct flexnet_welcome {
 	__u32 client;
 	__u32 page_bytes;
 	__u32 executors_max;
-	__u32 reserved;
+	__u32 cores_guaranteed; /* of those asked for; the rest is others' or not allowed */
 	__u64 objective_ns; /* the arbiter's queueing delay objective */
 };
 

@@ -313,6 +313,33 @@ FLEXNET_INLINE void flexnet_design_round(const struct flexnet_design_params *par
 		memory->direction = decision->cores > look->granted ? 1 : -1;
 }
 
+/*
+ * For how many cores an application's executors shall be awake while `granted`
+ * are there. One more while its messages wait longer than the design bears: who
+ * sleeps is never runnable, and never asks for a core.
+ */
+FLEXNET_INLINE flexnet_u32 flexnet_design_awake(const struct flexnet_design_params *params,
+						flexnet_u32 granted, flexnet_u64 delay_ns)
+{
+	flexnet_u64 bears = params->arbiter.objective_ns;
+
+	if (params->design == FLEXNET_DESIGN_SNAP_SPREADING)
+		return params->arbiter.cores_max;
+	if ((params->design == FLEXNET_DESIGN_SNAP_COMPACTING ||
+	     params->design == FLEXNET_DESIGN_SHENANGO_DELAY) && params->high_ns < bears)
+		bears = params->high_ns;
+	return delay_ns > bears && granted < params->arbiter.cores_max ? granted + 1 : granted;
+}
+
+/* Has each application cores of its own, claimed one by one? Else they share all
+ * granted cores by weight. */
+FLEXNET_INLINE int flexnet_design_claims(const struct flexnet_design_params *params)
+{
+	return params->design == FLEXNET_DESIGN_SHENANGO ||
+	       params->design == FLEXNET_DESIGN_SHENANGO_DELAY ||
+	       params->design == FLEXNET_DESIGN_SHENANGO_UTILISATION;
+}
+
 /* May an application have one more core, and of whom? */
 enum flexnet_claim {
 	FLEXNET_CLAIM_NONE = 0,
@@ -344,6 +371,12 @@ struct flexnet_quanta {
 	flexnet_u64 used_ns; /* in this period */
 };
 
+/* Is there a budget at all? A period that is all runtime is none. */
+FLEXNET_INLINE int flexnet_quanta_limited(const struct flexnet_design_params *params)
+{
+	return params->runtime_ns && params->runtime_ns < params->period_ns;
+}
+
 /*
  * What is left of the budget now, ns; a new period begins when the last is over.
  * 0: nothing, until flexnet_quanta_refill_ns. Without a limit a whole second.
@@ -351,7 +384,7 @@ struct flexnet_quanta {
 FLEXNET_INLINE flexnet_u64 flexnet_quanta_left(const struct flexnet_design_params *params,
 					       struct flexnet_quanta *quanta, flexnet_u64 now_ns)
 {
-	if (!params->runtime_ns || params->runtime_ns >= params->period_ns)
+	if (!flexnet_quanta_limited(params))
 		return 1000000000ULL;
 	if (!quanta->period_start_ns || now_ns >= quanta->period_start_ns + params->period_ns) {
 		quanta->period_start_ns = now_ns;

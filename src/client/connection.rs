@@ -29,6 +29,8 @@ type WakeAll = Box<dyn Fn() + Send + Sync>;
 pub(super) struct Connection {
     path: PathBuf,
     name: String,
+    /// Asked for, and given.
+    guarantee: [AtomicU32; 2],
     generation: AtomicU64,
     attached: AtomicBool,
     sequence: AtomicU32,
@@ -51,10 +53,11 @@ pub(super) struct Connected {
 }
 
 impl Connection {
-    pub(super) fn new(path: &Path, name: &str) -> Self {
+    pub(super) fn new(path: &Path, name: &str, cores: u32) -> Self {
         Self {
             path: path.to_owned(),
             name: name.to_owned(),
+            guarantee: [AtomicU32::new(cores), AtomicU32::new(0)],
             generation: AtomicU64::new(0),
             attached: AtomicBool::new(false),
             sequence: AtomicU32::new(2),
@@ -71,6 +74,10 @@ impl Connection {
 
     pub(super) fn generation(&self) -> &AtomicU64 {
         &self.generation
+    }
+
+    pub(super) fn cores_guaranteed(&self) -> u32 {
+        self.guarantee[1].load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -95,13 +102,23 @@ impl Connection {
     /// Says hello, and maps the page if that is the first time.
     pub(super) fn connect(&self) -> io::Result<Connected> {
         let socket = ControlSocket::connect(&self.path)?;
+        let asked = self.guarantee[0].load(Ordering::Relaxed);
         let hello = Hello {
             message: header(abi::MESSAGE_HELLO, size_of::<Hello>(), 1),
             name: abi::name_bytes(&self.name),
+            cores_guaranteed: asked,
             ..Hello::default()
         };
         let old = self.page.get().map(|(_, fd)| fd.as_fd());
         let (welcome, descriptors) = socket.call::<_, Welcome>(&hello, old)?;
+        self.guarantee[1].store(welcome.cores_guaranteed, Ordering::Relaxed);
+        if welcome.cores_guaranteed < asked {
+            let (name, given) = (&self.name, welcome.cores_guaranteed);
+            log::warn!(
+                "{name}: {given} of {asked} cores are guaranteed: only root may ask, \
+                 and for no more than others left"
+            );
+        }
         let mut descriptors = descriptors.into_iter();
         let (Some(page), Some(doorbell)) = (descriptors.next(), descriptors.next()) else {
             return Err(io::Error::other(

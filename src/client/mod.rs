@@ -49,7 +49,18 @@ impl Client {
     /// # Errors
     /// Only for want of a thread or a descriptor in this process.
     pub fn connect_or_wait(path: &Path, name: &str) -> io::Result<Arc<Self>> {
-        let connection = Arc::new(Connection::new(path, name));
+        Self::connect_with_guarantee(path, name, 0)
+    }
+
+    /// [`Client::connect_or_wait`], asking for `cores` that are this process's
+    /// own while it has work, under designs in which applications claim cores
+    /// (`shenango`; the others share by weight). For processes of root;
+    /// [`Client::cores_guaranteed`] says what came of it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn connect_with_guarantee(path: &Path, name: &str, cores: u32) -> io::Result<Arc<Self>> {
+        let connection = Arc::new(Connection::new(path, name, cores));
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         // Now, if it is there, so that the first packet knows.
         let first = connection.connect().ok();
@@ -59,6 +70,11 @@ impl Client {
             .stack_size(128 * 1024)
             .spawn(move || background.run(first, stopped.as_fd()))?;
         Ok(Arc::new(Self { connection, stop }))
+    }
+
+    /// Cores the scheduler guaranteed at the last connection, of those asked for.
+    pub fn cores_guaranteed(&self) -> u32 {
+        self.connection.cores_guaranteed()
     }
 }
 

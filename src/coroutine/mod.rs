@@ -20,4 +20,4 @@ pub use timer::{Sleep, Timers, sleep, sleep_until};
 pub use yields::{YieldNow, checkpoint, yield_now};
 
 pub(crate) use timer::with_timers;
-pub(crate) use yields::in_turn;
+pub(crate) use yields::{in_turn, is_flagged, is_over};

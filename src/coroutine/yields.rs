@@ -43,14 +43,21 @@ pub(crate) fn in_turn<R>(quantum: Duration, flag: &AtomicU32, f: impl FnOnce() -
     result
 }
 
-/// Is the turn of what runs here over?
-fn is_over() -> bool {
-    let turn = TURN.get();
+/// Is somebody else wanted on the core of what runs here?
+#[inline]
+pub(crate) fn is_flagged() -> bool {
     // SAFETY: in_turn has it borrowed until it resets this; in a panic's wake,
     // the thread resumes nothing else before the next in_turn.
-    if unsafe { turn.flag.as_ref() }.is_some_and(|flag| flag.load(Ordering::Relaxed) != 0) {
+    let flag = unsafe { TURN.get().flag.as_ref() };
+    flag.is_some_and(|flag| flag.load(Ordering::Relaxed) != 0)
+}
+
+/// Is the turn of what runs here over?
+pub(crate) fn is_over() -> bool {
+    if is_flagged() {
         return true;
     }
+    let turn = TURN.get();
     if turn.quantum.is_zero() {
         return false;
     }

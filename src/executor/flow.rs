@@ -479,7 +479,7 @@ impl FlowCore {
             work.consume(record.charge);
             // 64 of them are a turn, as with as many sends in one system call.
             budget = budget.saturating_sub((self.shared.budget_bytes() / 64).max(1));
-            if budget == 0 {
+            if budget == 0 || self.shared.is_turn_over() {
                 inside.progress = Progress::More;
                 break;
             }

@@ -10,7 +10,7 @@ use super::reactor::Reactor;
 use super::stack::{Again, Stack, Workers};
 use super::worker;
 use crate::abi::FlowClass;
-use crate::coroutine::{Slab, with_timers};
+use crate::coroutine::{Slab, is_flagged, is_over, with_timers};
 use crate::queue::{Parker, RunQueue};
 use crate::sync::CacheLine;
 use std::cell::Cell;
@@ -98,6 +98,15 @@ impl Shared {
     /// Bytes one resume sends before the flow is placed again.
     pub(crate) fn budget_bytes(&self) -> usize {
         self.stack.unit_bytes()
+    }
+    /// Between two coroutines of a flow: is it the turn of others? The default
+    /// design reads no clock for that.
+    #[inline]
+    pub(crate) fn is_turn_over(&self) -> bool {
+        match self.stack.is_on() {
+            true => is_over(),
+            false => is_flagged(),
+        }
     }
     /// May senders do their work themselves?
     #[inline]

@@ -158,13 +158,14 @@ static void print_messages(void)
 	FIELD(flexnet_hello, message);
 	FIELD(flexnet_hello, name);
 	FIELD(flexnet_hello, executors);
+	FIELD(flexnet_hello, cores_guaranteed);
 	FIELD(flexnet_hello, reserved);
 	STRUCT(flexnet_welcome);
 	FIELD(flexnet_welcome, message);
 	FIELD(flexnet_welcome, client);
 	FIELD(flexnet_welcome, page_bytes);
 	FIELD(flexnet_welcome, executors_max);
-	FIELD(flexnet_welcome, reserved);
+	FIELD(flexnet_welcome, cores_guaranteed);
 	FIELD(flexnet_welcome, objective_ns);
 	STRUCT(flexnet_register);
 	FIELD(flexnet_register, message);

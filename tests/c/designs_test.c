@@ -253,6 +253,40 @@ static void test_between_applications(void)
 	EXPECT(flexnet_quanta_left(&params, &quanta, 141 * US) > 20 * US, "no limit");
 }
 
+static void test_awake(void)
+{
+	static const struct {
+		flexnet_u32 design, granted;
+		flexnet_u64 delay_ns;
+		flexnet_u32 awake;
+	} table[] = {
+		{ FLEXNET_DESIGN_FLEXNET, 1, 50 * US, 1 },
+		{ FLEXNET_DESIGN_FLEXNET, 1, 51 * US, 2 },
+		{ FLEXNET_DESIGN_FLEXNET, 4, 51 * US, 4 },
+		{ FLEXNET_DESIGN_SNAP_SPREADING, 1, 0, 4 },
+		{ FLEXNET_DESIGN_SHENANGO_DELAY, 2, 4 * US, 2 },
+		{ FLEXNET_DESIGN_SHENANGO_DELAY, 2, 5 * US, 3 },
+		{ FLEXNET_DESIGN_SHENANGO, 2, 5 * US, 2 },
+		{ FLEXNET_DESIGN_SHINJUKU, 4, MS, 4 },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct flexnet_design_params params = of_design(table[i].design);
+
+		params.arbiter.objective_ns = 50 * US;
+		if (table[i].design == FLEXNET_DESIGN_SHENANGO_DELAY)
+			params.high_ns = 4 * US;
+		EXPECT(flexnet_design_awake(&params, table[i].granted, table[i].delay_ns) ==
+			       table[i].awake,
+		       "awake, row %zu", i);
+		EXPECT(!flexnet_design_claims(&params) ==
+			       (table[i].design != FLEXNET_DESIGN_SHENANGO &&
+				table[i].design != FLEXNET_DESIGN_SHENANGO_DELAY),
+		       "claims, row %zu", i);
+	}
+}
+
 int main(void)
 {
 	test_fixed();
@@ -262,6 +296,7 @@ int main(void)
 	test_default();
 	test_switching();
 	test_between_applications();
+	test_awake();
 	if (failures)
 		return EXIT_FAILURE;
 	puts("designs: all tables hold");

@@ -5,11 +5,12 @@
 use crate::classes::granted_core;
 use crate::daemon::{Daemon, client, eventually, status, transitions};
 use crate::loss::{await_executors, receive};
-use crate::tasks::Task;
+use crate::tasks::{Task, shares};
 use flexnet::abi::{SOCKET_PATH, name_text};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 const DESIGNS: [&str; 10] = [
     "flexnet",
@@ -107,8 +108,9 @@ pub fn designs_are_switched_under_load() {
                 let choice = design.parse().unwrap();
                 let on = flexnet::client::design(SOCKET_PATH.as_ref(), Some(&choice));
                 assert_eq!(on.unwrap(), design);
-                // Both go on under it.
+                // Both go on under it, and not the arbiter alone.
                 app.await_progress(5);
+                eventually("the stack's switch", || app.look()["design"] == *design);
             }
         }
     }
@@ -127,6 +129,92 @@ pub fn designs_are_switched_under_load() {
     eventually("the cores' return", || status().cores_granted == 0);
     daemon.assert_schedules();
     daemon.stop();
+}
+
+fn switch(design: &str) {
+    let choice = design.parse().unwrap();
+    flexnet::client::design(SOCKET_PATH.as_ref(), Some(&choice)).unwrap();
+}
+
+/// With budgets an ordinary task has what is left of each period, without them a
+/// turn now and then: the same work, the same core.
+pub fn micro_quanta_leave_the_rest_of_a_core() {
+    let limited = "snap:mode=spreading,runtime=1ms,period=10ms";
+    let daemon = Daemon::start(&["--max-net-cores", "1", "--design", limited]);
+    let mut app = Task::app("load", 1);
+    app.ask("load 200 64 0");
+    let cpu = granted_core(&mut app);
+    let hog = Task::hog();
+    hog.pin(&[cpu]);
+    // Or the executor would go on elsewhere meanwhile.
+    let other = Task::hog();
+    other.pin(&[1 - cpu]);
+    let share_of_hog = || {
+        // Of the executor's thread alone: its driver runs elsewhere.
+        let executor = || client("load").unwrap().run_ns;
+        let before = executor();
+        let hog = shares(&[&hog], Duration::from_secs(1))[0];
+        hog as f64 / (hog + executor() - before) as f64
+    };
+    let within = share_of_hog();
+    // A period that is all runtime is no limit.
+    switch("snap:mode=spreading,runtime=1ms,period=1ms");
+    let without = share_of_hog();
+    println!("  an ordinary task's share: {within:.2} with a budget, {without:.2} without");
+    assert!(within > 0.5 && without < 0.5, "{within} {without}");
+    // It is work-conserving, and nothing is stuck.
+    switch(limited);
+    drop((hog, other));
+    app.await_progress(100);
+    app.ask("idle");
+    eventually("the cores' return", || status().cores_granted == 0);
+    daemon.stop();
+}
+
+/// Shenango: who is below its guarantee takes the core of who bursts, at once and
+/// for as long as it has work; who lost it goes on as an ordinary task.
+pub fn a_guarantee_takes_a_core_of_who_bursts() {
+    let daemon = Daemon::start(&["--max-net-cores", "1", "--design", "shenango"]);
+    let mut burster = Task::app("burster", 1);
+    let mut owner = Task::play(&[], &["app", "owner", "1", "1"]);
+    // There is one core to guarantee, and it is given.
+    let mut late = Task::play(&[], &["app", "late", "1", "1"]);
+    let nobody = Task::play(&[], &["nobody", "app", "nobody", "1", "1"]);
+    eventually("guarantees", || owner.look()["guaranteed"] == 1);
+    assert_eq!(late.look()["guaranteed"], 0);
+    drop((late, nobody));
+    burster.ask("load 200 64 0");
+    granted_core(&mut burster);
+    for _ in 0..3 {
+        owner.ask("load 200 64 0");
+        granted_core(&mut owner);
+        let until = owner.done() + 200;
+        let before = burster.done();
+        let (mut looks, mut had_it) = (0, 0);
+        eventually("the owner's work", || {
+            looks += 1;
+            had_it += u32::from(has_granted_core(&mut burster));
+            owner.done() >= until
+        });
+        // A look may fall on the moment in between.
+        assert!(had_it <= 1 + looks / 10, "{had_it} of {looks}");
+        burster.await_progress(1);
+        assert!(burster.done() > before, "not stopped");
+        owner.ask("idle");
+        granted_core(&mut burster);
+    }
+    burster.ask("idle");
+    eventually("the cores' return", || status().cores_granted == 0);
+    daemon.stop();
+}
+
+/// Does an executor of it run on a granted core now?
+fn has_granted_core(app: &mut Task) -> bool {
+    let look = app.look();
+    let executors = look["page"]["executors"].as_array().unwrap();
+    executors
+        .iter()
+        .any(|executor| executor["on_cpu"].as_i64() >= Some(0) && executor["granted"] == 1)
 }
 
 pub fn only_root_switches_and_errors_list() {

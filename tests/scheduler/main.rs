@@ -68,6 +68,8 @@ const TESTS: &[Test] = tests! {
         every_design_serves on [2],
         a_switch_changes_how_cores_are_granted on [4],
         designs_are_switched_under_load on [4],
+        micro_quanta_leave_the_rest_of_a_core on [2],
+        a_guarantee_takes_a_core_of_who_bursts on [2],
         only_root_switches_and_errors_list on [2];
     loss:
         a_killed_client_is_forgotten on [2],

@@ -3,7 +3,8 @@
 //!   hog                         computes for ever
 //!   nested ROLE, nobody ROLE    a role as a child of its own, as another user
 //!   ping                        sleeps and computes a little, for ever
-//!   app NAME EXECUTORS          an application with executors; see `App`
+//!   app NAME EXECUTORS [CORES]  an application with executors, and guaranteed
+//!                               cores; see `app`
 //!   stream NAME EXECUTORS PORT  sends a pattern over TCP until told to stop
 //! and what is asked of them: CPU time, waiting, affinity. A child dies with
 //! its handle, and with the tests.
@@ -273,7 +274,10 @@ pub fn play(role: &str, rest: &[&str]) {
                 compute(Duration::from_micros(50));
             }
         }
-        ("app", [name, executors]) => app(name, executors.parse().unwrap()),
+        ("app", [name, executors]) => app(name, executors.parse().unwrap(), 0),
+        ("app", [name, executors, cores]) => {
+            app(name, executors.parse().unwrap(), cores.parse().unwrap());
+        }
         ("stream", [name, executors, port]) => {
             stream(name, executors.parse().unwrap(), port.parse().unwrap());
         }
@@ -347,8 +351,8 @@ impl Load {
 ///                         most at once, PAUSE us after each
 ///   idle                  no more; answers when all are done
 ///   look                  its page and counts as JSON
-fn app(name: &str, executors: usize) {
-    let client = Client::connect_or_wait(SOCKET_PATH.as_ref(), name).unwrap();
+fn app(name: &str, executors: usize, cores: u32) {
+    let client = Client::connect_with_guarantee(SOCKET_PATH.as_ref(), name, cores).unwrap();
     let runtime = Runtime::builder()
         .name(name)
         .executors(executors)
@@ -383,8 +387,14 @@ fn app(name: &str, executors: usize) {
                 let done = load.done.load(Ordering::Acquire);
                 let page = client.page();
                 let page = page.as_ref().map(|page| page_json(page.get(), executors));
-                let attached = client.attached();
-                say(&json!({"attached": attached, "done": done, "page": page}).to_string());
+                let look = json!({
+                    "attached": client.attached(),
+                    "done": done,
+                    "page": page,
+                    "design": runtime.design(),
+                    "guaranteed": client.cores_guaranteed(),
+                });
+                say(&look.to_string());
             }
             other => panic!("an application was told {other:?}"),
         }

@@ -18,6 +18,8 @@ pub struct Client {
     pub name: [u8; 16],
     /// Slots in use, a bit each.
     pub slots: u32,
+    /// Cores that are its own while it has work.
+    pub cores_guaranteed: u32,
     /// Rung when none of its threads runs.
     pub bell: Wake,
     /// Its page's map, as soon as that is known.
@@ -92,6 +94,16 @@ impl Clients {
         }
     }
 
+    /// How many of the cores it asks for a new client of this user is guaranteed:
+    /// root's, as many as no other client has.
+    pub fn admit_guarantee(&self, uid: u32, asked: u32, cores_max: u32) -> u32 {
+        if uid != 0 {
+            return 0;
+        }
+        let given: u32 = self.iter().map(|(_, client)| client.cores_guaranteed).sum();
+        asked.min(cores_max.saturating_sub(given))
+    }
+
     /// Is this map some client's page?
     pub fn uses_map(&self, map: u32) -> bool {
         self.iter().any(|(_, client)| client.map == Some(map))
@@ -150,6 +162,7 @@ mod tests {
             uid,
             name: [0; 16],
             slots: 0b10,
+            cores_guaranteed: 2,
             bell: Wake::new().unwrap(),
             map: Some(uid),
             page: None,
@@ -173,6 +186,16 @@ mod tests {
         }
         assert_eq!(clients.admit(0), Err(Errno::NOSPC));
         assert_eq!(clients.iter().count(), 5);
+    }
+
+    #[test]
+    fn guarantees_are_roots_and_add_up_to_the_cores() {
+        let mut clients = Clients::new(4, 1);
+        assert_eq!(clients.admit_guarantee(1000, 1, 3), 0);
+        assert_eq!(clients.admit_guarantee(0, 9, 3), 3);
+        clients.insert(0, client(0));
+        assert_eq!(clients.admit_guarantee(0, 9, 3), 1);
+        assert_eq!(clients.admit_guarantee(0, 9, 1), 0);
     }
 
     #[test]

@@ -176,8 +176,11 @@ impl Control {
             Err((message, errno)) => return self.refuse(kernel, number, &message, errno),
         };
         let outcome = match request {
-            Request::Hello { name } => {
-                match self.hello(number, &message, name, packet.fd) {
+            Request::Hello {
+                name,
+                cores_guaranteed,
+            } => {
+                match self.hello(number, &message, name, cores_guaranteed, packet.fd) {
                     // The reply comes with the page.
                     Ok(()) => return,
                     Err(errno) => Err(errno),
@@ -218,6 +221,7 @@ impl Control {
         number: u64,
         message: &Message,
         name: [u8; 16],
+        cores_guaranteed: u32,
         old: Option<OwnedFd>,
     ) -> Result<(), Errno> {
         let connection = self.connections.get_mut(&number).ok_or(Errno::NOTCONN)?;
@@ -237,6 +241,11 @@ impl Control {
             uid,
             name,
             slots: 0,
+            cores_guaranteed: self.clients.admit_guarantee(
+                uid,
+                cores_guaranteed,
+                self.facts.cores_max,
+            ),
             bell: Wake::new().map_err(|_| Errno::MFILE)?,
             map: old.as_ref().map(|page| page.id),
             page: None,
@@ -262,13 +271,14 @@ impl Control {
         let id = placed.client;
         let executors_max = self.clients.executors_max();
         page.tell_design(&self.facts.design.to_string())?;
-        kernel.client_event(ClientOp::Start, id, 0)?;
+        let client = self.clients.get(id).ok_or(Errno::NOTCONN)?;
+        kernel.client_starts(id, client.cores_guaranteed)?;
         let welcome = Welcome {
             message: message::reply(hello, size_of::<Welcome>(), Ok(())),
             client: id,
             page_bytes: abi::PAGE_BYTES as u32,
             executors_max,
-            reserved: 0,
+            cores_guaranteed: client.cores_guaranteed,
             objective_ns: self.facts.objective_ns,
         };
         let client = self.clients.get_mut(id).ok_or(Errno::NOTCONN)?;

@@ -168,6 +168,15 @@ impl<'obj> Kernel<'obj> {
         )
     }
 
+    /// Its page is in place: executors may register. So many cores are its own
+    /// under designs with claims.
+    pub fn client_starts(&self, client: u32, cores_guaranteed: u32) -> Result<(), Errno> {
+        run(
+            &self.skel.progs.client_event,
+            &words([ClientOp::Start as u32, client, 0, cores_guaranteed]),
+        )
+    }
+
     /// Makes a thread what it asked to be. The pidfd names the thread; `tid`
     /// only finds it, and finds nothing when it is another's by now.
     pub fn register(

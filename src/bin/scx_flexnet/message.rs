@@ -18,6 +18,8 @@ pub enum Request {
     Hello {
         /// Printable and zero-terminated.
         name: [u8; 16],
+        /// Cores it asks to be guaranteed.
+        cores_guaranteed: u32,
     },
     /// Make a thread the executor of a slot.
     Register {
@@ -66,6 +68,7 @@ fn request(kind: u16, bytes: &[u8]) -> Result<Request, Errno> {
             let hello: Hello = read(bytes)?;
             Ok(Request::Hello {
                 name: printable(hello.name),
+                cores_guaranteed: hello.cores_guaranteed,
             })
         }
         abi::MESSAGE_REGISTER_EXECUTOR => {

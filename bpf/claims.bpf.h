@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * claims.bpf.h - whose the granted cores are, in designs in which applications
+ * claim them one by one (Shenango).
+ *
+ * Below its guarantee a congested application takes a core even of one that
+ * bursts, above it only cores nobody has; a core with nothing to do is free
+ * again at once. An application without a core runs its executors as ordinary
+ * latency tasks: it is not stopped, only not ahead of others. In the other
+ * designs all share all granted cores by weight, and nothing here matters.
+ *
+ * What it promises: the cores of all add up to no more than are granted, within
+ * a round. What it leaves to others: how many are granted, and the arithmetic of
+ * a claim (designs.h).
+ */
+#ifndef FLEXNET_CLAIMS_BPF_H
+#define FLEXNET_CLAIMS_BPF_H
+
+/* The application that bursts most, for the loop below: in memory, since the
+ * verifier follows every value a register can have through it. */
+static u32 burst_most, burst_whose;
+
+/* Are the executors of this client ahead of ordinary tasks? */
+static __always_inline bool holds_core(u32 id)
+{
+	struct flexnet_client_state *client = client_of(id);
+
+	return !flexnet_design_claims(&design.params) || !client || READ_ONCE(client->cores);
+}
+
+/* Cores that all clients hold. */
+__noinline u32 cores_held(void)
+{
+	struct flexnet_client_state *client;
+	u32 id, held = 0;
+
+	bpf_for(id, 0, FLEXNET_CLIENTS_MAX) {
+		client = client_of(id);
+		if (client && (client->generation & 1))
+			held += client->cores;
+	}
+	return held;
+}
+
+/* Takes a core of who bursts most; 0 when nobody does. */
+__noinline int revoke_core(void)
+{
+	struct flexnet_client_state *client;
+	u32 id, burst;
+
+	burst_most = 0;
+	bpf_for(id, 0, FLEXNET_CLIENTS_MAX) {
+		client = client_of(id);
+		if (!client || !(client->generation & 1))
+			continue;
+		burst = flexnet_core_burst(client->cores, client->guaranteed);
+		if (burst > burst_most) {
+			burst_most = burst;
+			burst_whose = id;
+		}
+	}
+	client = client_of(burst_whose);
+	if (!burst_most || !client || !client->cores)
+		return 0;
+	client->cores--;
+	return 1;
+}
+
+/* What this client holds after a look at it: it has `runnable` executors with
+ * work, the oldest of which is `delay_ns` old. Called with the arbiter locked. */
+__noinline int claim_cores(u32 id, u32 runnable, u64 delay_ns)
+{
+	struct flexnet_client_state *client = client_of(id);
+	u32 congested, free, held;
+
+	if (!client)
+		return 0;
+	if (client->cores > runnable)
+		client->cores = runnable;
+	/* An item that was there a round ago still is. */
+	congested = runnable > client->cores && (!client->cores || delay_ns >= settings.interval_ns);
+	held = cores_held();
+	free = arbiter.granted > held ? arbiter.granted - held : 0;
+	switch (flexnet_core_claim(client->cores, client->guaranteed, settings.net_cores_max,
+				   congested)) {
+	case FLEXNET_CLAIM_REVOKE:
+		if (free || revoke_core())
+			client->cores++;
+		break;
+	case FLEXNET_CLAIM_IDLE:
+		if (free)
+			client->cores++;
+		break;
+	}
+	return 0;
+}
+
+/* Fewer cores are granted than are held: those that burst give way. Guarantees
+ * add up to the most there may be, which may be more than there are now; then
+ * who holds them shares. */
+__noinline int settle_claims(void)
+{
+	u32 i;
+
+	bpf_for(i, 0, FLEXNET_EXECUTORS_MAX)
+		if (cores_held() <= arbiter.granted || !revoke_core())
+			break;
+	return 0;
+}
+
+#endif /* FLEXNET_CLAIMS_BPF_H */

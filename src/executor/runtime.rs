@@ -181,12 +181,16 @@ impl Shared {
     /// Follows the design that the scheduler's page names.
     #[inline]
     pub(super) fn follow_design(&self) {
-        for flow in self.stack.follow(&self.pages.current().design) {
+        let Some(homeless) = self.stack.follow(&self.pages.current().design) else {
+            return;
+        };
+        for flow in homeless {
             let home = flow.home();
             if let Err(flow) = self.enqueue(home, flow) {
                 flow.serve(self, None);
             }
         }
+        self.wake_all();
     }
 
     fn enqueue_default(&self, home: u16, flow: Arc<FlowCore>) -> Result<(), Arc<FlowCore>> {

@@ -183,10 +183,10 @@ pub fn a_guarantee_takes_a_core_of_who_bursts() {
     eventually("guarantees", || owner.look()["guaranteed"] == 1);
     assert_eq!(late.look()["guaranteed"], 0);
     drop((late, nobody));
-    burster.ask("load 200 64 0");
+    burster.ask("load 200 2000 0");
     granted_core(&mut burster);
     for _ in 0..3 {
-        owner.ask("load 200 64 0");
+        owner.ask("load 200 2000 0");
         granted_core(&mut owner);
         let until = owner.done() + 200;
         let before = burster.done();

@@ -141,30 +141,30 @@ impl Stack {
         self.lock().name.clone()
     }
 
-    /// Follows what the page says, when that has moved; flows that no queue
-    /// holds any more, for the caller to enqueue.
+    /// Follows what the page says, when that has moved (`Some`): the caller
+    /// enqueues those flows, which no queue holds any more, and wakes every
+    /// executor, since the new design knows of none that it sleeps.
     #[inline]
-    pub fn follow(&self, page: &PageDesign) -> Vec<Arc<FlowCore>> {
+    pub fn follow(&self, page: &PageDesign) -> Option<Vec<Arc<FlowCore>>> {
         let generation = page.generation.load(Ordering::Relaxed);
         if generation == self.generation.load(Ordering::Relaxed) || self.fixed {
-            return Vec::new();
+            return None;
         }
         self.follow_page(page)
     }
 
     #[cold]
-    fn follow_page(&self, page: &PageDesign) -> Vec<Arc<FlowCore>> {
-        let Some((generation, text)) = page.read() else {
-            return Vec::new(); // the next turn reads it whole
-        };
+    fn follow_page(&self, page: &PageDesign) -> Option<Vec<Arc<FlowCore>>> {
+        // While it is written: the next turn reads it whole.
+        let (generation, text) = page.read()?;
         if self.generation.swap(generation, Ordering::Relaxed) == generation {
-            return Vec::new(); // a sibling does
+            return None; // a sibling does
         }
         match text.parse::<Choice>() {
-            Ok(choice) => self.choose(&choice),
+            Ok(choice) => Some(self.choose(&choice)),
             Err(error) => {
                 log::warn!("the stack stays with {}: {error}", self.name());
-                Vec::new()
+                None
             }
         }
     }

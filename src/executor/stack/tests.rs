@@ -3,7 +3,6 @@
 //! Executors are held up by coroutines that block them, so that what is queued
 //! behind, and in which order it is taken, does not depend on time.
 
-use crate::abi::PageDesign;
 use crate::coroutine::yield_now;
 use crate::design::{Choice, CoreRule, Design, Item, Place, Take, View};
 use crate::executor::{Flow, Runtime};
@@ -253,8 +252,7 @@ fn designs_are_switched_under_load() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let runtime = Runtime::builder().executors(3).build().unwrap();
-    // SAFETY: zeros are a page without a design.
-    let page: PageDesign = unsafe { std::mem::zeroed() };
+    let page = &runtime.shared().pages().current().design;
     let start = Barrier::new(4);
     thread::scope(|scope| {
         let mut senders = Vec::new();
@@ -294,11 +292,6 @@ fn designs_are_switched_under_load() {
         while !senders.iter().all(|sender| sender.is_finished()) {
             let design = designs[switches % designs.len()];
             page.write(design);
-            for flow in runtime.shared().stack().follow(&page) {
-                let home = flow.home();
-                assert!(runtime.shared().enqueue(home, flow).is_ok());
-            }
-            assert_eq!(runtime.design(), design);
             switches += 1;
             // Each is on for some work.
             let done = runtime.depth();
@@ -311,6 +304,22 @@ fn designs_are_switched_under_load() {
         assert!(switches >= designs.len());
     });
     assert_eq!(runtime.depth(), 0);
+}
+
+#[test]
+fn executors_that_sleep_follow_a_switch() {
+    let runtime = Runtime::builder().executors(2).build().unwrap();
+    let flows: Vec<Flow> = (0..4).map(|_| runtime.flow().unwrap()).collect();
+    let (said, heard) = channel();
+    let page = &runtime.shared().pages().current().design;
+    let designs = ["snap", "flexnet", "snap:mode=dedicating", "shinjuku"];
+    for number in 0..400 {
+        page.write(designs[number % designs.len()]);
+        // One that another design may have told to sleep.
+        says(&flows[number % 3], &said, number as u32);
+        assert_eq!(hear(&heard), number as u32);
+        until(|| runtime.design() == designs[number % designs.len()]);
+    }
 }
 
 #[test]

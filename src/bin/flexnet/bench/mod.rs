@@ -3,7 +3,11 @@
 //! interleaved, over several rounds, and report what came out.
 
 mod colocate;
+mod designs;
 mod micro;
+mod numbers;
+mod schedulers;
+mod steal;
 
 use anyhow::Result;
 pub(crate) use micro::stack_costs;
@@ -13,17 +17,25 @@ pub(crate) enum Bench {
     /// A latency-critical service beside throughput-hungry ones, under several
     /// schedulers (NetChannel's figure 4a)
     Colocate(colocate::Options),
+    /// Every design under load steps, mixed service times, several engines and
+    /// co-location
+    Designs(designs::Options),
     /// Coroutines, queues and sends against other libraries'
     Micro(micro::Options),
     /// One process of an experiment
     #[command(hide = true)]
     App(colocate::apps::Options),
+    /// One process of the experiment with designs
+    #[command(hide = true)]
+    Load(designs::load::Options),
 }
 
 pub(crate) fn run(bench: Bench) -> Result<()> {
     match bench {
         Bench::Colocate(options) => colocate::run(&options),
         Bench::Micro(options) => micro::run(&options),
+        Bench::Designs(options) => designs::run(&options),
+        Bench::Load(options) => designs::load::run(&options),
         Bench::App(options) => colocate::apps::run(&options),
     }
 }

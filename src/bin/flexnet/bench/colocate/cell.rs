@@ -2,7 +2,7 @@
 //! One cell of one round: starts the processes, lets them run, collects.
 
 use super::apps::{self, Outcome, Role};
-use super::schedulers::Scheduler;
+use crate::bench::schedulers::Scheduler;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -13,28 +13,28 @@ use std::time::Duration;
 /// longer: it measures under full load only.
 const MARGIN: Duration = Duration::from_millis(300);
 
-pub(super) struct Load {
-    pub(super) t_apps: u32,
-    pub(super) message: usize,
-    pub(super) write: usize,
-    pub(super) rate: f64,
-    pub(super) seconds: f64,
+pub(in crate::bench) struct Load {
+    pub(in crate::bench) t_apps: u32,
+    pub(in crate::bench) message: usize,
+    pub(in crate::bench) write: usize,
+    pub(in crate::bench) rate: f64,
+    pub(in crate::bench) seconds: f64,
 }
 
 /// What a cell came to in one round.
 #[derive(Debug)]
 pub(crate) struct Measured {
-    pub(super) latencies_us: Vec<f64>,
-    pub(super) unsent: u64,
-    pub(super) unanswered: u64,
-    pub(super) t_mb_s: f64,
-    pub(super) net_cores: Option<f64>,
+    pub(in crate::bench) latencies_us: Vec<f64>,
+    pub(in crate::bench) unsent: u64,
+    pub(in crate::bench) unanswered: u64,
+    pub(in crate::bench) t_mb_s: f64,
+    pub(in crate::bench) net_cores: Option<f64>,
 }
 
 impl Measured {
     /// For the progress of a run.
-    pub(super) fn line(&self) -> String {
-        let p99 = super::report::percentile(&self.latencies_us, 0.99);
+    pub(in crate::bench) fn line(&self) -> String {
+        let p99 = crate::bench::numbers::percentile(&self.latencies_us, 0.99);
         format!(
             "{} requests, P99 {p99:.0} µs, {} not sent, {:.0} MB/s",
             self.latencies_us.len(),
@@ -133,7 +133,11 @@ fn granted_core_ns(scheduler: &Scheduler, socket: &Path) -> Option<(u64, u64)> {
     Some((status.granted_core_ns, status.uptime_ns))
 }
 
-pub(super) fn measure(scheduler: &Scheduler, load: &Load, socket: &Path) -> Result<Measured> {
+pub(in crate::bench) fn measure(
+    scheduler: &Scheduler,
+    load: &Load,
+    socket: &Path,
+) -> Result<Measured> {
     let seconds = Duration::from_secs_f64(load.seconds);
     let bulk = seconds + 2 * MARGIN + apps::WARM_UP;
     let write = ["--bytes".to_owned(), load.write.to_string()];

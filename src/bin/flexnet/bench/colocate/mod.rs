@@ -8,18 +8,16 @@
 //! stands still is charged for all that was due meanwhile.
 
 pub(crate) mod apps;
-mod cell;
+pub(in crate::bench) mod cell;
 mod plot;
 mod report;
-mod schedulers;
-mod steal;
 
+use super::schedulers::Scheduler;
+use super::steal::Steal;
 use anyhow::{Context, Result, bail};
 use cell::{Load, Measured};
 use flexnet::abi::SOCKET_PATH;
-use schedulers::Scheduler;
-use std::path::PathBuf;
-use steal::Steal;
+use std::path::{Path, PathBuf};
 
 /// A round that lost more of the processor to others is done again.
 const STEAL_MAX: f64 = 0.05;
@@ -99,7 +97,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.t_apps.is_empty() || options.message == 0 || options.write == 0 {
         bail!("--t-apps needs a number, --message and --write a byte at least");
     }
-    let schedulers = schedulers::all(options);
+    let schedulers = all(options);
     if schedulers.is_empty() {
         bail!("--only names no scheduler");
     }
@@ -185,7 +183,7 @@ fn round(
     let mut measured = Vec::new();
     for index in order {
         let scheduler = &schedulers[index];
-        let attached = scheduler.attach(options)?;
+        let attached = scheduler.attach(&options.socket)?;
         // Not an event: what attaching and detaching leave behind (RCU, text
         // patching) is no part of any cell.
         std::thread::sleep(SETTLE);
@@ -228,4 +226,49 @@ fn find_rate(options: &Options) -> Result<f64> {
     let rate = (reached * RATE_SHARE).max(1.0).round();
     eprintln!("closed-loop alone: {reached:.0} requests/s; open-loop rate: {rate:.0}/s");
     Ok(rate)
+}
+
+/// The cells' schedulers, as the options ask.
+fn all(options: &Options) -> Vec<Scheduler> {
+    let more = options.scx_flexnet.split_whitespace().map(str::to_owned);
+    let alone: Vec<String> = more.collect();
+    let mut steered = alone.clone();
+    if !options.steer.is_empty() {
+        steered.extend(["--steer".into(), options.steer.clone()]);
+    }
+    let flexnet = |name, full, arguments: &[String]| {
+        Scheduler::flexnet(name, &options.socket, full, arguments)
+    };
+    let mut all = vec![Scheduler::eevdf(), flexnet("scx_flexnet", true, &steered)];
+    if options.matrix {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let last = format!("{:x}", 1u64 << (cpus - 1).min(31));
+        let library = Scheduler {
+            name: "eevdf+library".into(),
+            library: true,
+            ..Scheduler::eevdf()
+        };
+        let steering = Scheduler {
+            name: "eevdf+steering".into(),
+            steering: Some((options.steer.clone(), last)),
+            ..Scheduler::eevdf()
+        };
+        all.extend([
+            library,
+            steering,
+            flexnet("scx_flexnet-alone", false, &alone),
+        ]);
+    }
+    all.extend(options.scheduler.iter().map(|command| {
+        let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+        let name = words.first().and_then(|word| Path::new(word).file_name());
+        let name = name.map_or_else(|| "?".into(), |name| name.to_string_lossy().into_owned());
+        Scheduler {
+            name,
+            command: Some(words),
+            ..Scheduler::eevdf()
+        }
+    }));
+    all.retain(|scheduler| options.only.is_empty() || options.only.contains(&scheduler.name));
+    all
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The schedulers that are compared: how each is started, awaited and stopped.
 
-use super::Options;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
@@ -15,12 +14,12 @@ const STATE: &str = "/sys/kernel/sched_ext/state";
 pub(crate) struct Scheduler {
     pub(crate) name: String,
     /// `None`: the kernel's own.
-    command: Option<Vec<String>>,
+    pub(super) command: Option<Vec<String>>,
     /// The applications send through the library and ask for their class.
     pub(super) library: bool,
     pub(super) classes: bool,
     /// Receive processing goes to this CPU mask for as long as it is attached.
-    steering: Option<(String, String)>,
+    pub(super) steering: Option<(String, String)>,
 }
 
 impl Scheduler {
@@ -34,13 +33,11 @@ impl Scheduler {
         }
     }
 
-    fn flexnet(name: &str, options: &Options, full: bool) -> Self {
+    /// Ours, listening at `socket`; `full`: the applications use the library.
+    pub(super) fn flexnet(name: &str, socket: &Path, full: bool, arguments: &[String]) -> Self {
         let mut command = vec![own_directory().join("scx_flexnet").display().to_string()];
-        if full && !options.steer.is_empty() {
-            command.extend(["--steer".into(), options.steer.clone()]);
-        }
-        command.extend(["--socket".into(), options.socket.display().to_string()]);
-        command.extend(options.scx_flexnet.split_whitespace().map(str::to_owned));
+        command.extend(["--socket".into(), socket.display().to_string()]);
+        command.extend_from_slice(arguments);
         Self {
             name: name.into(),
             command: Some(command),
@@ -55,7 +52,7 @@ impl Scheduler {
         self.classes
     }
 
-    pub(super) fn attach(&self, options: &Options) -> Result<Attached> {
+    pub(super) fn attach(&self, socket: &Path) -> Result<Attached> {
         let mut attached = Attached {
             process: None,
             restore: vec![],
@@ -79,7 +76,7 @@ impl Scheduler {
         let process = attached.process.insert(process);
         let since = Instant::now();
         loop {
-            let there = !self.has_status() || crate::status::fetch(&options.socket).is_ok();
+            let there = !self.has_status() || crate::status::fetch(socket).is_ok();
             if state() == "enabled" && there {
                 return Ok(attached);
             }
@@ -167,43 +164,4 @@ fn steer(device: &str, mask: &str) -> Result<Vec<(PathBuf, String)>> {
 fn own_directory() -> PathBuf {
     let exe = std::env::current_exe().unwrap_or_default();
     exe.parent().map(Path::to_owned).unwrap_or_default()
-}
-
-/// The cells' schedulers, as the options ask.
-pub(super) fn all(options: &Options) -> Vec<Scheduler> {
-    let mut all = vec![
-        Scheduler::eevdf(),
-        Scheduler::flexnet("scx_flexnet", options, true),
-    ];
-    if options.matrix {
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let last = format!("{:x}", 1u64 << (cpus - 1).min(31));
-        let library = Scheduler {
-            name: "eevdf+library".into(),
-            library: true,
-            ..Scheduler::eevdf()
-        };
-        let steering = Scheduler {
-            name: "eevdf+steering".into(),
-            steering: Some((options.steer.clone(), last)),
-            ..Scheduler::eevdf()
-        };
-        all.extend([
-            library,
-            steering,
-            Scheduler::flexnet("scx_flexnet-alone", options, false),
-        ]);
-    }
-    all.extend(options.scheduler.iter().map(|command| {
-        let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
-        let name = words.first().and_then(|word| Path::new(word).file_name());
-        let name = name.map_or_else(|| "?".into(), |name| name.to_string_lossy().into_owned());
-        Scheduler {
-            name,
-            command: Some(words),
-            ..Scheduler::eevdf()
-        }
-    }));
-    all.retain(|scheduler| options.only.is_empty() || options.only.contains(&scheduler.name));
-    all
 }

@@ -16,6 +16,7 @@ use flexnet::executor::{Flow, Runtime};
 use flexnet::sim::{Arrivals, Service};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -281,24 +282,40 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             .context("no class from the scheduler")?;
     }
     if options.idle {
-        // SAFETY: a plain call on a local value.
-        let failed = unsafe {
-            let parameter = std::mem::zeroed();
-            libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameter)
-        } != 0;
-        if failed {
-            bail!("no SCHED_IDLE: {}", std::io::Error::last_os_error());
-        }
+        set_policy(libc::SCHED_IDLE, 0)?;
     }
     if options.hog {
         loop {
             spin(1_000_000);
         }
     }
-    // SAFETY: takes no pointer; sleeps end on time.
-    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
     println!("{}", serde_json::to_string(&measure(options)?)?);
     Ok(())
+}
+
+/// Puts this thread under one of the kernel's policies.
+fn set_policy(policy: i32, priority: i32) -> Result<()> {
+    // SAFETY: a plain call on a local value, zeros are valid in it.
+    let failed = unsafe {
+        let mut parameter: libc::sched_param = std::mem::zeroed();
+        parameter.sched_priority = priority;
+        libc::sched_setscheduler(0, policy, &raw const parameter)
+    } != 0;
+    if failed {
+        bail!("no such policy: {}", std::io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// From here on this thread stands for the machines that ask: nothing delays it,
+/// whoever schedules the rest, and it stays off the cores executors get first.
+fn be_the_wire() -> Result<()> {
+    // SAFETY: takes no pointer; sleeps end on time.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
+    let mut cpu = CpuSet::new();
+    cpu.set(0);
+    sched_setaffinity(None, &cpu)?;
+    set_policy(libc::SCHED_FIFO, 1)
 }
 
 fn measure(options: &Options) -> Result<Vec<Step>> {
@@ -306,6 +323,9 @@ fn measure(options: &Options) -> Result<Vec<Step>> {
     requests.start = Instant::now();
     let requests = Arc::new(requests);
     let workers = Workers::start(options, &requests)?;
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    // After their start: threads inherit it.
+    be_the_wire()?;
     let shift_ns = requests.now_ns();
     let mut looks = vec![Look::now(options, &requests)];
     for request in 0..requests.due_ns.len() {
@@ -333,7 +353,9 @@ fn measure(options: &Options) -> Result<Vec<Step>> {
     Ok(steps
         .map(|(step, &rate)| {
             let (before, after) = (looks[step], looks.get(step + 1).unwrap_or(&looks[step]));
-            summary(&requests, step, rate, shift_ns, before, *after)
+            let mut summary = summary(&requests, step, rate, shift_ns, before, *after);
+            summary.batch_share /= cpus as f64;
+            summary
         })
         .collect())
 }
@@ -360,7 +382,6 @@ fn summary(
             short.push(took as f64 / 1e3);
         }
     }
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from) as f64;
     let elapsed = after.at_ns.saturating_sub(before.at_ns).max(1) as f64;
     let of = |after: u64, before: u64| after.saturating_sub(before) as f64 / elapsed;
     Step {
@@ -371,7 +392,7 @@ fn summary(
         p99_us: percentile(&all, 0.99),
         p999_us: percentile(&all, 0.999),
         short_p99_us: percentile(&short, 0.99),
-        batch_share: of(after.batch_ns, before.batch_ns) / cpus,
+        batch_share: of(after.batch_ns, before.batch_ns),
         executor_cpus: of(after.executors_ns, before.executors_ns),
         cores_granted: of(after.granted_ns, before.granted_ns),
     }

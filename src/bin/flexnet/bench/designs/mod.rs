@@ -48,9 +48,19 @@ pub(crate) struct Options {
     /// Only these experiments
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Scenario>,
-    /// Most cores for executors
-    #[arg(long, default_value_t = 2)]
-    max_net_cores: u32,
+    /// Take this CPU offline where one core for executors is enough: emulated
+    /// CPUs are to be no more than real ones while all are busy
+    #[arg(long, value_name = "CPU")]
+    spare_cpu: Option<u32>,
+    /// More arguments for scx_flexnet: by default its times are scaled as the
+    /// requests are
+    #[arg(
+        long,
+        value_name = "ARGUMENTS",
+        allow_hyphen_values = true,
+        default_value = "--interval-us 500 --objective-us 500 --low-mark-us 200 --grace-us 200"
+    )]
+    scx_flexnet: String,
     /// The scheduler's control socket
     #[arg(long, default_value = SOCKET_PATH)]
     socket: PathBuf,
@@ -103,12 +113,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         if turned {
             groups.reverse();
         }
-        for ours in groups {
+        for (ours, wide) in groups
+            .into_iter()
+            .flat_map(|ours| [(ours, false), (ours, true)])
+        {
+            let mut scenarios = scenarios.clone();
+            scenarios.retain(|scenario| scenario.is_wide() == wide);
             let mut order: Vec<usize> = (0..rivals.len()).collect();
             order.retain(|&at| rivals[at].design.is_some() == ours);
             if turned {
                 order.reverse();
             }
+            if scenarios.is_empty() {
+                continue;
+            }
+            let spare = Offline::new(options.spare_cpu.filter(|_| !wide))?;
             run_group(
                 options,
                 &rivals,
@@ -117,6 +136,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 spins_per_us,
                 &mut round,
             )?;
+            drop(spare);
         }
         let stolen = steal.share();
         let again = stolen > STEAL_MAX && repeated < options.rounds;
@@ -145,6 +165,29 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// A CPU that is offline until this is dropped.
+struct Offline(Option<PathBuf>);
+
+impl Offline {
+    fn new(cpu: Option<u32>) -> Result<Self> {
+        let file = cpu.map(|cpu| format!("/sys/devices/system/cpu/cpu{cpu}/online"));
+        let file = file.map(PathBuf::from);
+        if let Some(file) = &file {
+            std::fs::write(file, "0").context("cannot take the spare CPU offline")?;
+        }
+        Ok(Self(file))
+    }
+}
+
+impl Drop for Offline {
+    fn drop(&mut self) {
+        if let Some(file) = &self.0 {
+            // Nothing more can be done on the way out.
+            let _ = std::fs::write(file, "1");
+        }
+    }
+}
+
 /// The rivals of one scheduler, which is attached for all of them.
 fn run_group(
     options: &Options,
@@ -160,8 +203,8 @@ fn run_group(
     let scheduler = match rivals[first].design {
         None => Scheduler::eevdf(),
         Some(_) => {
-            let most = options.max_net_cores.to_string();
-            let arguments = ["--max-net-cores".to_owned(), most];
+            let words = options.scx_flexnet.split_whitespace();
+            let arguments: Vec<String> = words.map(str::to_owned).collect();
             Scheduler::flexnet("scx_flexnet", &options.socket, true, &arguments)
         }
     };
@@ -179,7 +222,7 @@ fn run_group(
                 socket: &options.socket,
                 step: options.step,
                 spins_per_us,
-                executors: options.max_net_cores as usize,
+                executors: if scenario.is_wide() { 2 } else { 1 },
                 idle_batch: rival.name == EEVDF_IDLE,
             };
             let measured = scenario

@@ -24,11 +24,11 @@ pub(super) enum Scenario {
     Colocate,
 }
 
-/// Requests/s of the steps, twice: a tenth and six tenths of a core.
+/// Requests/s of the steps, twice: a tenth and six tenths of the one core.
 const STEPS: &str = "500,3000,500,3000";
-/// A core's worth of work, three quarters of it in the long ones.
-const MIXED: (&str, &str) = ("97%:100us,3%:10ms", "2500");
-/// Half a core's worth of work.
+/// Six tenths of the one core, three quarters of that in the long ones.
+const MIXED: (&str, &str) = ("97%:100us,3%:10ms", "1500");
+/// Half of one of two cores.
 const ENGINES: (&str, &str) = ("100%:200us", "2500");
 /// Of the co-location: bulk senders, bytes of a request and of a write, rate.
 const BULK: (u32, usize, usize, f64) = (4, 4096, 1_000_000, 200.0);
@@ -59,7 +59,12 @@ impl Measured {
 }
 
 impl Scenario {
-    pub(super) const ALL: [Self; 4] = [Self::Steps, Self::Mixed, Self::Engines, Self::Colocate];
+    pub(super) const ALL: [Self; 4] = [Self::Steps, Self::Mixed, Self::Colocate, Self::Engines];
+
+    /// Does it need two cores for executors? The others have one.
+    pub(super) fn is_wide(self) -> bool {
+        self == Self::Engines
+    }
 
     pub(super) fn measure(self, cell: &Cell<'_>) -> Result<Measured> {
         let values = match self {
@@ -175,8 +180,6 @@ fn load(cell: &Cell<'_>, arguments: &[&str]) -> Result<Vec<Step>> {
         command.args(["--step", &cell.step.to_string()]);
     }
     if cell.scheduler.library {
-        // Who submits is latency-critical; what is submitted, executors do.
-        command.args(["--class", "latency"]);
         command.args(["--executors", &cell.executors.to_string()]);
     }
     let output = command.stderr(Stdio::inherit()).output()?;

@@ -98,33 +98,45 @@ void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 	enqueue_general(p, tctx, task_class, enq_flags, now);
 }
 
-/* General tasks on a granted core: those that can run nowhere else, and when
- * the core is lent everybody. A guest's turn comes at the latest every
- * settings.starvation_ns, whatever executors want. */
-static bool dispatch_guests(s32 cpu, struct cpu_ctx *cctx, u64 now, bool due)
+/* Serves the first task of a queue that no general core is in the affinity of. */
+__noinline int dispatch_homeless(s32 cpu, u64 dsq)
 {
 	struct bpf_cpumask *general;
 	struct task_struct *p;
 	bool moved = false;
 
-	if (settings.lend || !due) {
-		moved = settings.lend ? dispatch_general(cpu, cctx, now) :
-				      scx_bpf_dsq_move_to_local(pinned_dsq(cpu), 0);
-	} else if (!(moved = scx_bpf_dsq_move_to_local(pinned_dsq(cpu), 0))) {
-		bpf_rcu_read_lock();
-		general = general_cpumask;
-		bpf_for_each(scx_dsq, p, DSQ_GENERAL, 0) {
-			if (!general || bpf_cpumask_intersects(cast_mask(general), p->cpus_ptr) ||
-			    !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
-				continue;
-			moved = scx_bpf_dsq_move(BPF_FOR_EACH_ITER, p, SCX_DSQ_LOCAL_ON | cpu, 0);
-			break;
-		}
-		bpf_rcu_read_unlock();
+	if (scx_bpf_dsq_nr_queued(dsq) <= 0)
+		return false;
+	bpf_rcu_read_lock();
+	general = general_cpumask;
+	bpf_for_each(scx_dsq, p, dsq, 0) {
+		if (!general || bpf_cpumask_intersects(cast_mask(general), p->cpus_ptr) ||
+		    !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
+			continue;
+		moved = scx_bpf_dsq_move(BPF_FOR_EACH_ITER, p, SCX_DSQ_LOCAL_ON | cpu, 0);
+		break;
 	}
+	bpf_rcu_read_unlock();
+	return moved;
+}
+
+/* General tasks on a granted core: when it is lent everybody; else, and whatever
+ * executors want when it is due (settings.starvation_ns after the last guest),
+ * those that can run nowhere else. */
+static bool dispatch_guests(s32 cpu, struct cpu_ctx *cctx, u64 now, bool due)
+{
+	bool moved;
+
+	if (!due)
+		moved = settings.lend ? dispatch_general(cpu, cctx, now) :
+					scx_bpf_dsq_move_to_local(pinned_dsq(cpu), 0);
+	else
+		moved = scx_bpf_dsq_move_to_local(pinned_dsq(cpu), 0) ||
+			dispatch_homeless(cpu, DSQ_GENERAL_LATENCY) ||
+			dispatch_homeless(cpu, DSQ_GENERAL);
 	if (moved && due)
 		stat_add(rescues, 1);
-	if (due)
+	if (moved || due)
 		cctx->guest_turn_ns = now;
 	return moved;
 }

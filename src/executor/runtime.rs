@@ -53,6 +53,8 @@ pub(crate) struct Shared {
     link: Option<Arc<dyn Link>>,
     phase: AtomicU32,
     next_home: AtomicUsize,
+    /// Executors that sleep for want of work, a bit each: a hint.
+    idle: CacheLine<AtomicU32>,
     /// Executors whose thread could be started.
     started: AtomicUsize,
     spins: bool,
@@ -193,8 +195,49 @@ impl Shared {
         self.wake_all();
     }
 
+    /// Its own executor's queue; but when work waits there already (it may be off
+    /// its core, or at something long) that of one with nothing to do, else the
+    /// shorter of its own and another.
+    #[inline]
+    fn queue_for(&self, home: u16) -> usize {
+        let wanted = self.executors_wanted();
+        let index = usize::from(home) % wanted;
+        if wanted == 1 || self.executors[index].queue.is_empty() {
+            return index;
+        }
+        self.other_queue_for(index, wanted)
+    }
+
+    #[cold]
+    fn other_queue_for(&self, index: usize, wanted: usize) -> usize {
+        thread_local! {
+            static TURN: Cell<usize> = const { Cell::new(0) };
+        }
+        let idle = self.idle.load(Ordering::Relaxed) & ((1 << wanted) - 1) & !(1 << index);
+        if idle != 0 {
+            return idle.trailing_zeros() as usize;
+        }
+        let turn = TURN.get();
+        TURN.set(turn.wrapping_add(1));
+        let other = (index + 1 + turn % (wanted - 1)) % wanted;
+        let length = |index: usize| self.executors[index].queue.len();
+        if length(other) < length(index) {
+            other
+        } else {
+            index
+        }
+    }
+
+    /// Executor `slot` sleeps for want of work, or wakes.
+    pub(super) fn set_idle(&self, slot: usize, idle: bool) {
+        match idle {
+            true => self.idle.fetch_or(1 << slot, Ordering::Relaxed),
+            false => self.idle.fetch_and(!(1 << slot), Ordering::Relaxed),
+        };
+    }
+
     fn enqueue_default(&self, home: u16, flow: Arc<FlowCore>) -> Result<(), Arc<FlowCore>> {
-        let index = usize::from(home) % self.executors_wanted();
+        let index = self.queue_for(home);
         if worker::is_at(self, index) {
             return worker::push_local(flow);
         }
@@ -417,6 +460,7 @@ impl Runtime {
                 link: builder.link,
                 phase: AtomicU32::new(IDLE),
                 next_home: AtomicUsize::new(0),
+                idle: CacheLine(AtomicU32::new(0)),
                 started: AtomicUsize::new(builder.executors),
                 // On one CPU who spins keeps who would bring work from running.
                 spins: cpus > 1,

@@ -404,6 +404,7 @@ impl Worker<'_> {
             }
         };
         let timeout = self.timeout(due);
+        shared.set_idle(self.slot.into(), true);
         match sleep {
             Sleep::Futex => {
                 self.publish(ExecutorState::Parked);
@@ -415,6 +416,7 @@ impl Worker<'_> {
                 own.parker.cancel();
             }
         }
+        shared.set_idle(self.slot.into(), false);
         self.publish(ExecutorState::Running);
     }
 

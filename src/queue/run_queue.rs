@@ -6,7 +6,7 @@
 //! Popping, by the owner or by thieves, is under a lock that costs the owner
 //! next to nothing ([`super::bias`]).
 
-use super::bias::Bias;
+use super::bias::{Bias, wait_a_seizure};
 use crate::sync::{AtomicUsize, CacheLine, Ordering, UnsafeCell, spin_loop};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -201,17 +201,22 @@ impl<T> RunQueue<T> {
         first
     }
 
-    /// Its only entry is about to be taken by a running owner (a flow that goes
-    /// on): not worth a thief's system call.
+    /// Does its owner get along by itself? A thief pays for a system call, and
+    /// interrupts him: he waits for as long as that costs, and steals when what
+    /// is left then takes the owner longer than that again. So he never costs
+    /// more than twice what the better of both would have.
     fn moves_on(&self) -> bool {
-        let head = self.ends.local_head.load(Ordering::Relaxed);
-        if self.len() > 1 || !self.lock.is_owned() {
+        if !self.lock.is_owned() {
             return false;
         }
-        (0..BATCH).any(|_| {
-            spin_loop();
-            self.is_empty() || self.ends.local_head.load(Ordering::Relaxed) != head
-        })
+        let heads = || {
+            let local = self.ends.local_head.load(Ordering::Relaxed);
+            local.wrapping_add(self.ends.inbox_head.load(Ordering::Relaxed))
+        };
+        let before = heads();
+        wait_a_seizure(|| self.is_empty());
+        let moved = heads().wrapping_sub(before);
+        self.len() <= moved
     }
 
     /// Takes the oldest entry of a queue that has no owner any more; waits for

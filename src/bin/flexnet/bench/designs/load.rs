@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use flexnet::abi::SOCKET_PATH;
 use flexnet::client::Client;
 use flexnet::coroutine::checkpoint;
+use flexnet::design::Choice;
 use flexnet::executor::{Flow, Runtime};
 use flexnet::sim::{Arrivals, Service};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -58,6 +59,9 @@ pub(crate) struct Options {
     /// Threads of the pool
     #[arg(long, default_value_t = 16)]
     threads: usize,
+    /// A design of the application's own instead of the scheduler's
+    #[arg(long)]
+    design: Option<Choice>,
     /// Flows the requests are spread over
     #[arg(long, default_value_t = 64)]
     flows: usize,
@@ -187,7 +191,10 @@ impl Workers {
     fn start(options: &Options, requests: &Arc<Requests>) -> Result<Self> {
         if options.executors > 0 {
             let client = Client::connect_or_wait(&options.socket, "designs")?;
-            let builder = Runtime::builder().name("designs").link(client);
+            let mut builder = Runtime::builder().name("designs").link(client);
+            if let Some(design) = &options.design {
+                builder = builder.design(design.build(options.seed));
+            }
             let runtime = builder.executors(options.executors).build()?;
             let flows = (0..options.flows.max(1)).map(|_| runtime.flow());
             return Ok(Self::Executors(flows.collect::<Result<_, _>>()?, runtime));

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test: helpers fail it by panicking")]
 
+use flexnet::design::Choice;
 use flexnet::executor::{Runtime, SubmitError};
 use flexnet::transport::TcpFlow;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -147,6 +148,12 @@ fn hot_paths_do_not_allocate() {
             std::process::abort();
         }
     });
+    exercise(None);
+    // Other designs' queues have nodes that are made at the start.
+    exercise(Some("shinjuku:mode=jbsq"));
+}
+
+fn exercise(design: Option<&str>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let mut receiver = listener.accept().unwrap().0;
@@ -160,7 +167,12 @@ fn hot_paths_do_not_allocate() {
             }
         }
     });
-    let runtime = Runtime::builder().executors(2).build().unwrap();
+    let mut builder = Runtime::builder().executors(2);
+    if let Some(design) = design {
+        let choice: Choice = design.parse().unwrap();
+        builder = builder.design(choice.build(1));
+    }
+    let runtime = builder.build().unwrap();
     let flow = TcpFlow::adopt(&runtime, stream).unwrap();
     // Warm: queues of waiters, the rest of inline sends, threads' first uses.
     let warm = 20_000;

@@ -24,6 +24,8 @@ pub(super) struct Snap {
     /// Engines that a worker is with; spreading only.
     taken: Vec<bool>,
     workers: usize,
+    /// What each worker's engines have queued, and how many they are.
+    loads: Vec<(u32, usize)>,
 }
 
 impl Snap {
@@ -36,6 +38,7 @@ impl Snap {
             turn_of: Vec::new(),
             taken: vec![false; engines],
             workers: 1,
+            loads: Vec::new(),
         }
     }
 
@@ -43,33 +46,43 @@ impl Snap {
         self.rule.design == Rule::SnapSpreading as u32
     }
 
-    /// What a worker's engines have queued, and how many they are.
-    fn load(&self, view: &View<'_>, worker: usize) -> (u32, usize) {
-        let mine = self.worker_of.iter().zip(view.lengths);
-        mine.filter(|(of, _)| **of == worker)
-            .fold((0, 0), |(queued, engines), (_, length)| {
-                (queued + length, engines + 1)
-            })
+    /// Adds up the loads. Engines of cores that were given back count for nobody.
+    fn add_up(&mut self, view: &View<'_>) {
+        self.loads.clear();
+        self.loads.resize(self.workers, (0, 0));
+        for (worker, length) in self.worker_of.iter().zip(view.lengths) {
+            if let Some((queued, engines)) = self.loads.get_mut(*worker) {
+                *queued += length;
+                *engines += 1;
+            }
+        }
+    }
+
+    /// The worker with least to do.
+    fn least(&self) -> usize {
+        let workers = 0..self.loads.len();
+        workers
+            .min_by_key(|&worker| self.loads[worker])
+            .unwrap_or(0)
     }
 
     /// An engine that waits longer than the SLO behind others of its worker moves
-    /// to the worker with least to do; true when one did.
+    /// to the worker with least to do; true when one did. The loads are added up.
     fn balance(&mut self, view: &View<'_>) -> bool {
         let late = |engine: &usize| {
             let age = view.now_ns.saturating_sub(view.heads_ns[*engine]);
             view.lengths[*engine] > 0 && age > self.rule.high_ns
         };
-        let shares = |engine: &usize| self.load(view, self.worker_of[*engine]).1 > 1;
+        let shares = |engine: &usize| self.loads[self.worker_of[*engine]].1 > 1;
         let heaviest = (0..self.engines)
             .filter(|engine| late(engine) && shares(engine))
             .max_by_key(|&engine| view.lengths[engine]);
-        let least = (0..self.workers).min_by_key(|&worker| self.load(view, worker));
-        let (Some(engine), Some(least)) = (heaviest, least) else {
+        let Some(engine) = heaviest else {
             return false;
         };
-        let from = self.worker_of[engine];
-        let gains = self.load(view, least).0 + view.lengths[engine] < self.load(view, from).0;
-        let empty = self.load(view, least) == (0, 0);
+        let (least, from) = (self.least(), self.worker_of[engine]);
+        let gains = self.loads[least].0 + view.lengths[engine] < self.loads[from].0;
+        let empty = self.loads[least] == (0, 0);
         if gains || empty {
             self.worker_of[engine] = least;
         }
@@ -165,11 +178,14 @@ impl Design for Snap {
                 *worker = engine % workers;
             }
         }
+        self.add_up(view);
         // Engines of cores that were given back go where there is least to do.
         for engine in 0..self.engines {
             if self.worker_of[engine] >= workers {
-                let least = (0..workers).min_by_key(|&worker| self.load(view, worker));
-                self.worker_of[engine] = least.unwrap_or(0);
+                let least = self.least();
+                self.worker_of[engine] = least;
+                self.loads[least].0 += view.lengths[engine];
+                self.loads[least].1 += 1;
             }
         }
         let moved = compacting && view.queued > 0 && self.balance(view);

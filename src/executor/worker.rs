@@ -238,11 +238,9 @@ impl Worker<'_> {
     /// What the design says; its own queue's head, else a sibling's.
     #[inline]
     fn next_flow(&self) -> Option<Arc<FlowCore>> {
-        self.own
-            .queue
-            .pop()
-            .or_else(|| self.next_designed())
-            .or_else(|| self.steal())
+        let flow = self.own.queue.pop();
+        let flow = flow.or_else(|| self.next_designed());
+        flow.or_else(|| self.steal())
     }
 
     #[inline]

@@ -116,8 +116,8 @@ impl<T: Clone> Core<T> {
     /// Paced items whose time has come.
     fn admit_due(&mut self, now: u64) -> Workers {
         match self.queues.admit_due(now) {
-            Some(queue) => self.wake_for(now, queue),
-            None => 0,
+            true => self.wake_all(now),
+            false => 0,
         }
     }
 

@@ -265,7 +265,11 @@ impl Stack {
         };
         let placed = match why {
             Again::Unit => core.place(now, wanted, Self::item(&flow, now), flow, Some(worker)),
-            Again::Yielded => core.requeue(now, worker, item, flow),
+            // Of a flow that the default design had queued there is none.
+            Again::Yielded if item.flow == flow.token() as u32 => {
+                core.requeue(now, worker, item, flow)
+            }
+            Again::Yielded => core.requeue(now, worker, Self::item(&flow, now), flow),
         };
         self.count(&inner);
         settle(placed)

@@ -262,18 +262,17 @@ impl<T> Queues<T> {
         }
     }
 
-    /// Moves paced items whose time has come into their queues; in one of them,
-    /// the last one moved.
-    pub fn admit_due(&mut self, now_ns: u64) -> Option<usize> {
-        let mut into = None;
+    /// Moves paced items whose time has come into their queues; are there any?
+    pub fn admit_due(&mut self, now_ns: u64) -> bool {
+        let mut any = false;
         while let Some(&Reverse((at_ns, _, at, queue))) = self.later.peek()
             && at_ns <= now_ns
         {
             self.later.pop();
             self.enter(queue as usize, at);
-            into = Some(queue as usize);
+            any = true;
         }
-        into
+        any
     }
 
     /// When the next paced item's time comes.
@@ -342,8 +341,8 @@ mod tests {
         queues.push_later(50, 0, at(3), 'c').unwrap();
         queues.hold(at(4), 'h').unwrap();
         assert_eq!(queues.next_due_ns(), Some(40));
-        assert_eq!(queues.admit_due(39), None);
-        assert_eq!(queues.admit_due(50), Some(0));
+        assert!(!queues.admit_due(39));
+        assert!(queues.admit_due(50));
         queues.give_ahead(1, 0);
         queues.give_ahead(1, 0);
         assert_eq!((queues.len(), queues.queued()), (4, 2));

@@ -41,7 +41,7 @@ pub(crate) struct Options {
     /// Designs, in the order they are switched to, a space between
     #[arg(
         long,
-        default_value = "flexnet netchannel snap:mode=dedicating snap:mode=spreading snap:slo=500us \
+        default_value = "flexnet:quantum=500us netchannel snap:mode=dedicating snap:mode=spreading snap:slo=5ms \
                          shenango shinjuku:quantum=500us,slo1=100ms shinjuku:quantum=0ns"
     )]
     designs: String,

@@ -173,6 +173,48 @@ pub const MESSAGE_STATUS: u16 = 5;
 pub const MESSAGE_DETACH: u16 = 6;
 pub const MESSAGE_DESIGN: u16 = 7;
 pub const DESIGN_BYTES: usize = 64;
+pub const STATUS_CPUS: usize = 1024;
+
+/// What a CPU does (`enum flexnet_cpu_state`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CpuState {
+    Absent = 0,
+    Idle = 1,
+    Busy = 2,
+    Latency = 3,
+    GrantedIdle = 4,
+    Executor = 5,
+    Lent = 6,
+}
+
+impl CpuState {
+    /// Of a status; what is unknown is absent.
+    pub fn of(state: u8) -> Self {
+        match state {
+            1 => Self::Idle,
+            2 => Self::Busy,
+            3 => Self::Latency,
+            4 => Self::GrantedIdle,
+            5 => Self::Executor,
+            6 => Self::Lent,
+            _ => Self::Absent,
+        }
+    }
+
+    /// For scripts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Idle => "idle",
+            Self::Busy => "busy",
+            Self::Latency => "latency",
+            Self::GrantedIdle => "granted idle",
+            Self::Executor => "executor",
+            Self::Lent => "lent",
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -279,6 +321,7 @@ pub struct Status {
     pub version: [u8; 16],
     pub design: [u8; 16],
     pub client: [StatusClient; CLIENTS_MAX],
+    pub cpu: [u8; STATUS_CPUS],
 }
 
 impl Default for Status {
@@ -297,6 +340,7 @@ impl Default for Status {
             version: [0; 16],
             design: [0; 16],
             client: [StatusClient::default(); CLIENTS_MAX],
+            cpu: [0; STATUS_CPUS],
         }
     }
 }

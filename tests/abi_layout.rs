@@ -3,7 +3,7 @@
 //! every size, alignment and offset, and the constants. The C program also
 //! asserts by itself what abi.h promises about lines, as C11 and as C++17.
 
-use flexnet::abi::{self, Class, ExecutorState, FlowClass};
+use flexnet::abi::{self, Class, CpuState, ExecutorState, FlowClass};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -98,6 +98,14 @@ fn rust_constants() -> Vec<String> {
         ("MESSAGE_DETACH", abi::MESSAGE_DETACH.into()),
         ("MESSAGE_DESIGN", abi::MESSAGE_DESIGN.into()),
         ("DESIGN_BYTES", abi::DESIGN_BYTES as u64),
+        ("STATUS_CPUS", abi::STATUS_CPUS as u64),
+        ("CPU_ABSENT", CpuState::Absent as u64),
+        ("CPU_IDLE", CpuState::Idle as u64),
+        ("CPU_BUSY", CpuState::Busy as u64),
+        ("CPU_LATENCY", CpuState::Latency as u64),
+        ("CPU_GRANTED_IDLE", CpuState::GrantedIdle as u64),
+        ("CPU_EXECUTOR", CpuState::Executor as u64),
+        ("CPU_LENT", CpuState::Lent as u64),
     ];
     let mut lines: Vec<String> = constants
         .iter()
@@ -126,7 +134,7 @@ fn rust_layout() -> Vec<String> {
         flexnet_set_class = SetClass { message, task_class, reserved }
         flexnet_design_text = DesignText { message, text }
         flexnet_status_client = StatusClient { client, pid, name, executors, executors_wanted, depth, delay_ns, run_ns }
-        flexnet_status = Status { message, cpus, cores_granted, cores_max, clients, grants, reclaims, preemptions, granted_core_ns, uptime_ns, version, design, client }
+        flexnet_status = Status { message, cpus, cores_granted, cores_max, clients, grants, reclaims, preemptions, granted_core_ns, uptime_ns, version, design, client, cpu }
     }
     lines
 }

@@ -250,6 +250,20 @@ struct flexnet_status_client {
 	__u64 run_ns;	/* CPU time of its executors */
 };
 
+/* CPUs a status tells of; those above are not shown. */
+#define FLEXNET_STATUS_CPUS 1024
+
+/* What a CPU does. */
+enum flexnet_cpu_state {
+	FLEXNET_CPU_ABSENT = 0,	      /* offline, or there is none */
+	FLEXNET_CPU_IDLE = 1,	      /* general, and runs nothing of the scheduler's */
+	FLEXNET_CPU_BUSY = 2,	      /* general: a normal or batch task */
+	FLEXNET_CPU_LATENCY = 3,      /* general: a latency task */
+	FLEXNET_CPU_GRANTED_IDLE = 4, /* granted, with nothing to run */
+	FLEXNET_CPU_EXECUTOR = 5,     /* granted: an executor */
+	FLEXNET_CPU_LENT = 6,	      /* granted: somebody else's task */
+};
+
 struct flexnet_status {
 	struct flexnet_message message;
 	__u32 cpus;
@@ -264,6 +278,7 @@ struct flexnet_status {
 	char version[16];
 	char design[16];
 	struct flexnet_status_client client[FLEXNET_CLIENTS_MAX];
+	__u8 cpu[FLEXNET_STATUS_CPUS]; /* enum flexnet_cpu_state */
 };
 
 #endif /* FLEXNET_ABI_H */

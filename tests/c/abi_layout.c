@@ -84,6 +84,14 @@ static void print_constants(void)
 	CONSTANT(FLEXNET_MESSAGE_DETACH);
 	CONSTANT(FLEXNET_MESSAGE_DESIGN);
 	CONSTANT(FLEXNET_DESIGN_BYTES);
+	CONSTANT(FLEXNET_STATUS_CPUS);
+	CONSTANT(FLEXNET_CPU_ABSENT);
+	CONSTANT(FLEXNET_CPU_IDLE);
+	CONSTANT(FLEXNET_CPU_BUSY);
+	CONSTANT(FLEXNET_CPU_LATENCY);
+	CONSTANT(FLEXNET_CPU_GRANTED_IDLE);
+	CONSTANT(FLEXNET_CPU_EXECUTOR);
+	CONSTANT(FLEXNET_CPU_LENT);
 	printf("text FLEXNET_SOCKET_PATH %s\n", FLEXNET_SOCKET_PATH);
 }
 
@@ -201,6 +209,7 @@ static void print_messages(void)
 	FIELD(flexnet_status, version);
 	FIELD(flexnet_status, design);
 	FIELD(flexnet_status, client);
+	FIELD(flexnet_status, cpu);
 }
 
 int main(void)

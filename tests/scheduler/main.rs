@@ -20,6 +20,7 @@ mod daemon;
 mod designs;
 mod executors;
 mod loss;
+mod shown;
 mod stress;
 mod tasks;
 
@@ -79,6 +80,8 @@ const TESTS: &[Test] = tests! {
         foreign_threads_are_refused on [2],
         quotas_hold on [2],
         random_packets_are_answered on [2];
+    shown:
+        top_shows_cores_and_applications on [2];
     stress:
         one_cpu_is_enough on [1],
         cpus_go_and_come_back on [2],

@@ -4,16 +4,18 @@
 
 mod bench;
 mod design;
+mod generate;
 mod run;
 mod sim;
 mod status;
+mod top;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Executors for host network stacks: run, look, measure.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(name = "flexnet", version, about)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -25,6 +27,8 @@ enum Command {
     Run(run::Options),
     /// Show what the scheduler does and for whom
     Status(status::Options),
+    /// Watch the scheduler: cores, applications, events
+    Top(top::Options),
     /// List the stack designs, show which is on, or switch to another live
     Design(design::Options),
     /// Simulate designs on any number of cores
@@ -32,15 +36,22 @@ enum Command {
     /// Measure
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Print completions for a shell
+    Completions(generate::Completions),
+    /// Write the manual pages
+    Man(generate::Man),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(options) => run::run(&options),
         Command::Status(options) => status::run(&options),
+        Command::Top(options) => top::run(&options),
         Command::Design(options) => design::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::Bench(bench) => bench::run(bench),
+        Command::Completions(options) => generate::completions(&options, Cli::command()),
+        Command::Man(options) => generate::man(&options, Cli::command()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

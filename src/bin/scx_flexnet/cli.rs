@@ -2,9 +2,11 @@
 //! The command line: every number with its unit, its bounds and its default.
 //! What the machine allows is checked later (cpus.rs).
 
-use clap::{Parser, ValueEnum, value_parser};
+use clap::{CommandFactory, Parser, ValueEnum, value_parser};
+use clap_complete::Shell;
 use flexnet::design::Choice;
 use scx_utils::libbpf_clap_opts::LibbpfOpts;
+use std::io::Write;
 use std::path::PathBuf;
 
 /// What a granted core does while no executor wants it.
@@ -21,8 +23,8 @@ pub enum IdleCores {
 #[derive(Debug, Parser)]
 #[command(name = "scx_flexnet", version, verbatim_doc_comment)]
 pub struct Options {
-    /// The stack design, NAME[:key=value,…]: how cores are granted, and an
-    /// executor's turn; `flexnet design` lists them and switches live.
+    /// The stack design, NAME[:key=value,…]: what waits where, who runs when, how
+    /// cores are granted; `flexnet design` lists them and switches live.
     #[arg(long, value_name = "DESIGN", default_value = "flexnet")]
     pub design: Choice,
 
@@ -133,6 +135,14 @@ pub struct Options {
     #[arg(short, long)]
     pub verbose: bool,
 
+    /// Print completions for a shell and exit.
+    #[arg(long, value_name = "SHELL")]
+    pub completions: Option<Shell>,
+
+    /// Print the manual page (section 8) and exit.
+    #[arg(long)]
+    pub man: bool,
+
     /// Check that this many rounds are decided in BPF as on the host, and exit
     #[arg(long, hide = true, value_name = "N")]
     pub check_designs: Option<usize>,
@@ -143,6 +153,30 @@ pub struct Options {
 
     #[command(flatten, next_help_heading = "Libbpf options")]
     pub libbpf: LibbpfOpts,
+}
+
+impl Options {
+    /// Writes completions for a shell: from the definitions above, as --help is.
+    ///
+    /// # Errors
+    /// The output's.
+    pub fn complete(shell: Shell, out: &mut dyn Write) -> std::io::Result<()> {
+        // Into memory first: it panics where it cannot write.
+        let mut text = Vec::new();
+        clap_complete::generate(shell, &mut Self::command(), "scx_flexnet", &mut text);
+        out.write_all(&text)
+    }
+
+    /// Writes the manual page.
+    ///
+    /// # Errors
+    /// The output's.
+    pub fn manual(out: &mut dyn Write) -> std::io::Result<()> {
+        clap_mangen::Man::new(Self::command())
+            .section("8")
+            .manual("System Administration")
+            .render(out)
+    }
 }
 
 #[cfg(test)]

@@ -410,6 +410,9 @@ impl Control {
             };
             status.clients += 1;
         }
+        for (cpu, state) in status.cpu.iter_mut().enumerate().take(kernel.cpus()) {
+            *state = kernel.cpu_state(cpu) as u8;
+        }
         status
     }
 

@@ -6,13 +6,14 @@
 //! one field: BPF goes on writing. Loading and attaching is scheduler.rs.
 
 use crate::bpf_intf::{
-    FLEXNET_CLIENTS_MAX, flexnet_apply, flexnet_client_event, flexnet_cpu_stats,
-    flexnet_design_case, flexnet_design_switch, flexnet_registration,
+    FLEXNET_CLIENTS_MAX, flexnet_apply, flexnet_class_FLEXNET_CLASS_COUNT, flexnet_client_event,
+    flexnet_cpu_stats, flexnet_design_case, flexnet_design_switch, flexnet_registration,
 };
 use crate::bpf_skel::BpfSkel;
 use crate::bpf_skel::types;
 pub use crate::bpf_skel::types::{flexnet_arbiter_state, flexnet_client_state};
 use anyhow::{Context, Result, ensure};
+use flexnet::abi::{Class, CpuState};
 use flexnet::design::Choice;
 use flexnet::sim::CASE_BYTES;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, ProgramInput, ProgramMut};
@@ -122,6 +123,33 @@ impl<'obj> Kernel<'obj> {
         let index = id.min(FLEXNET_CLIENTS_MAX - 1) as usize;
         // SAFETY: as in `arbiter`; the index is within the array.
         unsafe { (&raw const (*self.bss.as_ptr()).clients[index]).read_volatile() }
+    }
+
+    /// Possible CPUs.
+    pub fn cpus(&self) -> usize {
+        self.cpus
+    }
+
+    /// What a CPU does now.
+    pub fn cpu_state(&self, cpu: usize) -> CpuState {
+        // SAFETY: as in `arbiter`; the index is within the array.
+        let cctx = unsafe {
+            let all = &raw const (*self.bss.as_ptr()).cpu_ctxs;
+            let Some(last) = (*all).len().checked_sub(1) else {
+                return CpuState::Absent;
+            };
+            (&raw const (*all)[cpu.min(last)]).read_volatile()
+        };
+        let runs = cctx.current_class != flexnet_class_FLEXNET_CLASS_COUNT;
+        match (cctx.online != 0, cctx.granted != 0) {
+            (false, _) => CpuState::Absent,
+            (true, true) if cctx.executor != 0 => CpuState::Executor,
+            (true, true) if runs => CpuState::Lent,
+            (true, true) => CpuState::GrantedIdle,
+            (true, false) if cctx.current_class == Class::Latency as u32 => CpuState::Latency,
+            (true, false) if runs => CpuState::Busy,
+            (true, false) => CpuState::Idle,
+        }
     }
 
     /// The CPUs' counters, summed.

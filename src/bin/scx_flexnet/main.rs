@@ -77,6 +77,12 @@ fn run(options: &Options) -> Result<()> {
     if let Some(seconds) = options.monitor {
         return stats::monitor(seconds, || false);
     }
+    if let Some(shell) = options.completions {
+        return Ok(Options::complete(shell, &mut std::io::stdout())?);
+    }
+    if options.man {
+        return Ok(Options::manual(&mut std::io::stdout())?);
+    }
     if options.echo {
         return switch_cost::echo();
     }

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! From two looks at the scheduler to what is shown. Numbers only.
+
+use flexnet::abi::{CpuState, Status, StatusClient, name_text};
+use serde_json::json;
+use std::collections::VecDeque;
+
+/// Events that are kept.
+const EVENTS: usize = 64;
+
+/// The scheduler's status.
+pub(super) struct Look {
+    pub(super) status: Status,
+}
+
+impl Look {
+    pub(super) fn new(status: Status) -> Self {
+        Self { status }
+    }
+
+    fn clients(&self) -> &[StatusClient] {
+        let count = (self.status.clients as usize).min(self.status.client.len());
+        &self.status.client[..count]
+    }
+
+    /// The state of each CPU the scheduler knows.
+    pub(super) fn cpus(&self) -> Vec<CpuState> {
+        let states = self.status.cpu.map(CpuState::of);
+        let last = states.iter().rposition(|state| *state != CpuState::Absent);
+        states[..last.map_or(0, |last| last + 1)].to_vec()
+    }
+}
+
+/// An application.
+#[derive(Debug, PartialEq)]
+pub(super) struct App {
+    pub(super) pid: u32,
+    pub(super) name: String,
+    pub(super) executors: u32,
+    pub(super) wanted: u32,
+    pub(super) depth: u64,
+    pub(super) delay_us: f64,
+    /// CPUs' worth of time its executors had between the looks.
+    pub(super) cpus: f64,
+}
+
+/// What was seen, up to now.
+pub(super) struct History {
+    before: Option<Look>,
+    now: Look,
+    /// Seconds of the scheduler's uptime, and what happened; the last one first.
+    events: VecDeque<(f64, String)>,
+    lost: Option<String>,
+}
+
+impl History {
+    pub(super) fn new(now: Look) -> Self {
+        Self {
+            before: None,
+            now,
+            events: VecDeque::new(),
+            lost: None,
+        }
+    }
+
+    pub(super) fn now(&self) -> &Look {
+        &self.now
+    }
+
+    /// Why there is nothing newer, if so.
+    pub(super) fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
+    }
+
+    pub(super) fn lose(&mut self, why: &str) {
+        if self.lost.is_none() {
+            self.event("the scheduler is gone".to_owned());
+        }
+        self.lost = Some(why.to_owned());
+    }
+
+    pub(super) fn add(&mut self, now: Look) {
+        let before = std::mem::replace(&mut self.now, now);
+        if self.lost.take().is_some() {
+            self.event("the scheduler is back".to_owned());
+        }
+        let (old, new) = (&before.status, &self.now.status);
+        let mut events = Vec::new();
+        if old.design != new.design {
+            let names = (name_text(&old.design), name_text(&new.design));
+            events.push(format!("design {} → {}", names.0, names.1));
+        }
+        let is = |of: &StatusClient, other: &StatusClient| {
+            (of.client, of.pid) == (other.client, other.pid)
+        };
+        let known = |clients: &[StatusClient], of: &StatusClient| {
+            clients.iter().any(|client| is(client, of))
+        };
+        for client in self.now.clients() {
+            if !known(before.clients(), client) {
+                events.push(format!("{} came ({})", name_text(&client.name), client.pid));
+            }
+        }
+        for client in before.clients() {
+            if !known(self.now.clients(), client) {
+                events.push(format!("{} left ({})", name_text(&client.name), client.pid));
+            }
+        }
+        if old.cores_granted != new.cores_granted {
+            events.push(format!(
+                "cores {} → {}",
+                old.cores_granted, new.cores_granted
+            ));
+        }
+        events.into_iter().for_each(|event| self.event(event));
+        // Another scheduler counts anew.
+        self.before = (before.status.uptime_ns <= self.now.status.uptime_ns).then_some(before);
+    }
+
+    fn event(&mut self, what: String) {
+        let at = self.now.status.uptime_ns as f64 / 1e9;
+        self.events.push_front((at, what));
+        self.events.truncate(EVENTS);
+    }
+
+    /// The last one first: uptime in seconds, and what happened.
+    pub(super) fn events(&self) -> impl Iterator<Item = &(f64, String)> {
+        self.events.iter()
+    }
+
+    /// How much a counter of the scheduler grew a second between the looks.
+    pub(super) fn rate(&self, value: fn(&Status) -> u64) -> f64 {
+        let Some(before) = &self.before else {
+            return 0.0;
+        };
+        let grown = value(&self.now.status).saturating_sub(value(&before.status));
+        grown as f64 / self.seconds(before)
+    }
+
+    fn seconds(&self, before: &Look) -> f64 {
+        let elapsed = self.now.status.uptime_ns - before.status.uptime_ns;
+        (elapsed as f64 / 1e9).max(1e-6)
+    }
+
+    /// The applications, the busiest first.
+    pub(super) fn apps(&self) -> Vec<App> {
+        let run_ns = |client: &StatusClient| {
+            let before = self.before.as_ref()?;
+            let mut clients = before.clients().iter();
+            let same = clients.find(|c| (c.client, c.pid) == (client.client, client.pid))?;
+            let grown = client.run_ns.saturating_sub(same.run_ns);
+            Some(grown as f64 / 1e9 / self.seconds(before))
+        };
+        let app = |client: &StatusClient| App {
+            pid: client.pid,
+            name: name_text(&client.name),
+            executors: client.executors,
+            wanted: client.executors_wanted,
+            depth: client.depth,
+            delay_us: client.delay_ns as f64 / 1e3,
+            cpus: run_ns(client).unwrap_or(0.0),
+        };
+        let mut apps: Vec<App> = self.now.clients().iter().map(app).collect();
+        apps.sort_by(|a, b| b.cpus.total_cmp(&a.cpus).then(a.pid.cmp(&b.pid)));
+        apps
+    }
+
+    /// For scripts.
+    pub(super) fn json(&self) -> String {
+        let status = &self.now.status;
+        let apps: Vec<_> = self
+            .apps()
+            .into_iter()
+            .map(|app| {
+                json!({
+                    "pid": app.pid, "name": app.name, "executors": app.executors,
+                    "executors_wanted": app.wanted, "depth": app.depth,
+                    "delay_us": app.delay_us, "cpus": app.cpus,
+                })
+            })
+            .collect();
+        let cpus: Vec<_> = self.now.cpus().iter().map(|state| state.name()).collect();
+        json!({
+            "version": name_text(&status.version), "design": name_text(&status.design),
+            "uptime_s": status.uptime_ns as f64 / 1e9,
+            "cores_granted": status.cores_granted, "cores_max": status.cores_max,
+            "cores_granted_now": self.rate(|status| status.granted_core_ns) / 1e9,
+            "grants_per_s": self.rate(|status| status.grants),
+            "reclaims_per_s": self.rate(|status| status.reclaims),
+            "preemptions_per_s": self.rate(|status| status.preemptions),
+            "cpus": cpus, "applications": apps,
+        })
+        .to_string()
+    }
+}

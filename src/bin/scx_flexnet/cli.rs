@@ -109,6 +109,20 @@ pub struct Options {
           value_parser = value_parser!(u32).range(1..=flexnet::abi::EXECUTORS_MAX as i64))]
     pub executors_max: u32,
 
+    /// The configuration file: every flag by its long name, as TOML [default:
+    /// /etc/scx_flexnet/config.toml where it is].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Check the configuration file and exit.
+    #[arg(long)]
+    pub check_config: bool,
+
+    /// Print what holds, as a configuration file, with the origin of each
+    /// value, and exit.
+    #[arg(long)]
+    pub print_config: bool,
+
     /// Print statistics every so many seconds.
     #[arg(long, value_name = "SECS", value_parser = value_parser!(u32).range(1..))]
     pub stats: Option<u32>,

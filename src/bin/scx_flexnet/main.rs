@@ -2,7 +2,7 @@
 //! scx_flexnet, the daemon: loads the BPF scheduler (bpf/), lets network
 //! executors register over a unix socket, and tells what goes on.
 //!
-//!   cli          the command line
+//!   cli, config  the command line and the configuration file
 //!   preflight    what must hold before anything is loaded
 //!   cpus         which CPUs may be granted
 //!   switch_cost  what a process switch costs here
@@ -19,6 +19,7 @@ mod bpf_intf;
 mod bpf_skel;
 mod cli;
 mod clients;
+mod config;
 mod connection;
 mod control;
 mod cpus;
@@ -37,13 +38,13 @@ mod switch_cost;
 mod wake;
 
 use crate::cli::Options;
+use crate::config::Config;
 use crate::connection::Listener;
 use crate::daemon::{Daemon, Stop};
 use crate::scheduler::Scheduler;
 use crate::steer::Steer;
 use crate::switch_cost::Turns;
 use anyhow::{Context, Result, anyhow};
-use clap::Parser;
 use libbpf_rs::PrintLevel;
 use log::LevelFilter;
 use std::io::Write;
@@ -52,8 +53,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    match run(&options) {
+    let arguments = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let arguments: Vec<String> = arguments.collect();
+    let config = match config::load(&arguments) {
+        Ok(config) => config,
+        Err(lines) => {
+            for line in lines.lines() {
+                eprintln!("scx_flexnet: {line}");
+            }
+            return ExitCode::FAILURE;
+        }
+    };
+    match run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         // Who read our standard output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -70,7 +81,15 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-fn run(options: &Options) -> Result<()> {
+fn run(config: &Config) -> Result<()> {
+    let options = &config.options;
+    if options.print_config || options.check_config {
+        let text = match options.print_config {
+            true => config.print(),
+            false => config.checked(),
+        };
+        return Ok(std::io::stdout().write_all(text.as_bytes())?);
+    }
     if options.help_stats {
         return stats::describe();
     }

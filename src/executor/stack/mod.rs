@@ -59,7 +59,7 @@ pub(crate) struct Stack {
     look_ns: AtomicU64,
     /// A coroutine's turn, 0: to completion.
     quantum_ns: AtomicU64,
-    /// Of the page's design that is followed.
+    /// Of the page's design that was read last.
     generation: AtomicU64,
     /// Flows in the queues, for who looks for work.
     queued: AtomicUsize,
@@ -72,6 +72,8 @@ pub(crate) struct Stack {
 struct Inner {
     core: Option<Core<Arc<FlowCore>>>,
     name: String,
+    /// Of the page's design that is on.
+    generation: u64,
 }
 
 impl Stack {
@@ -91,11 +93,12 @@ impl Stack {
             inner: Mutex::new(Inner {
                 core: None,
                 name: String::new(),
+                generation: 0,
             }),
         };
         match own {
-            Some(design) => drop(stack.switch(Some(design), "own")),
-            None => drop(stack.choose(&Choice::default())),
+            Some(design) => drop(stack.switch(design, true, "own", 0)),
+            None => drop(stack.choose(&Choice::default(), 0)),
         }
         stack
     }
@@ -161,7 +164,7 @@ impl Stack {
             return None; // a sibling does
         }
         match text.parse::<Choice>() {
-            Ok(choice) => Some(self.choose(&choice)),
+            Ok(choice) => Some(self.choose(&choice, generation)),
             Err(error) => {
                 log::warn!("the stack stays with {}: {error}", self.name());
                 None
@@ -169,13 +172,10 @@ impl Stack {
         }
     }
 
-    fn choose(&self, choice: &Choice) -> Vec<Arc<FlowCore>> {
+    fn choose(&self, choice: &Choice, generation: u64) -> Vec<Arc<FlowCore>> {
+        let is_default = choice.name() == Choice::default().name();
         let design = choice.build(1);
-        if choice.name() != Choice::default().name() {
-            return self.switch(Some(design), &choice.to_string());
-        }
-        self.note(&*design);
-        self.switch(None, &choice.to_string())
+        self.switch(design, !is_default, &choice.to_string(), generation)
     }
 
     fn note(&self, design: &dyn Design) {
@@ -187,15 +187,24 @@ impl Stack {
         self.quantum_ns.store(quantum_ns, Ordering::Relaxed);
     }
 
-    /// Another design from here on. What it cannot place is given back.
-    fn switch(&self, design: Option<Box<dyn Design>>, name: &str) -> Vec<Arc<FlowCore>> {
+    /// Another design from here on, by its own queues or (not `queues`) by the
+    /// lock-free ones. What it cannot place is given back.
+    fn switch(
+        &self,
+        design: Box<dyn Design>,
+        queues: bool,
+        name: &str,
+        generation: u64,
+    ) -> Vec<Arc<FlowCore>> {
         let mut inner = self.lock();
-        if let Some(design) = &design {
-            self.note(&**design);
+        if generation < inner.generation {
+            return Vec::new(); // a sibling was faster with a later one
         }
+        inner.generation = generation;
+        self.note(&*design);
         name.clone_into(&mut inner.name);
         let before = inner.core.take();
-        inner.core = design.map(|design| Core::new(design, self.workers));
+        inner.core = queues.then(|| Core::new(design, self.workers));
         self.on.store(inner.core.is_some(), Ordering::Release);
         let (mut homeless, now) = (Vec::new(), now_ns());
         let Some(mut before) = before else {

@@ -108,6 +108,23 @@ static __always_inline void publish_on_cpu(struct task_ctx *tctx, s32 cpu, bool 
 	}
 }
 
+/* An executor that was to give way goes on, since nobody took its core: it is not
+ * switched, and nothing else would take the flag back. */
+static __always_inline void executor_goes_on(struct task_ctx *tctx)
+{
+	struct executor_ctx *ectx = executor_ctx_of(executor_index(tctx));
+	struct flexnet_executor *executor;
+	struct flexnet_page *page;
+
+	if (!ectx || !ectx->flagged_ns)
+		return;
+	page = page_of(tctx->client);
+	executor = page ? page_executor(page, tctx->slot) : NULL;
+	if (executor)
+		WRITE_ONCE(executor->sched.quantum_expired, 0);
+	ectx->flagged_ns = 0;
+}
+
 /* Tells a client how many of its executors should run and how many cores the
  * executor class has; `always` where the page is new. */
 static __always_inline void publish_grant(u64 id, struct flexnet_client_state *client,

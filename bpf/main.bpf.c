@@ -174,6 +174,7 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 		/* The executor that ran goes on before a guest does. */
 		if (prev && (prev->scx.flags & SCX_TASK_QUEUED) && (tctx = task_ctx_of(prev)) &&
 		    class_of(tctx) == FLEXNET_CLASS_EXECUTOR && holds_core(tctx->client)) {
+			executor_goes_on(tctx);
 			prev->scx.slice = settings.slice_ns;
 			return;
 		}

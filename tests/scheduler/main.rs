@@ -81,7 +81,8 @@ const TESTS: &[Test] = tests! {
         quotas_hold on [2],
         random_packets_are_answered on [2];
     shown:
-        top_shows_cores_and_applications on [2];
+        top_shows_cores_and_applications on [2],
+        metrics_are_served on [2];
     stress:
         one_cpu_is_enough on [1],
         cpus_go_and_come_back on [2],

@@ -5,6 +5,8 @@ use crate::classes::granted_core;
 use crate::daemon::{Daemon, eventually};
 use crate::tasks::Task;
 use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 /// `flexnet top` names the core an executor is on, and whose it is.
@@ -36,6 +38,40 @@ pub fn top_shows_cores_and_applications() {
     let refused = terminal.arg("top").stdout(Stdio::piped()).output().unwrap();
     assert!(!refused.status.success(), "no terminal");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("--once"));
+    app.ask("idle");
+    daemon.stop();
+}
+
+/// The OpenMetrics endpoint, scraped while there is something to tell.
+pub fn metrics_are_served() {
+    let daemon = Daemon::start(&["--metrics", "127.0.0.1:9595"]);
+    let mut app = Task::app("scraped", 1);
+    app.ask("load 300 64 0");
+    granted_core(&mut app);
+    let scrape = || {
+        let mut stream = TcpStream::connect("127.0.0.1:9595").unwrap();
+        let request = "GET /metrics HTTP/1.1\r\nHost: flexnet\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    eventually("the application's numbers", || {
+        let answer = scrape();
+        let value = |name: &str| {
+            let mut lines = answer.lines();
+            let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.and_then(|value| value.parse::<f64>().ok())
+                .unwrap_or(0.0)
+        };
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains("# EOF"),
+            "{answer}"
+        );
+        value("flexnet_client_run_seconds_total{client=\"0:scraped\"}") > 0.0
+            && value("flexnet_granted_core_seconds_total") > 0.0
+            && value("flexnet_cores_granted") == 1.0
+    });
     app.ask("idle");
     daemon.stop();
 }

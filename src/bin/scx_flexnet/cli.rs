@@ -2,6 +2,7 @@
 //! The command line: every number with its unit, its bounds and its default.
 //! What the machine allows is checked later (cpus.rs).
 
+use crate::metrics::Address;
 use clap::{CommandFactory, Parser, ValueEnum, value_parser};
 use clap_complete::Shell;
 use flexnet::design::Choice;
@@ -108,6 +109,11 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = flexnet::abi::EXECUTORS_MAX as u32,
           value_parser = value_parser!(u32).range(1..=flexnet::abi::EXECUTORS_MAX as i64))]
     pub executors_max: u32,
+
+    /// Serve OpenMetrics at http://…/metrics: unix:PATH or a loopback
+    /// ADDRESS:PORT [default: nowhere].
+    #[arg(long, value_name = "WHERE")]
+    pub metrics: Option<Address>,
 
     /// The configuration file: every flag by its long name, as TOML [default:
     /// /etc/scx_flexnet/config.toml where it is].

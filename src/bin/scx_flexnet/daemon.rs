@@ -9,6 +9,7 @@ use crate::connection::Listener;
 use crate::control::{Control, Facts};
 use crate::events::{Event, Events};
 use crate::kernel::Kernel;
+use crate::metrics::Source;
 use crate::pages::{PageMap, Placer};
 use crate::scheduler::Scheduler;
 use crate::stats::{Snapshot, StatsDesk, monotonic_ns, transitions};
@@ -68,6 +69,7 @@ impl Daemon {
         scheduler: &Scheduler<'_>,
         listener: Listener,
         steer: Steer,
+        metrics: Option<&Source>,
     ) -> Result<Self> {
         let kernel = &scheduler.kernel;
         let facts = Facts {
@@ -83,9 +85,13 @@ impl Daemon {
             Clients::new(options.clients_max, options.executors_max),
             facts,
         );
+        let desk = StatsDesk::launch(snapshot(kernel, control.clients())?)?;
+        if let Some(metrics) = metrics {
+            metrics.set(desk.asker());
+        }
         Ok(Self {
             events: Events::new(kernel)?,
-            desk: StatsDesk::launch(snapshot(kernel, control.clients())?)?,
+            desk,
             control,
             steer,
             logged: 0,

@@ -12,7 +12,7 @@
 //!   control      requests of clients; message, peer, connection, clients, pages
 //!   events       requests of BPF
 //!   steer        receive processing follows the granted cores
-//!   stats        statistics
+//!   stats        statistics; metrics: the same for OpenMetrics
 //!   notify, wake systemd's notification; eventfds
 
 mod bpf_intf;
@@ -27,6 +27,7 @@ mod daemon;
 mod events;
 mod kernel;
 mod message;
+mod metrics;
 mod notify;
 mod pages;
 mod peer;
@@ -126,7 +127,8 @@ fn run(config: &Config) -> Result<()> {
     // A change of the CPUs online ends the scheduler with a wish to be started
     // anew; clients connect anew and keep their pages.
     let turns = turns(options);
-    while schedule(options, turns, &stop)? {}
+    let metrics = options.metrics.as_ref().map(metrics::start).transpose()?;
+    while schedule(options, turns, &stop, metrics.as_ref())? {}
     Ok(())
 }
 
@@ -157,14 +159,19 @@ fn turns(options: &Options) -> Turns {
 }
 
 /// Schedules until the end; true when it asks to be started again.
-fn schedule(options: &Options, turns: Turns, stop: &Stop) -> Result<bool> {
+fn schedule(
+    options: &Options,
+    turns: Turns,
+    stop: &Stop,
+    metrics: Option<&metrics::Source>,
+) -> Result<bool> {
     // What can fail by the operator's mistake comes before the attach; who
     // connects already waits for it.
     let listener = Listener::new(&options.socket, options.socket_group.as_deref())?;
     let steer = Steer::new(&options.steer, options.socket.with_file_name("steer.state"))?;
     let mut object = MaybeUninit::uninit();
     let mut scheduler = Scheduler::attach(options, turns, &mut object)?;
-    let mut daemon = Daemon::new(options, &scheduler, listener, steer)?;
+    let mut daemon = Daemon::new(options, &scheduler, listener, steer, metrics)?;
     println!("scx_flexnet attached");
     std::io::stdout().flush()?;
     notify::notify("READY=1");

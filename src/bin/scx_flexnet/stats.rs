@@ -16,11 +16,11 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
 /// In the order of `enum flexnet_class`.
-const CLASSES: [&str; 5] = ["normal", "latency", "batch", "executor", "kthread"];
+pub const CLASSES: [&str; 5] = ["normal", "latency", "batch", "executor", "kthread"];
 /// In the order of `enum flexnet_reason`.
 const REASONS: [&str; 6] = ["none", "arrival", "delay", "calm", "idle", "limit"];
 /// How long the daemon's thread may take to answer.
@@ -249,9 +249,29 @@ pub fn monotonic_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// Asks the daemon's thread, from any other.
+#[derive(Clone)]
+pub struct Asker {
+    ask: Sender<SyncSender<Snapshot>>,
+    ring: Arc<Wake>,
+}
+
+impl Asker {
+    /// A look at BPF's counters, now.
+    pub fn look(&self) -> Result<Snapshot> {
+        let (reply, answer) = sync_channel(1);
+        self.ask.send(reply).context("the scheduler is gone")?;
+        self.ring.ring();
+        answer
+            .recv_timeout(ANSWER_LIMIT)
+            .context("the scheduler does not answer")
+    }
+}
+
 /// The server, and who asks it.
 pub struct StatsDesk {
     _server: StatsServer<(), ()>,
+    asker: Asker,
     asked: Receiver<SyncSender<Snapshot>>,
     wake: Arc<Wake>,
 }
@@ -262,16 +282,13 @@ impl StatsDesk {
         let (ask, asked) = channel::<SyncSender<Snapshot>>();
         let wake = Arc::new(Wake::new()?);
         let ring = wake.clone();
+        let asker = Asker { ask, ring };
+        let ours = asker.clone();
         let open: Box<dyn StatsOpener<(), ()>> = Box::new(move |_| {
-            let (ask, ring) = (ask.clone(), ring.clone());
+            let asker = ours.clone();
             let mut before = start.clone();
             let read: Box<dyn StatsReader<(), ()>> = Box::new(move |_arguments, _channels| {
-                let (reply, answer) = sync_channel(1);
-                ask.send(reply).context("the scheduler is gone")?;
-                ring.ring();
-                let now = answer
-                    .recv_timeout(ANSWER_LIMIT)
-                    .context("the scheduler does not answer")?;
+                let now = asker.look()?;
                 let metrics = Metrics::between(&before, &now);
                 before = now;
                 metrics.to_json()
@@ -284,9 +301,15 @@ impl StatsDesk {
             .context("cannot serve statistics")?;
         Ok(Self {
             _server: server,
+            asker,
             asked,
             wake,
         })
+    }
+
+    /// For another server.
+    pub fn asker(&self) -> Asker {
+        self.asker.clone()
     }
 
     /// Answers who has asked.

@@ -4,6 +4,7 @@
 mod calibrate;
 mod loads;
 mod plot;
+mod preempt;
 mod report;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -43,7 +44,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIST", default_value = "fixed-10us")]
     service: Service,
     /// Requests/s: RPS[,RPS…], A..B (ten steps) or A..B/STEPS; with % of what the
-    /// cores can serve [default: 10%..95%]
+    /// cores can serve
     #[arg(long, value_name = "RPS", default_value = "10%..95%")]
     load: Loads,
     /// When requests come: poisson, onoff:ON/OFF, steps:EVERY:RPS/RPS/…, or
@@ -63,7 +64,7 @@ pub(crate) struct Options {
     #[arg(long)]
     typed: bool,
     /// What steps cost, NAME=TIME[,…] over the defaults, or none
-    #[arg(long, value_name = "COSTS", value_parser = costs, default_value = "")]
+    #[arg(long, value_name = "COSTS", value_parser = costs, default_value = "", hide_default_value = true)]
     costs: Costs,
     /// Between the arbiter's rounds [default: 10us; shenango 5us]
     #[arg(long, value_name = "TIME", value_parser = duration_ns)]
@@ -83,8 +84,8 @@ pub(crate) struct Options {
     /// Curves
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// Measure submit, resume, steal and wake on this machine, use them, and say
-    /// what they are
+    /// Measure what submit, resume, steal, wake, preemption and a core's grant cost
+    /// on this machine, use that, and say what it is
     #[arg(long)]
     calibrate: bool,
 }

@@ -46,9 +46,11 @@ static void classify_new_task(struct task_struct *p, struct task_ctx *tctx, bool
 	struct task_ctx *from;
 
 	tctx->task_class = FLEXNET_CLASS_NORMAL;
+	tctx->class_origin = FLEXNET_ORIGIN_DEFAULT;
 	tctx->cgroup_weight = 100;
 	if (is_percpu_kthread(p)) {
 		tctx->task_class = FLEXNET_CLASS_KTHREAD;
+		tctx->class_origin = FLEXNET_ORIGIN_KERNEL;
 		return;
 	}
 	if (!fork || (p->flags & PF_KTHREAD))
@@ -56,8 +58,10 @@ static void classify_new_task(struct task_struct *p, struct task_ctx *tctx, bool
 	parent = bpf_get_current_task_btf();
 	from = task_ctx_of(parent);
 	if (from && (from->task_class == FLEXNET_CLASS_LATENCY ||
-		     from->task_class == FLEXNET_CLASS_BATCH))
+		     from->task_class == FLEXNET_CLASS_BATCH)) {
 		tctx->task_class = from->task_class;
+		tctx->class_origin = FLEXNET_ORIGIN_PARENT;
+	}
 }
 
 /* A task waits from now, if it did not already: changes of affinity, weight or

@@ -47,6 +47,7 @@ static __always_inline u32 class_of(struct task_ctx *tctx)
 	    ectx->registered && ectx->serial == tctx->serial)
 		return FLEXNET_CLASS_EXECUTOR;
 	tctx->task_class = FLEXNET_CLASS_NORMAL;
+	tctx->class_origin = FLEXNET_ORIGIN_DEFAULT;
 	return FLEXNET_CLASS_NORMAL;
 }
 
@@ -185,6 +186,7 @@ int apply_registration(struct flexnet_apply *argument)
 		tctx->task_class = asked->task_class <= FLEXNET_CLASS_BATCH ?
 					   asked->task_class :
 					   FLEXNET_CLASS_NORMAL;
+		tctx->class_origin = FLEXNET_ORIGIN_REGISTRATION;
 		goto out;
 	}
 	client = client_of(asked->client);
@@ -209,6 +211,7 @@ int apply_registration(struct flexnet_apply *argument)
 	if (client->slots <= asked->slot)
 		client->slots = asked->slot + 1;
 	barrier();
+	tctx->class_origin = FLEXNET_ORIGIN_REGISTRATION;
 	tctx->task_class = FLEXNET_CLASS_EXECUTOR;
 out:
 	bpf_task_release(p);

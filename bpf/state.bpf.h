@@ -60,6 +60,7 @@ struct task_ctx {
 	u64 vtime;		/* its virtual time among general tasks; 0: none yet */
 	u32 cgroup_weight;	/* cpu.weight of its cgroup */
 	u32 cgroup_epoch;	/* the epoch this was read in */
+	u32 class_origin;	/* enum flexnet_class_origin: who gave it task_class */
 };
 
 struct {

@@ -32,6 +32,17 @@ pub enum Class {
     Executor = 3,
 }
 
+/// Where a task's class comes from (`enum flexnet_class_origin`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ClassOrigin {
+    Default = 0,
+    Parent = 1,
+    Rule = 2,
+    Registration = 3,
+    Kernel = 4,
+}
+
 /// What kind of flows an executor serves (`enum flexnet_flow_class`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]

@@ -3,7 +3,7 @@
 //! every size, alignment and offset, and the constants. The C program also
 //! asserts by itself what abi.h promises about lines, as C11 and as C++17.
 
-use flexnet::abi::{self, Class, CpuState, ExecutorState, FlowClass};
+use flexnet::abi::{self, Class, ClassOrigin, CpuState, ExecutorState, FlowClass};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -78,6 +78,11 @@ fn rust_constants() -> Vec<String> {
         ("CLASS_LATENCY", Class::Latency as u64),
         ("CLASS_BATCH", Class::Batch as u64),
         ("CLASS_EXECUTOR", Class::Executor as u64),
+        ("ORIGIN_DEFAULT", ClassOrigin::Default as u64),
+        ("ORIGIN_PARENT", ClassOrigin::Parent as u64),
+        ("ORIGIN_RULE", ClassOrigin::Rule as u64),
+        ("ORIGIN_REGISTRATION", ClassOrigin::Registration as u64),
+        ("ORIGIN_KERNEL", ClassOrigin::Kernel as u64),
         ("FLOW_THROUGHPUT", FlowClass::Throughput as u64),
         ("FLOW_LATENCY", FlowClass::Latency as u64),
         ("EXECUTOR_ABSENT", ExecutorState::Absent as u64),

@@ -51,6 +51,15 @@ enum flexnet_class {
 	FLEXNET_CLASS_COUNT = 5,
 };
 
+/* Where a task's class comes from: of the first four the later goes before. */
+enum flexnet_class_origin {
+	FLEXNET_ORIGIN_DEFAULT = 0,	 /* nobody said anything of it */
+	FLEXNET_ORIGIN_PARENT = 1,	 /* inherited at fork */
+	FLEXNET_ORIGIN_RULE = 2,	 /* an operator's rule */
+	FLEXNET_ORIGIN_REGISTRATION = 3, /* asked for over the control socket */
+	FLEXNET_ORIGIN_KERNEL = 4,	 /* a kernel thread bound to one CPU */
+};
+
 /* What kind of flows an executor has queued. */
 enum flexnet_flow_class {
 	FLEXNET_FLOW_THROUGHPUT = 0,

@@ -2,6 +2,7 @@
 //! An application's handle on a flow.
 
 use super::flow::FlowCore;
+use super::room::Until;
 use super::worker;
 use crate::coroutine::Exhausted;
 use crate::queue::{Full, RecordKind};
@@ -64,6 +65,39 @@ impl Flow {
     pub fn error(&self) -> Option<io::Error> {
         self.0.error()
     }
+
+    /// Fails the flow with this errno, which the next operation reports: for
+    /// coroutines that send on the flow's socket themselves.
+    pub fn fail(&self, errno: i32) {
+        self.0.fail(errno);
+    }
+
+    /// Blocks until all that was submitted before is done. Not for coroutines:
+    /// their executor would wait for itself.
+    pub fn flush_blocking(&self) {
+        self.0.flushed_blocking(Until::Drained);
+    }
+}
+
+/// The flow whose coroutine this thread resumes, if it resumes one.
+///
+/// ```
+/// use flexnet::executor::{Runtime, current_flow};
+///
+/// let runtime = Runtime::builder().build()?;
+/// let flow = runtime.flow()?;
+/// flow.submit(async {
+///     if let Some(flow) = current_flow() {
+///         flow.fail(5); // EIO
+///     }
+/// })?;
+/// flow.flush_blocking();
+/// assert_eq!(flow.error().and_then(|error| error.raw_os_error()), Some(5));
+/// assert!(current_flow().is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn current_flow() -> Option<Flow> {
+    worker::current_flow().map(Flow)
 }
 
 /// A coroutine was not accepted.

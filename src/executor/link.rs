@@ -12,7 +12,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// A page that stays where it is as long as the process lives.
 #[derive(Clone, Copy, Debug)]
@@ -70,11 +70,17 @@ pub trait Link: Send + Sync {
     fn set_waker(&self, wake_all: Box<dyn Fn() + Send + Sync>);
 }
 
+/// A wish that was never told.
+const NO_WISH: u32 = u32::MAX;
+
 /// The private page (epoch 0) and the scheduler's (epoch 1).
 pub(crate) struct Pages {
     private: PageRef,
     shared: OnceLock<PageRef>,
     epoch: AtomicU8,
+    /// The client's wishes, for a page that comes later: weight and most cores,
+    /// [`NO_WISH`] before the first.
+    wishes: [AtomicU32; 2],
 }
 
 impl Drop for Pages {
@@ -93,6 +99,7 @@ impl Pages {
             private: PageRef(NonNull::from(Box::leak(page))),
             shared: OnceLock::new(),
             epoch: AtomicU8::new(0),
+            wishes: [const { AtomicU32::new(NO_WISH) }; 2],
         }
     }
 
@@ -100,6 +107,25 @@ impl Pages {
     pub(crate) fn share(&self, page: PageRef) {
         self.shared.get_or_init(|| page);
         self.epoch.store(1, Ordering::Release);
+        self.publish_wishes();
+    }
+
+    /// What the scheduler shall know of the client, now and in a page to come.
+    pub(crate) fn wish(&self, weight: u32, max_cores: u32) {
+        self.wishes[0].store(weight, Ordering::Relaxed);
+        self.wishes[1].store(max_cores, Ordering::Relaxed);
+        self.publish_wishes();
+    }
+
+    fn publish_wishes(&self) {
+        let client = &self.current().client;
+        let lines = [&client.weight, &client.max_cores];
+        for (line, wish) in lines.into_iter().zip(&self.wishes) {
+            let wish = wish.load(Ordering::Relaxed);
+            if wish != NO_WISH {
+                line.store(wish, Ordering::Relaxed);
+            }
+        }
     }
 
     #[inline]
@@ -234,6 +260,22 @@ mod tests {
                 .load(Ordering::Relaxed),
             1
         );
+    }
+
+    #[test]
+    fn wishes_reach_the_page_there_is_and_the_one_that_comes() {
+        let pages = Pages::new();
+        pages.wish(300, 2);
+        let shared = Pages::new();
+        pages.share(shared.private);
+        let wishes = || {
+            let client = &shared.private.get().client;
+            let load = |of: &AtomicU32| of.load(Ordering::Relaxed);
+            (load(&client.weight), load(&client.max_cores))
+        };
+        assert_eq!(wishes(), (300, 2));
+        pages.wish(50, 0);
+        assert_eq!(wishes(), (50, 0));
     }
 
     #[test]

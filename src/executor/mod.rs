@@ -29,7 +29,7 @@ mod worker;
 
 pub use builder::Builder;
 pub use flow::{Drain, Progress, Work};
-pub use handle::{Flow, SubmitError};
+pub use handle::{Flow, SubmitError, current_flow};
 pub use link::{Link, PageRef};
 pub use reactor::{Writable, writable};
 pub use runtime::Runtime;

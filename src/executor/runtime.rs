@@ -482,6 +482,14 @@ impl Runtime {
         &self.shared
     }
 
+    /// Tells the scheduler this runtime's weight on granted cores against other
+    /// applications (1 to 10,000; 0: the default, 100) and the most cores it
+    /// wants (0: no wish). Hints: the scheduler clamps them, and without one
+    /// they are kept for the one that comes.
+    pub fn set_hints(&self, weight: u32, max_cores: u32) {
+        self.shared.pages.wish(weight, max_cores);
+    }
+
     /// Messages accepted and not yet done, over all executors.
     pub fn depth(&self) -> u64 {
         (0..self.shared.executors.len())

@@ -49,6 +49,17 @@ pub(crate) fn current_shared() -> Option<Arc<Shared>> {
     })
 }
 
+/// The flow this thread resumes a coroutine of.
+pub(crate) fn current_flow() -> Option<Arc<FlowCore>> {
+    let flow = CURRENT_FLOW.get();
+    // SAFETY: of an Arc, by `resume`, whose caller keeps it; this counts one
+    // more.
+    (!flow.is_null()).then(|| unsafe {
+        Arc::increment_strong_count(flow);
+        Arc::from_raw(flow)
+    })
+}
+
 /// Is this thread one of that runtime's executors?
 #[inline]
 pub(crate) fn is_of(shared: &Shared) -> bool {

@@ -91,7 +91,6 @@ static __always_inline void task_leaves(struct task_ctx *tctx)
 static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tctx, s32 cpu, u64 now)
 {
 	u32 task_class = class_of(tctx);
-	struct flexnet_cpu_stats *stats = stats_here();
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct executor_ctx *ectx;
 
@@ -102,11 +101,8 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 		if (cctx->kick_claim_ns)
 			cctx->kick_claim_ns = 0;
 	}
-	if (stats && task_class < FLEXNET_CLASS_COUNT && tctx->enqueued_ns) {
-		if (now > tctx->enqueued_ns)
-			stats->wait_ns[task_class] += now - tctx->enqueued_ns;
-		stats->waits[task_class]++;
-	}
+	if (task_class < FLEXNET_CLASS_COUNT && tctx->enqueued_ns)
+		count_time(task_class, now > tctx->enqueued_ns ? now - tctx->enqueued_ns : 0);
 	tctx->enqueued_ns = 0;
 	if (task_class != FLEXNET_CLASS_EXECUTOR) {
 		/* Racy across CPUs and harmless: it only ever lags. */
@@ -122,6 +118,8 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 		cctx->executor = executor_index(tctx) + 1;
 	else
 		cctx->current_class = FLEXNET_CLASS_LATENCY;
+	if (cctx->granted && cctx->executor)
+		grant_served(cctx);
 	ectx->cpu = cpu;
 	ectx->flagged_ns = 0;
 	ectx->run_start_ns = now;

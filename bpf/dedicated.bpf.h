@@ -153,9 +153,11 @@ static __always_inline void record_transition(const struct flexnet_arbiter_decis
 }
 
 /* Grants or reclaims one core towards `wanted`; 0 when there is nothing more to
- * do. `near`: a CPU close to whose work it is, or -1. */
-__noinline int move_one_core(u32 wanted, s32 near)
+ * do. `near`: a CPU close to whose work it is, or -1; `cause_ns`: since when it
+ * is wanted. */
+__noinline int move_one_core(u32 wanted, s32 near, u64 cause_ns)
 {
+	struct cpu_ctx *cctx;
 	s32 cpu;
 
 	if (arbiter.granted == wanted)
@@ -165,6 +167,9 @@ __noinline int move_one_core(u32 wanted, s32 near)
 		if (cpu < 0)
 			return 0;
 		set_granted(cpu, true);
+		cctx = cpu_ctx_of(cpu);
+		if (cctx)
+			grant_begins(cctx, cause_ns);
 		arbiter.granted++;
 		arbiter.grants++;
 	} else {
@@ -172,6 +177,9 @@ __noinline int move_one_core(u32 wanted, s32 near)
 		if (cpu < 0)
 			return 0;
 		set_granted(cpu, false);
+		cctx = cpu_ctx_of(cpu);
+		if (cctx)
+			grant_begins(cctx, 0);
 		arbiter.granted--;
 		arbiter.reclaims++;
 	}
@@ -199,7 +207,7 @@ static void apply_decision(const struct flexnet_arbiter_decision *decision, s32 
 		arbiter.granted_core_ns += before * (now - arbiter.granted_since_ns);
 	arbiter.granted_since_ns = now;
 	bpf_for(i, 0, FLEXNET_CPUS_MAX)
-		if (!move_one_core(decision->cores, near))
+		if (!move_one_core(decision->cores, near, decision->cause_ns))
 			break;
 	if (arbiter.granted != before)
 		record_transition(decision, before, now);

@@ -155,11 +155,31 @@ struct flexnet_arbiter_state {
 	struct flexnet_transition transition[FLEXNET_TRANSITIONS];
 };
 
-/* Per-CPU counters (PERCPU_ARRAY `cpu_stats`, one entry). */
+/* A histogram's bucket k has the times of at most 2^(SHIFT + k) ns, from 1 us to
+ * 8.6 s; its last one all above. */
+#define FLEXNET_BUCKETS 25
+#define FLEXNET_BUCKET_SHIFT 10
+struct flexnet_histogram {
+	u64 sum_ns;
+	u64 count[FLEXNET_BUCKETS]; /* in each bucket alone */
+};
+
+/* Histograms beside the classes' (times runnable and not running, by class). */
+enum flexnet_histogram_kind {
+	/* Age of the oldest message of each executor that had one, at each look
+	 * of the arbiter. */
+	FLEXNET_HISTOGRAM_QUEUE_DELAY = FLEXNET_CLASS_COUNT,
+	/* From when cores were first seen to be too few to when an executor ran
+	 * on the one granted for it. */
+	FLEXNET_HISTOGRAM_GRANT_LATENCY,
+	FLEXNET_HISTOGRAMS,
+};
+
+/* Per-CPU counters (PERCPU_ARRAY `cpu_stats`, one entry). All u64: the loader
+ * adds up words. */
 struct flexnet_cpu_stats {
 	u64 run_ns[FLEXNET_CLASS_COUNT];
-	u64 wait_ns[FLEXNET_CLASS_COUNT]; /* runnable and not running */
-	u64 waits[FLEXNET_CLASS_COUNT];
+	struct flexnet_histogram histogram[FLEXNET_HISTOGRAMS];
 	u64 kicks;		/* idle CPUs woken */
 	u64 preemptions;	/* kicks that preempt */
 	u64 takebacks;		/* of these, lent cores taken back */

@@ -9,6 +9,7 @@
  *
  * This file is the table of operations and what is common to them:
  *   state.bpf.h      maps, globals, per-task and per-CPU state
+ *   histograms.bpf.h how long tasks, messages and cores were waited for
  *   clients.bpf.h    registrations and the shared pages
  *   quanta.bpf.h     budgets of executors on granted cores
  *   claims.bpf.h     whose granted cores are, where applications claim them
@@ -26,6 +27,7 @@ char _license[] SEC("license") = "GPL";
 UEI_DEFINE(uei);
 
 #include "state.bpf.h"
+#include "histograms.bpf.h"
 #include "clients.bpf.h"
 #include "quanta.bpf.h"
 #include "claims.bpf.h"

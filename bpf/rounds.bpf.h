@@ -46,6 +46,8 @@ __noinline int look_at_executor(u32 client, u32 slot, u64 now)
 	depth = executor_look(executor, &age);
 	state->depth += depth;
 	round_sum.depth += depth;
+	if (age)
+		count_time(FLEXNET_HISTOGRAM_QUEUE_DELAY, age);
 	if (age > state->delay_ns)
 		state->delay_ns = age;
 	if (depth && READ_ONCE(executor->own.state) != FLEXNET_EXECUTOR_PARKED)

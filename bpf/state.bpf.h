@@ -146,6 +146,7 @@ struct cpu_ctx {
 	u64 higher_used_ns;	/* latency tasks' run since normal ones had a turn */
 	u64 latency_used_ns;	/* the same among executors, by flow class */
 	u64 latency_end_ns;	/* a latency task last ran here */
+	u64 grant_cause_ns;	/* granted for what waited since, 0: an executor has run here */
 	u32 respite_armed;	/* its timer runs */
 	u64 guest_turn_ns;	/* last turn of general tasks on a granted core */
 	u64 displaced_ns;	/* a task that may run elsewhere was last queued for it */

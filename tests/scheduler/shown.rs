@@ -2,9 +2,10 @@
 //! What operators are shown.
 
 use crate::classes::granted_core;
-use crate::daemon::{Daemon, eventually};
+use crate::daemon::{Daemon, eventually, status};
 use crate::tasks::Task;
 use serde_json::Value;
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -48,29 +49,57 @@ pub fn metrics_are_served() {
     let mut app = Task::app("scraped", 1);
     app.ask("load 300 64 0");
     granted_core(&mut app);
-    let scrape = || {
+    let scrape_as = |accept: &str| {
         let mut stream = TcpStream::connect("127.0.0.1:9595").unwrap();
-        let request = "GET /metrics HTTP/1.1\r\nHost: flexnet\r\nConnection: close\r\n\r\n";
+        let request = format!(
+            "GET /metrics HTTP/1.1\r\nHost: flexnet\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
     };
+    let scrape = || scrape_as("application/openmetrics-text;version=1.0.0,*/*;q=0.1");
+    let value_in = |answer: &str, name: &str| {
+        let mut lines = answer.lines();
+        let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse::<f64>().ok())
+            .unwrap_or(0.0)
+    };
+    let mut last = String::new();
     eventually("the application's numbers", || {
         let answer = scrape();
-        let value = |name: &str| {
-            let mut lines = answer.lines();
-            let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-            line.and_then(|value| value.parse::<f64>().ok())
-                .unwrap_or(0.0)
-        };
+        let value = |name| value_in(&answer, name);
         assert!(
             answer.starts_with("HTTP/1.1 200") && answer.contains("# EOF"),
             "{answer}"
         );
-        value("flexnet_client_run_seconds_total{client=\"0:scraped\"}") > 0.0
+        let there = value("flexnet_client_run_seconds_total{client=\"0:scraped\"}") > 0.0
+            && value("flexnet_client_cores{client=\"0:scraped\"}") == 1.0
             && value("flexnet_granted_core_seconds_total") > 0.0
-            && value("flexnet_cores_granted") == 1.0
+            && value("flexnet_queue_delay_seconds_count") > 0.0
+            && value("flexnet_grant_latency_seconds_count") > 0.0
+            && value("flexnet_class_wait_seconds_count{class=\"executor\"}") > 0.0
+            && value("flexnet_cores_granted") == 1.0;
+        last = answer;
+        there
+    });
+    // For parsers outside: ci/test has them.
+    for (name, answer) in [("openmetrics", last), ("prometheus", scrape_as("*/*"))] {
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        fs::write(format!("/out/metrics.{name}"), body).unwrap();
+    }
+
+    // Without load no message waits and no core is granted; with it, they are.
+    app.ask("idle");
+    eventually("the cores' return", || status().cores_granted == 0);
+    let grants = |answer: &str| value_in(answer, "flexnet_grant_latency_seconds_count");
+    let looks = |answer: &str| value_in(answer, "flexnet_queue_delay_seconds_count");
+    let calm = scrape();
+    app.ask("load 300 64 0");
+    eventually("counts that move", || {
+        let answer = scrape();
+        grants(&answer) > grants(&calm) && looks(&answer) > looks(&calm)
     });
     app.ask("idle");
     daemon.stop();

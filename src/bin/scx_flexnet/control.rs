@@ -20,7 +20,7 @@ use flexnet::design::Choice;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// Connections that need be no clients (`SET_CLASS`, `STATUS`), beyond one
 /// for each client; any one user but root may have half of all.
@@ -37,6 +37,8 @@ pub struct Facts {
     pub objective_ns: u64,
     /// Since when it schedules.
     pub since: Instant,
+    /// The same, for others' clocks.
+    pub started: SystemTime,
     /// The design that is on.
     pub design: Choice,
 }
@@ -74,6 +76,11 @@ impl Control {
     /// The descriptor of placed pages.
     pub fn placer(&self) -> &Placer {
         &self.placer
+    }
+
+    /// What holds of the scheduler.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     /// The clients.

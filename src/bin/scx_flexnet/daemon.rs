@@ -4,7 +4,7 @@
 //! whether the scheduler is still there.
 
 use crate::cli::Options;
-use crate::clients::Clients;
+use crate::clients::{Client, Clients};
 use crate::connection::Listener;
 use crate::control::{Control, Facts};
 use crate::events::{Event, Events};
@@ -20,7 +20,7 @@ use flexnet::abi::name_text;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Longest sleep: an idle daemon wakes once a second.
 const TICK_NS: u64 = 1_000_000_000;
@@ -77,6 +77,7 @@ impl Daemon {
             cores_max: scheduler.plan.net_cores_max,
             objective_ns: options.objective_us * 1_000,
             since: Instant::now(),
+            started: SystemTime::now(),
             design: options.design.clone(),
         };
         let control = Control::new(
@@ -85,7 +86,7 @@ impl Daemon {
             Clients::new(options.clients_max, options.executors_max),
             facts,
         );
-        let desk = StatsDesk::launch(snapshot(kernel, control.clients())?)?;
+        let desk = StatsDesk::launch(snapshot(kernel, &control)?)?;
         if let Some(metrics) = metrics {
             metrics.set(desk.asker());
         }
@@ -167,8 +168,8 @@ impl Daemon {
             self.control.serve(kernel, number);
         }
         self.control.accept();
-        let clients = self.control.clients();
-        self.desk.answer(|| snapshot(kernel, clients));
+        let control = &self.control;
+        self.desk.answer(|| snapshot(kernel, control));
     }
 
     fn look_at_grants(&mut self, kernel: &Kernel<'_>, now_ns: u64) {
@@ -192,17 +193,23 @@ impl Daemon {
     }
 }
 
-fn snapshot(kernel: &Kernel<'_>, clients: &Clients) -> Result<Snapshot> {
+fn snapshot(kernel: &Kernel<'_>, control: &Control) -> Result<Snapshot> {
+    let name = |id: u32, client: &Client| format!("{id}:{}", name_text(&client.name));
+    let (clients, facts) = (control.clients(), control.facts());
+    let cpus: Vec<_> = (0..kernel.cpus()).map(|cpu| kernel.cpu(cpu)).collect();
+    let owner = |id: u32| clients.get(id).map(|client| name(id, client));
     Ok(Snapshot {
         now_ns: monotonic_ns(),
+        cores: cpus.iter().filter_map(|&(_, id)| owner(id?)).collect(),
+        cpus: cpus.iter().map(|&(state, _)| state).collect(),
+        cores_max: facts.cores_max,
+        design: facts.design.to_string(),
+        start_s: facts.started.duration_since(UNIX_EPOCH)?.as_secs_f64(),
         arbiter: kernel.arbiter(),
         counters: kernel.counters()?,
         clients: clients
             .iter()
-            .map(|(id, client)| {
-                let name = format!("{id}:{}", name_text(&client.name));
-                (name, kernel.client(id))
-            })
+            .map(|(id, client)| (name(id, client), kernel.client(id)))
             .collect(),
     })
 }

@@ -6,8 +6,9 @@
 //! one field: BPF goes on writing. Loading and attaching is scheduler.rs.
 
 use crate::bpf_intf::{
-    FLEXNET_CLIENTS_MAX, flexnet_apply, flexnet_class_FLEXNET_CLASS_COUNT, flexnet_client_event,
-    flexnet_cpu_stats, flexnet_design_case, flexnet_design_switch, flexnet_registration,
+    FLEXNET_CLIENTS_MAX, FLEXNET_EXECUTORS_MAX, flexnet_apply, flexnet_class_FLEXNET_CLASS_COUNT,
+    flexnet_client_event, flexnet_cpu_stats, flexnet_design_case, flexnet_design_switch,
+    flexnet_registration,
 };
 use crate::bpf_skel::BpfSkel;
 use crate::bpf_skel::types;
@@ -132,16 +133,21 @@ impl<'obj> Kernel<'obj> {
 
     /// What a CPU does now.
     pub fn cpu_state(&self, cpu: usize) -> CpuState {
+        self.cpu(cpu).0
+    }
+
+    /// What a CPU does now, and whose executor is on it, if it is granted.
+    pub fn cpu(&self, cpu: usize) -> (CpuState, Option<u32>) {
         // SAFETY: as in `arbiter`; the index is within the array.
         let cctx = unsafe {
             let all = &raw const (*self.bss.as_ptr()).cpu_ctxs;
             let Some(last) = (*all).len().checked_sub(1) else {
-                return CpuState::Absent;
+                return (CpuState::Absent, None);
             };
             (&raw const (*all)[cpu.min(last)]).read_volatile()
         };
         let runs = cctx.current_class != flexnet_class_FLEXNET_CLASS_COUNT;
-        match (cctx.online != 0, cctx.granted != 0) {
+        let state = match (cctx.online != 0, cctx.granted != 0) {
             (false, _) => CpuState::Absent,
             (true, true) if cctx.executor != 0 => CpuState::Executor,
             (true, true) if runs => CpuState::Lent,
@@ -149,7 +155,9 @@ impl<'obj> Kernel<'obj> {
             (true, false) if cctx.current_class == Class::Latency as u32 => CpuState::Latency,
             (true, false) if runs => CpuState::Busy,
             (true, false) => CpuState::Idle,
-        }
+        };
+        let index = (state == CpuState::Executor).then(|| cctx.executor.wrapping_sub(1));
+        (state, index.map(|index| index / FLEXNET_EXECUTORS_MAX))
     }
 
     /// The CPUs' counters, summed.

@@ -5,10 +5,11 @@
 //!
 //! The server's threads ask the daemon's thread, which alone touches BPF.
 
-use crate::bpf_intf::flexnet_cpu_stats;
+use crate::bpf_intf::{flexnet_cpu_stats, flexnet_histogram};
 use crate::kernel::{flexnet_arbiter_state, flexnet_client_state};
 use crate::wake::Wake;
 use anyhow::{Context, Result};
+use flexnet::abi::CpuState;
 use scx_stats::prelude::*;
 use scx_stats_derive::Stats;
 use serde::{Deserialize, Serialize};
@@ -113,6 +114,16 @@ pub struct Snapshot {
     pub counters: flexnet_cpu_stats,
     /// The clients as `id:name`.
     pub clients: Vec<(String, flexnet_client_state)>,
+    /// What each CPU does.
+    pub cpus: Vec<CpuState>,
+    /// Whose executors are on granted cores, a client's name for each.
+    pub cores: Vec<String>,
+    /// Most cores that may be granted at once.
+    pub cores_max: u32,
+    /// The design that is on.
+    pub design: String,
+    /// When it began to schedule, seconds of the Unix epoch.
+    pub start_s: f64,
 }
 
 impl Metrics {
@@ -188,13 +199,19 @@ impl Metrics {
     }
 }
 
+/// How often something was counted in a histogram.
+pub fn count(of: &flexnet_histogram) -> u64 {
+    of.count.iter().sum()
+}
+
 fn class_between(
     class: usize,
     before: &flexnet_cpu_stats,
     now: &flexnet_cpu_stats,
 ) -> ClassMetrics {
-    let waits = now.waits[class].saturating_sub(before.waits[class]);
-    let wait_ns = now.wait_ns[class].saturating_sub(before.wait_ns[class]);
+    let (had, has) = (&before.histogram[class], &now.histogram[class]);
+    let waits = count(has).saturating_sub(count(had));
+    let wait_ns = has.sum_ns.saturating_sub(had.sum_ns);
     ClassMetrics {
         run_ms: now.run_ns[class].saturating_sub(before.run_ns[class]) as f64 / 1e6,
         wait_us: wait_ns as f64 / waits.max(1) as f64 / 1e3,
@@ -361,6 +378,11 @@ mod tests {
             // SAFETY: integers only.
             counters: unsafe { std::mem::zeroed() },
             clients: Vec::new(),
+            cpus: Vec::new(),
+            cores: Vec::new(),
+            cores_max: 1,
+            design: String::new(),
+            start_s: 0.0,
         }
     }
 
@@ -371,8 +393,8 @@ mod tests {
         now.arbiter.grants = 10;
         now.arbiter.granted_core_ns = 1_000_000_000;
         now.counters.run_ns[3] = 5_000_000;
-        now.counters.wait_ns[3] = 30_000;
-        now.counters.waits[3] = 10;
+        now.counters.histogram[3].sum_ns = 30_000;
+        now.counters.histogram[3].count[1..3].fill(5);
         let metrics = Metrics::between(&before, &now);
         assert_eq!((metrics.interval_s, metrics.granted_average), (2.0, 0.5));
         assert_eq!(metrics.grants, 7);

@@ -3,25 +3,21 @@
 //!
 //! Counters are since attaching and only grow; each scrape is one look at BPF's,
 //! asked of the daemon's thread as scx_stats' clients do. Leaves to others: what
-//! the numbers are (stats.rs), and HTTP (tiny_http).
+//! the numbers are (stats.rs), their text (text.rs), and HTTP (tiny_http).
 
-use crate::stats::{Asker, CLASSES, Snapshot, integral};
+mod text;
+
+use crate::stats::{Asker, Snapshot};
 use anyhow::{Context, Result, anyhow, bail};
-use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Registry, Unit};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
+use text::{classic, render};
 use tiny_http::{Header, Response, Server};
 
-const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-type Labels = Vec<(&'static str, String)>;
-type Seconds = Counter<f64, AtomicU64>;
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// For who does not ask for OpenMetrics: promtool, curl, old scrapers.
+const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Where it listens: `unix:PATH`, or a loopback address and port.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,16 +90,21 @@ fn serve(address: &Address, look: impl Fn() -> Result<Snapshot> + Send + 'static
         .name("metrics".to_owned())
         .spawn(move || {
             for request in server.incoming_requests() {
+                let modern = accepts_openmetrics(request.headers());
                 let (status, text) = match request.url() {
                     "/metrics" => match look().and_then(|snapshot| render(&snapshot)) {
-                        Ok(text) => (200, text),
+                        Ok(text) if modern => (200, text),
+                        Ok(text) => (200, classic(&text)),
                         Err(error) => (503, format!("{error:#}\n")),
                     },
                     _ => (404, "metrics are at /metrics\n".to_owned()),
                 };
                 let mut response = Response::from_string(text).with_status_code(status);
                 if status == 200
-                    && let Ok(header) = Header::from_bytes("Content-Type", CONTENT_TYPE)
+                    && let Ok(header) = Header::from_bytes(
+                        "Content-Type",
+                        [CLASSIC, OPENMETRICS][usize::from(modern)],
+                    )
                 {
                     response = response.with_header(header);
                 }
@@ -113,6 +114,16 @@ fn serve(address: &Address, look: impl Fn() -> Result<Snapshot> + Send + 'static
         })
         .context("cannot start a thread")?;
     Ok(())
+}
+
+fn accepts_openmetrics(headers: &[Header]) -> bool {
+    let mut accept = headers.iter().filter(|header| header.field.equiv("Accept"));
+    accept.any(|header| {
+        header
+            .value
+            .as_str()
+            .contains("application/openmetrics-text")
+    })
 }
 
 /// A socket that a daemon before this one left behind.
@@ -130,123 +141,15 @@ fn remove_socket(path: &Path) -> Result<()> {
     }
 }
 
-/// A snapshot as OpenMetrics' text.
-fn render(snapshot: &Snapshot) -> Result<String> {
-    let mut registry = Registry::with_prefix("flexnet");
-    let (arbiter, counters) = (&snapshot.arbiter, &snapshot.counters);
-    gauge(
-        &mut registry,
-        "cores_granted",
-        "Cores granted to executors",
-        arbiter.granted.into(),
-    );
-    gauge(
-        &mut registry,
-        "clients",
-        "Clients connected",
-        snapshot.clients.len() as i64,
-    );
-    let granted = Seconds::default();
-    granted.inc_by(integral(arbiter) as f64 / 1e9);
-    let help = "Granted cores integrated over time";
-    registry.register_with_unit("granted_core", help, Unit::Seconds, granted);
-    for (name, help, value) in [
-        ("grants", "Cores granted", arbiter.grants),
-        ("reclaims", "Cores given back", arbiter.reclaims),
-        ("rounds", "Rounds of the arbiter", arbiter.rounds),
-        ("preemptions", "Tasks preempted", counters.preemptions),
-        ("takebacks", "Lent cores taken back", counters.takebacks),
-        (
-            "flags_raised",
-            "Executors asked to yield",
-            counters.flags_raised,
-        ),
-        (
-            "flag_kicks",
-            "Executors preempted since they did not yield",
-            counters.flag_kicks,
-        ),
-        (
-            "rescues",
-            "Tasks served by the starvation bound",
-            counters.rescues,
-        ),
-        ("idle_kicks", "Idle CPUs woken", counters.kicks),
-    ] {
-        let counter: Counter = Counter::default();
-        counter.inc_by(value);
-        registry.register(name, help, counter);
-    }
-    classes(&mut registry, snapshot);
-    clients(&mut registry, snapshot);
-    let mut text = String::new();
-    encode(&mut text, &registry)?;
-    Ok(text)
-}
-
-fn gauge(registry: &mut Registry, name: &str, help: &str, value: i64) {
-    let gauge: Gauge = Gauge::default();
-    gauge.set(value);
-    registry.register(name, help, gauge);
-}
-
-fn classes(registry: &mut Registry, snapshot: &Snapshot) {
-    let run = Family::<Labels, Seconds>::default();
-    let wait = Family::<Labels, Seconds>::default();
-    let waits = Family::<Labels, Counter>::default();
-    for (class, name) in CLASSES.iter().enumerate() {
-        let labels = vec![("class", (*name).to_owned())];
-        let seconds = |ns: u64| ns as f64 / 1e9;
-        let counters = &snapshot.counters;
-        run.get_or_create(&labels)
-            .inc_by(seconds(counters.run_ns[class]));
-        wait.get_or_create(&labels)
-            .inc_by(seconds(counters.wait_ns[class]));
-        waits.get_or_create(&labels).inc_by(counters.waits[class]);
-    }
-    registry.register_with_unit("class_run", "CPU time of a class", Unit::Seconds, run);
-    let help = "Time tasks of a class were ready and did not run";
-    registry.register_with_unit("class_wait", help, Unit::Seconds, wait);
-    registry.register("class_waits", "Waits for a CPU", waits);
-}
-
-fn clients(registry: &mut Registry, snapshot: &Snapshot) {
-    let depth = Family::<Labels, Gauge>::default();
-    let executors = Family::<Labels, Gauge>::default();
-    let delay = Family::<Labels, Gauge<f64, AtomicU64>>::default();
-    let run = Family::<Labels, Seconds>::default();
-    for (name, client) in &snapshot.clients {
-        let labels = vec![("client", name.clone())];
-        depth.get_or_create(&labels).set(client.depth as i64);
-        executors
-            .get_or_create(&labels)
-            .set(client.executors.into());
-        delay
-            .get_or_create(&labels)
-            .set(client.delay_ns as f64 / 1e9);
-        run.get_or_create(&labels)
-            .inc_by(client.run_ns as f64 / 1e9);
-    }
-    registry.register("client_depth", "Messages queued at the last look", depth);
-    registry.register("client_executors", "Executors registered", executors);
-    let help = "Age of the oldest message at the last look";
-    registry.register_with_unit("client_delay", help, Unit::Seconds, delay);
-    registry.register_with_unit(
-        "client_run",
-        "CPU time of its executors",
-        Unit::Seconds,
-        run,
-    );
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernel::{flexnet_arbiter_state, flexnet_client_state};
+    use flexnet::abi::CpuState;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
-    fn snapshot() -> Snapshot {
+    pub(super) fn snapshot() -> Snapshot {
         let mut snapshot = Snapshot {
             now_ns: 1,
             arbiter: flexnet_arbiter_state {
@@ -265,25 +168,18 @@ mod tests {
                     ..Default::default()
                 },
             )],
+            cpus: vec![CpuState::Idle, CpuState::Executor],
+            cores: vec!["0:kv".to_owned()],
+            cores_max: 3,
+            design: "flexnet".to_owned(),
+            start_s: 1.0,
         };
         snapshot.counters.run_ns[1] = 250_000_000;
+        snapshot.counters.histogram[2].count[3] = 4;
+        let delay = &mut snapshot.counters.histogram[5];
+        (delay.sum_ns, delay.count[0], delay.count[1]) = (3_000_000, 1, 2);
+        delay.count[24] = 3;
         snapshot
-    }
-
-    #[test]
-    fn names_follow_prometheus() {
-        let text = render(&snapshot()).unwrap();
-        for line in [
-            "flexnet_cores_granted 2",
-            "flexnet_granted_core_seconds_total 1.5",
-            "flexnet_grants_total 7",
-            "flexnet_class_run_seconds_total{class=\"latency\"} 0.25",
-            "flexnet_client_depth{client=\"0:kv\"} 3",
-            "flexnet_client_delay_seconds{client=\"0:kv\"} 0.002",
-            "# EOF",
-        ] {
-            assert!(text.lines().any(|had| had == line), "{line}\n{text}");
-        }
     }
 
     #[test]
@@ -312,6 +208,7 @@ mod tests {
                 let mut answer = String::new();
                 stream.read_to_string(&mut answer).unwrap();
                 assert!(answer.contains(part), "{answer}");
+                assert!(!answer.contains("# EOF"), "not asked for: {answer}");
             }
         }
         std::fs::write(path.with_extension("file"), "").unwrap();

@@ -11,6 +11,7 @@
  *   state.bpf.h      maps, globals, per-task and per-CPU state
  *   histograms.bpf.h how long tasks, messages and cores were waited for
  *   clients.bpf.h    registrations and the shared pages
+ *   pages.bpf.h      which of the pages live
  *   quanta.bpf.h     budgets of executors on granted cores
  *   claims.bpf.h     whose granted cores are, where applications claim them
  *   dedicated.bpf.h  granted cores and who runs on them
@@ -29,6 +30,7 @@ UEI_DEFINE(uei);
 #include "state.bpf.h"
 #include "histograms.bpf.h"
 #include "clients.bpf.h"
+#include "pages.bpf.h"
 #include "quanta.bpf.h"
 #include "claims.bpf.h"
 #include "dedicated.bpf.h"

@@ -7,12 +7,13 @@ use crate::tasks::{Random, Task, say};
 use flexnet::abi::{self, Hello, Message, Register, SOCKET_PATH, SetClass, Status, Wire};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType, connect, recv, sendmsg, socket_with, sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv,
+    recvmsg, sendmsg, socket_with, sockopt,
 };
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fs::File;
-use std::io::IoSlice;
+use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -62,13 +63,25 @@ impl Raw {
         }
     }
 
+    /// The next packet's header and the descriptors that come with it.
+    fn receive_with_fds(&self) -> (Message, Vec<OwnedFd>) {
+        let mut buffer = [0; size_of::<Status>()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut slices = [IoSliceMut::new(&mut buffer)];
+        let length = recvmsg(&self.0, &mut slices, &mut control, RecvFlags::empty())
+            .unwrap()
+            .bytes;
+        let fds = control.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        });
+        let fds = fds.flatten().collect();
+        (Message::from_bytes(&buffer[..length]).unwrap(), fds)
+    }
+
     fn hello(&self) -> Result<(), Errno> {
-        let hello = Hello {
-            message: header(abi::MESSAGE_HELLO, size_of::<Hello>()),
-            name: abi::name_bytes("raw"),
-            ..Hello::default()
-        };
-        self.ask(&hello, None)
+        self.ask(&hello(), None)
     }
 
     fn register(&self, slot: u32, thread: BorrowedFd<'_>) -> Result<(), Errno> {
@@ -141,6 +154,14 @@ pub fn foreign_threads_are_refused() {
     daemon.stop();
 }
 
+fn hello() -> Hello {
+    Hello {
+        message: header(abi::MESSAGE_HELLO, size_of::<Hello>()),
+        name: abi::name_bytes("raw"),
+        ..Hello::default()
+    }
+}
+
 /// The role of a user's process: so many hellos, their outcomes on one line.
 pub fn hellos(count: usize) {
     let raws: Vec<Raw> = (0..count).map(|_| Raw::connect()).collect();
@@ -152,6 +173,42 @@ pub fn hellos(count: usize) {
     say(&raws.iter().map(outcome).collect::<Vec<_>>().join(" "));
     // Its connections stay until it is killed.
     std::thread::park();
+}
+
+/// The role of a process that connects, leaves and keeps the page, so many
+/// times; what came of each.
+pub fn keepers(count: usize) {
+    say("ready");
+    let (mut kept, mut outcomes) = (vec![], vec![]);
+    for _ in 0..count {
+        let raw = Raw::connect();
+        raw.send(hello().as_bytes(), None).unwrap();
+        let (reply, fds) = raw.receive_with_fds();
+        outcomes.push(match reply.status {
+            0 => "ok".to_owned(),
+            status => format!("{:?}", Errno::from_raw_os_error(-status)),
+        });
+        kept.extend(fds);
+        drop(raw);
+        eventually("the client's end", || status().clients == 0);
+    }
+    say(&outcomes.join(" "));
+    // They stay until it is killed.
+    std::thread::park();
+}
+
+/// Pages that clients keep beyond their connection count, until they are gone.
+pub fn kept_pages_count() {
+    let daemon = Daemon::start(&["--clients-max", "3"]);
+    let mut user = Task::play(&[], &["nobody", "keepers", "4"]);
+    let outcomes = user.ask("");
+    assert_eq!(outcomes, format!("ok ok ok {:?}", Errno::DQUOT));
+    user.kill();
+    let mut user = Task::play(&[], &["nobody", "keepers", "4"]);
+    let outcomes = user.ask("");
+    assert_eq!(outcomes, format!("ok ok ok {:?}", Errno::DQUOT));
+    user.kill();
+    daemon.stop();
 }
 
 pub fn quotas_hold() {

@@ -79,6 +79,7 @@ const TESTS: &[Test] = tests! {
     control:
         foreign_threads_are_refused on [2],
         quotas_hold on [2],
+        kept_pages_count on [2],
         random_packets_are_answered on [2];
     shown:
         top_shows_cores_and_applications on [2],

@@ -281,6 +281,7 @@ pub fn play(role: &str, rest: &[&str]) {
         ("stream", [name, executors, port]) => {
             stream(name, executors.parse().unwrap(), port.parse().unwrap());
         }
+        ("keepers", [count]) => crate::control::keepers(count.parse().unwrap()),
         ("hellos", [count]) => crate::control::hellos(count.parse().unwrap()),
         _ => panic!("no role {role} {rest:?}"),
     }

@@ -10,7 +10,7 @@ use crate::clients::{Client, Clients};
 use crate::connection::{Connection, Listener, Packet};
 use crate::kernel::{ClientOp, Kernel, Registration};
 use crate::message::{self, Request};
-use crate::pages::{self, Job, PageMap, Placed, Placer};
+use crate::pages::{Job, PageMap, Placed, Placer};
 use crate::stats::integral;
 use crate::wake::Wake;
 use flexnet::abi::{
@@ -187,7 +187,7 @@ impl Control {
                 name,
                 cores_guaranteed,
             } => {
-                match self.hello(number, &message, name, cores_guaranteed, packet.fd) {
+                match self.hello(kernel, number, &message, name, cores_guaranteed, packet.fd) {
                     // The reply comes with the page.
                     Ok(()) => return,
                     Err(errno) => Err(errno),
@@ -225,6 +225,7 @@ impl Control {
 
     fn hello(
         &mut self,
+        kernel: &Kernel<'_>,
         number: u64,
         message: &Message,
         name: [u8; 16],
@@ -241,7 +242,10 @@ impl Control {
         match &old {
             Some(page) if self.clients.uses_map(page.id) => return Err(Errno::BUSY),
             Some(_) => {}
-            None => self.clients.admit_page(uid, pages::alive)?,
+            None => {
+                let living = kernel.living_pages()?;
+                self.clients.admit_page(uid, |map| living.contains(&map))?;
+            }
         }
         let client = Client {
             pid,

@@ -10,7 +10,9 @@ use crate::control::{Control, Facts};
 use crate::events::{Event, Events};
 use crate::kernel::Kernel;
 use crate::metrics::Source;
+use crate::notify::notify;
 use crate::pages::{PageMap, Placer};
+use crate::preflight;
 use crate::scheduler::Scheduler;
 use crate::stats::{Snapshot, StatsDesk, monotonic_ns, transitions};
 use crate::steer::Steer;
@@ -179,9 +181,13 @@ impl Daemon {
         }
     }
 
-    /// Once a second: what is in the log, and what an event lost to a full
-    /// ring buffer would have said.
+    /// Once a second: a sign of life for systemd's watchdog, what is in the log,
+    /// and what an event lost to a full ring buffer would have said.
     fn tick(&mut self, kernel: &Kernel<'_>, now_ns: u64) {
+        // A daemon whose scheduler does not schedule is of no use: no ping.
+        if preflight::ours_runs() {
+            notify("WATCHDOG=1");
+        }
         self.look_at_grants(kernel, now_ns);
         if log::log_enabled!(log::Level::Debug) {
             let arbiter = kernel.arbiter();

@@ -17,9 +17,10 @@ use anyhow::{Context, Result, ensure};
 use flexnet::abi::{Class, CpuState};
 use flexnet::design::Choice;
 use flexnet::sim::CASE_BYTES;
-use libbpf_rs::{MapCore, MapFlags, MapHandle, ProgramInput, ProgramMut};
+use libbpf_rs::{Iter, MapCore, MapFlags, MapHandle, ProgramInput, ProgramMut};
 use rustix::io::Errno;
 use scx_utils::UserExitInfo;
+use std::io::Read;
 use std::mem::offset_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
@@ -91,6 +92,23 @@ impl<'obj> Kernel<'obj> {
             Some(data) => unsafe { (&raw const data.uei.kind).read_volatile() != 0 },
             None => true,
         }
+    }
+
+    /// The numbers of the maps that may be clients' pages and live: some
+    /// descriptor, mapping or table keeps them.
+    ///
+    /// # Errors
+    /// The scheduler is not attached, or the kernel refuses.
+    pub fn living_pages(&self) -> Result<Vec<u32>, Errno> {
+        let link = self.skel.links.living_pages.as_ref();
+        let mut maps = Iter::new(link.ok_or(Errno::NODEV)?).map_err(|error| errno_of(&error))?;
+        let mut bytes = Vec::new();
+        maps.read_to_end(&mut bytes)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        Ok(bytes
+            .chunks_exact(size_of::<u32>())
+            .filter_map(|id| id.try_into().ok().map(u32::from_ne_bytes))
+            .collect())
     }
 
     /// Why it left: printed when it was in order, else an error.

@@ -245,8 +245,3 @@ fn place(table: &MapHandle, job: Job) -> Result<PageMap, Errno> {
         .map_err(|error| crate::kernel::errno_of(&error))?;
     Ok(page)
 }
-
-/// Is any descriptor, mapping or table left that keeps this map alive?
-pub fn alive(id: u32) -> bool {
-    MapHandle::from_map_id(id).is_ok()
-}

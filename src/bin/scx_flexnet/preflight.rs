@@ -28,6 +28,15 @@ pub fn ops() -> String {
     read("root/ops")
 }
 
+/// Is a scx_flexnet attached?
+pub fn ours_runs() -> bool {
+    state() == "enabled" && is_ours(&ops())
+}
+
+fn is_ours(ops: &str) -> bool {
+    ops.starts_with("flexnet")
+}
+
 /// The running kernel's release, like `6.18.15`.
 pub fn kernel_release() -> String {
     std::fs::read_to_string("/proc/sys/kernel/osrelease")

@@ -91,7 +91,7 @@ impl<'obj> Scheduler<'obj> {
             bail!("the scheduler left at once");
         }
         let (state, ops) = (preflight::state(), preflight::ops());
-        if state != "enabled" || !ops.starts_with("flexnet") {
+        if state != "enabled" || !preflight::ours_runs() {
             bail!("the kernel's scheduler is {ops:?} ({state}) after attaching");
         }
         log::info!(

@@ -25,8 +25,9 @@ pub(crate) enum Bench {
     /// One process of an experiment
     #[command(hide = true)]
     App(colocate::apps::Options),
-    /// One process of the experiment with designs
-    #[command(hide = true)]
+    /// An application with executors (or a pool of threads) under a load, a
+    /// line of JSON a step: one process of `designs`, and enough to see cores
+    /// granted
     Load(designs::load::Options),
 }
 

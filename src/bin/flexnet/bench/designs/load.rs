@@ -50,9 +50,9 @@ pub(crate) struct Options {
     /// Seconds of a step
     #[arg(long, default_value_t = 1.0)]
     step: f64,
-    /// Iterations of the work a microsecond takes
-    #[arg(long, default_value_t = 1.0)]
-    spins_per_us: f64,
+    /// Iterations of the work a microsecond takes [default: measured]
+    #[arg(long)]
+    spins_per_us: Option<f64>,
     /// Executors; 0: a pool of plain threads
     #[arg(long, default_value_t = 0)]
     executors: usize,
@@ -65,6 +65,9 @@ pub(crate) struct Options {
     /// Flows the requests are spread over
     #[arg(long, default_value_t = 64)]
     flows: usize,
+    /// Requests come from a real-time thread of CPU 0, as from a wire (root)
+    #[arg(long)]
+    wire: bool,
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Processes whose CPU time is looked at with each step
@@ -117,7 +120,7 @@ impl Requests {
             step: vec![],
             took_ns: vec![],
             done: AtomicUsize::new(0),
-            spins_per_us: options.spins_per_us,
+            spins_per_us: options.spins_per_us.unwrap_or_else(spins_per_us),
         };
         let step_ns = (options.step * 1e9) as u64;
         for (step, &rate) in options.rates.iter().enumerate() {
@@ -190,8 +193,8 @@ enum Workers {
 impl Workers {
     fn start(options: &Options, requests: &Arc<Requests>) -> Result<Self> {
         if options.executors > 0 {
-            let client = Client::connect_or_wait(&options.socket, "designs")?;
-            let mut builder = Runtime::builder().name("designs").link(client);
+            let client = Client::connect_or_wait(&options.socket, "load")?;
+            let mut builder = Runtime::builder().name("load").link(client);
             if let Some(design) = &options.design {
                 builder = builder.design(design.build(options.seed));
             }
@@ -332,7 +335,9 @@ fn measure(options: &Options) -> Result<Vec<Step>> {
     let workers = Workers::start(options, &requests)?;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     // After their start: threads inherit it.
-    be_the_wire()?;
+    if options.wire {
+        be_the_wire()?;
+    }
     let shift_ns = requests.now_ns();
     let mut looks = vec![Look::now(options, &requests)];
     for request in 0..requests.due_ns.len() {

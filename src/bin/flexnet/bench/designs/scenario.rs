@@ -175,7 +175,7 @@ fn own(arguments: &[&str], socket: &Path) -> Result<Command> {
 /// Runs the application; its steps.
 fn load(cell: &Cell<'_>, arguments: &[&str]) -> Result<Vec<Step>> {
     let mut command = own(arguments, cell.socket)?;
-    command.args(["--spins-per-us", &cell.spins_per_us.to_string()]);
+    command.args(["--wire", "--spins-per-us", &cell.spins_per_us.to_string()]);
     if !arguments.contains(&"--step") {
         command.args(["--step", &cell.step.to_string()]);
     }

@@ -11,6 +11,8 @@ pub mod abi;
 #[cfg(not(flexnet_loom))]
 pub mod client;
 pub mod coroutine;
+#[cfg(not(flexnet_loom))]
+mod descriptors;
 pub mod design;
 #[cfg(not(flexnet_loom))]
 pub mod executor;

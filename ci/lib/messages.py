@@ -13,7 +13,7 @@ FOR_DEVELOPERS = {
     "the object has no", "no counters", "cannot duplicate the page table", "no CPU", "no pipe",
     "cannot start a thread", "cannot handle signals", "cannot write", "comes out otherwise in BPF",
 }
-folders = ["src/bin/scx_flexnet", "src/client", "src/executor", "src/bin/flexnet/top"]
+folders = ["src/bin/scx_flexnet", "src/client", "src/executor", "src/bin/flexnet/top", "preload/src"]
 files = [path for folder in folders for path in (root / folder).rglob("*.rs")]
 files += [root / "src/bin/flexnet" / name for name in ("run.rs", "status.rs", "design.rs")]
 page = (root / "docs/troubleshooting.md").read_text()

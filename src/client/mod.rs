@@ -15,6 +15,7 @@ mod connection;
 mod socket;
 
 use crate::abi::{self, Class, DesignText, FlowClass, Message, SetClass, Status};
+use crate::descriptors::raised;
 use crate::design::Choice;
 use crate::executor::{Link, PageRef};
 use connection::Connection;
@@ -61,7 +62,7 @@ impl Client {
     /// As there.
     pub fn connect_with_guarantee(path: &Path, name: &str, cores: u32) -> io::Result<Arc<Self>> {
         let connection = Arc::new(Connection::new(path, name, cores));
-        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+        let stop = Arc::new(raised(eventfd(0, EventfdFlags::CLOEXEC)?));
         // Now, if it is there, so that the first packet knows.
         let first = connection.connect().ok();
         let (background, stopped) = (connection.clone(), stop.clone());

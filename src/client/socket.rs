@@ -3,6 +3,7 @@
 //! descriptors.
 
 use crate::abi::{self, Message, Wire};
+use crate::descriptors::raised;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -38,12 +39,12 @@ impl AsFd for ControlSocket {
 
 impl ControlSocket {
     pub(super) fn connect(path: &Path) -> io::Result<Self> {
-        let socket = socket_with(
+        let socket = raised(socket_with(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
             SocketFlags::CLOEXEC,
             None,
-        )?;
+        )?);
         let timeout = Some(REPLY_TIMEOUT);
         rustix::net::sockopt::set_socket_timeout(
             &socket,
@@ -90,7 +91,7 @@ impl ControlSocket {
         let mut descriptors = Vec::new();
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(fds) = message {
-                descriptors.extend(fds);
+                descriptors.extend(fds.map(raised));
             }
         }
         Ok(Packet {

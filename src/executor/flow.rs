@@ -14,7 +14,7 @@ use crate::abi::FlowClass;
 use crate::coroutine::CellId;
 use crate::queue::{Charge, FlowRing, Full, Gate, Record, RecordKind, RingReader};
 use std::cell::UnsafeCell;
-use std::io;
+use std::io::{self, IoSlice};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
@@ -65,13 +65,30 @@ pub trait Drain: Send {
         Err(libc::EOPNOTSUPP)
     }
 
+    /// Ends the stream once nothing is left to send, at once if nothing is.
+    fn end_when_empty(&mut self, _work: &mut Work<'_>) {}
+
+    /// Takes a record of [`RecordKind::Handover`] off, if it is the oldest;
+    /// bytes of it that are sent.
+    fn withdraw(&mut self, _work: &mut Work<'_>, _data: u64) -> Option<usize> {
+        None
+    }
+
+    /// Nothing is sent any more: drops what there is.
+    fn abort(&mut self, _work: &mut Work<'_>, _errno: i32) {}
+
+    /// Bytes accepted and not yet sent.
+    fn pending_bytes(&self, work: &Work<'_>) -> usize {
+        work.records().map(|record| record.payload.len()).sum()
+    }
+
     /// Is something held back outside of the ring (the rest of an inline send)?
     fn has_rest(&self) -> bool {
         false
     }
 
     /// What to wait on when [`Progress::Blocked`]: open, and the same, as long
-    /// as this lives.
+    /// as this lives (but for [`super::FlowCore::set_fd`]).
     fn fd(&self) -> Option<BorrowedFd<'_>>;
 }
 
@@ -161,8 +178,8 @@ pub(crate) struct FlowCore {
     /// A sticky errno, 0: none.
     error: AtomicI32,
     waiters: Waiters,
-    /// The drain's descriptor.
-    fd: Option<RawFd>,
+    /// The drain's descriptor; -1: none.
+    fd: AtomicI32,
     drain: UnsafeCell<Box<dyn Drain>>,
 }
 
@@ -244,7 +261,7 @@ impl FlowCore {
             kind: AtomicU32::new(0),
             error: AtomicI32::new(0),
             waiters: Waiters::default(),
-            fd: drain.fd().map(|fd| fd.as_raw_fd()),
+            fd: AtomicI32::new(drain.fd().map_or(-1, |fd| fd.as_raw_fd())),
             drain: UnsafeCell::new(drain),
         })
     }
@@ -263,8 +280,19 @@ impl FlowCore {
 
     /// What to wait on for its socket.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        // SAFETY: the drain keeps it open, and lives as long as the flow.
-        self.fd.map(|fd| unsafe { BorrowedFd::borrow_raw(fd) })
+        match self.fd.load(Ordering::Acquire) {
+            -1 => None,
+            // SAFETY: the drain keeps it open, and lives as long as the flow.
+            fd => Some(unsafe { BorrowedFd::borrow_raw(fd) }),
+        }
+    }
+
+    /// The drain's descriptor is another one now. For who is inside the gate.
+    pub(crate) fn set_fd(&self, fd: RawFd) {
+        if let Some(before) = self.fd() {
+            self.shared.reactor().leave(before, self.token);
+        }
+        self.fd.store(fd, Ordering::Release);
     }
 
     pub(crate) fn kind(&self) -> u32 {
@@ -367,11 +395,34 @@ impl FlowCore {
             (number, charge) = self.shared.pages().charge(home);
             charge
         })?;
+        self.announce(home, charge, number);
+        Ok(())
+    }
+
+    /// [`FlowCore::submit`] of `length` bytes that lie in several places.
+    #[inline]
+    pub(crate) fn submit_gathered(
+        self: &Arc<Self>,
+        slices: &[IoSlice<'_>],
+        length: usize,
+    ) -> Result<(), Full> {
+        let home = self.home();
+        let (mut number, mut charge) = (0, Charge::default());
+        self.ring.push_gathered(slices, length, || {
+            (number, charge) = self.shared.pages().charge(home);
+            charge
+        })?;
+        self.announce(home, charge, number);
+        Ok(())
+    }
+
+    /// A record was pushed.
+    #[inline]
+    fn announce(self: &Arc<Self>, home: u16, charge: Charge, number: u64) {
         if self.gate.notify() {
             self.shared.pages().stamp_if_first(charge, number);
             self.enqueue(home);
         }
-        Ok(())
     }
 
     /// Puts a notified flow into a run queue.
@@ -447,17 +498,27 @@ impl FlowCore {
         true
     }
 
-    fn drain_inside(self: &Arc<Self>, inside: &mut Inside<'_>, by: Option<u16>) -> Progress {
-        let mut budget = self.shared.budget_bytes();
-        // SAFETY: inside the gate: the only reader.
-        let reader = unsafe { self.ring.reader() };
-        let mut work = Work {
-            reader,
+    /// What there is to drain, by executor `by` or by a submitter. For who is
+    /// inside.
+    pub(crate) fn work<'a>(&'a self, _inside: &Inside<'_>, by: Option<u16>) -> Work<'a> {
+        Work {
+            // SAFETY: inside the gate: the only reader.
+            reader: unsafe { self.ring.reader() },
             flow: self,
             by,
             charge: Charge::default(),
             done: 0,
-        };
+        }
+    }
+
+    /// Drains within the budget.
+    pub(crate) fn drain_inside(
+        self: &Arc<Self>,
+        inside: &mut Inside<'_>,
+        by: Option<u16>,
+    ) -> Progress {
+        let mut budget = self.shared.budget_bytes();
+        let mut work = self.work(inside, by);
         loop {
             let progress = inside.drain_mut(|drain| drain.drain(&mut work, budget));
             inside.progress = progress;

@@ -27,14 +27,17 @@ mod stack;
 mod waiters;
 mod worker;
 
+pub use crate::descriptors::set_descriptor_floor;
 pub use builder::Builder;
 pub use flow::{Drain, Progress, Work};
 pub use handle::{Flow, SubmitError, current_flow};
 pub use link::{Link, PageRef};
 pub use reactor::{Writable, writable};
 pub use runtime::Runtime;
+pub use waiters::Slept;
+pub use worker::is_own_thread;
 
-pub(crate) use flow::FlowCore;
+pub(crate) use flow::{FlowCore, Inside};
 pub(crate) use room::Until;
 #[cfg(test)]
 pub(crate) use waiters::block_on;

@@ -8,6 +8,7 @@
 
 use super::flow::FlowCore;
 use super::runtime::Shared;
+use crate::descriptors::raised;
 use crate::queue::{Parker, Sleep};
 use rustix::event::{self, epoll};
 use std::collections::HashMap;
@@ -99,11 +100,9 @@ pub(crate) struct Reactor {
 
 impl Reactor {
     pub(crate) fn new() -> io::Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let doorbell = event::eventfd(
-            0,
-            event::EventfdFlags::CLOEXEC | event::EventfdFlags::NONBLOCK,
-        )?;
+        let epoll = raised(epoll::create(epoll::CreateFlags::CLOEXEC)?);
+        let flags = event::EventfdFlags::CLOEXEC | event::EventfdFlags::NONBLOCK;
+        let doorbell = raised(event::eventfd(0, flags)?);
         epoll::add(
             &epoll,
             &doorbell,
@@ -202,6 +201,18 @@ impl Reactor {
         }
         self.waiting.store(waiters.len(), Ordering::Relaxed);
         forgotten
+    }
+
+    /// A flow does not wait for that descriptor any more, which others may get.
+    pub(crate) fn leave(&self, fd: BorrowedFd<'_>, token: u64) {
+        drop(self.forget(fd.as_raw_fd(), token));
+        // Never waited for, most of the time.
+        let _ = epoll::delete(&self.epoll, fd);
+    }
+
+    /// Its own descriptors, open as long as the runtime is.
+    pub(crate) fn descriptors(&self) -> [RawFd; 2] {
+        [self.epoll.as_raw_fd(), self.doorbell.as_raw_fd()]
     }
 
     /// Wakes those whose sockets are ready. With a parker: as the one who

@@ -2,9 +2,11 @@
 //! Submitters that wait for a flow: for room in its ring, or until it is
 //! drained.
 
+use rustix::io::Errno;
+use rustix::thread::futex;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -13,6 +15,22 @@ use std::time::{Duration, Instant};
 pub(crate) struct Waiters {
     any: AtomicBool,
     list: Mutex<Vec<Waker>>,
+    /// Threads that sleep on `moves`: they allocate nothing, and a signal ends
+    /// their sleep.
+    sleepers: AtomicU32,
+    moves: AtomicU32,
+}
+
+/// How a sleep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slept {
+    /// What was waited for is there.
+    Done,
+    /// Too late.
+    TimedOut,
+    /// A signal handler ran, which was not asked to restart system calls (with a
+    /// deadline: any handler), as the kernel's own waits for a socket do.
+    Interrupted,
 }
 
 impl Waiters {
@@ -35,6 +53,50 @@ impl Waiters {
         if self.any.load(Ordering::Relaxed) {
             self.wake_slow();
         }
+        if self.sleepers.load(Ordering::Relaxed) != 0 {
+            self.wake_sleepers();
+        }
+    }
+
+    #[cold]
+    fn wake_sleepers(&self) {
+        self.moves.fetch_add(1, Ordering::Release);
+        let _ = futex::wake(&self.moves, futex::Flags::PRIVATE, i32::MAX as u32);
+    }
+
+    /// Sleeps until `done`, which is asked after each change.
+    pub(crate) fn sleep_until(
+        &self,
+        deadline: Option<Instant>,
+        mut done: impl FnMut() -> bool,
+    ) -> Slept {
+        self.sleepers.fetch_add(1, Ordering::Relaxed);
+        // Pairs with the one before `wake`, as in `register`.
+        fence(Ordering::SeqCst);
+        let slept = loop {
+            let seen = self.moves.load(Ordering::Acquire);
+            if done() {
+                break Slept::Done;
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                break Slept::TimedOut;
+            }
+            let left = left.map(|left| futex::Timespec {
+                tv_sec: left.as_secs() as i64,
+                tv_nsec: left.subsec_nanos().into(),
+            });
+            let slept = futex::wait(&self.moves, futex::Flags::PRIVATE, seen, left.as_ref());
+            if slept == Err(Errno::INTR) {
+                break if done() {
+                    Slept::Done
+                } else {
+                    Slept::Interrupted
+                };
+            }
+        };
+        self.sleepers.fetch_sub(1, Ordering::Relaxed);
+        slept
     }
 
     #[cold]

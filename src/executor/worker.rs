@@ -36,6 +36,13 @@ thread_local! {
     /// The runtime this thread is an executor of, and what it has as one.
     static EXECUTOR_OF: Cell<*const Shared> = const { Cell::new(ptr::null()) };
     static OWN: Cell<*const Own<'static>> = const { Cell::new(ptr::null()) };
+    /// The library started this thread.
+    static IS_OURS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Is this a thread of the library's own, not one of the application's?
+pub fn is_own_thread() -> bool {
+    IS_OURS.get()
 }
 
 /// The runtime this thread resumes a coroutine of.
@@ -202,8 +209,10 @@ impl Drop for OnDrop {
 }
 
 /// Executors take no signals: they are the application's, whose handlers expect
-/// its own threads (nginx's sigsuspend would miss them).
+/// its own threads (nginx's sigsuspend would miss them). The first thing each
+/// thread of the library does.
 pub(crate) fn block_signals() {
+    IS_OURS.set(true);
     // SAFETY: plain calls on a local set; blocking cannot fail for a full set.
     unsafe {
         let mut all = std::mem::zeroed();

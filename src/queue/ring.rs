@@ -9,6 +9,7 @@
 
 use crate::sync::{AtomicBool, AtomicUsize, CacheLine, Ordering, spin_loop};
 use std::cell::UnsafeCell;
+use std::io::IoSlice;
 use std::marker::PhantomData;
 
 /// Bytes of a record's header, and the alignment of records.
@@ -57,6 +58,11 @@ pub struct Full;
 #[repr(C, align(16))]
 struct Chunk([u8; HEADER_BYTES]);
 
+const _: () = assert!(
+    size_of::<UnsafeCell<Chunk>>() == size_of::<u128>()
+        && align_of::<UnsafeCell<Chunk>>() == align_of::<u128>()
+);
+
 /// See the module's comment.
 pub struct FlowRing {
     chunks: Box<[UnsafeCell<Chunk>]>,
@@ -81,10 +87,13 @@ impl FlowRing {
     /// only allocation.
     pub fn new(bytes: usize) -> Self {
         let chunks = bytes.max(256).next_power_of_two() / HEADER_BYTES;
+        // Zeroed by the allocator, so that memory is touched as it is used.
+        let zeros: Box<[u128]> = vec![0; chunks].into_boxed_slice();
+        let chunks = Box::into_raw(zeros) as *mut [UnsafeCell<Chunk>];
         Self {
-            chunks: (0..chunks)
-                .map(|_| UnsafeCell::new(Chunk([0; HEADER_BYTES])))
-                .collect(),
+            // SAFETY: a u128 and a cell of a chunk have the same size and
+            // alignment (asserted), and any bytes are a chunk.
+            chunks: unsafe { Box::from_raw(chunks) },
             head: CacheLine(AtomicUsize::new(0)),
             tail: CacheLine(AtomicUsize::new(0)),
             appending: AtomicBool::new(false),
@@ -150,7 +159,48 @@ impl FlowRing {
         payload: &[u8],
         charge: impl FnOnce() -> Charge,
     ) -> Result<(), Full> {
-        if payload.len() > self.message_max() {
+        let copy = |to: *mut u8| {
+            // SAFETY: `append` gives room for as many bytes, which nobody else
+            // touches.
+            unsafe { std::ptr::copy_nonoverlapping(payload.as_ptr(), to, payload.len()) };
+        };
+        self.push_with(kind, data, payload.len(), copy, charge)
+    }
+
+    /// Appends a record of bytes that lie in several places, as one. `length` is
+    /// that of all the slices.
+    #[inline]
+    pub fn push_gathered(
+        &self,
+        slices: &[IoSlice<'_>],
+        length: usize,
+        charge: impl FnOnce() -> Charge,
+    ) -> Result<(), Full> {
+        let copy = |to: *mut u8| {
+            let mut done = 0;
+            for slice in slices {
+                let part = slice.len().min(length - done);
+                // SAFETY: `append` gives room for `length` bytes, which nobody
+                // else touches; `done + part` stays within.
+                unsafe { std::ptr::copy_nonoverlapping(slice.as_ptr(), to.add(done), part) };
+                done += part;
+            }
+            debug_assert_eq!(done, length);
+        };
+        self.push_with(RecordKind::Bytes, 0, length, copy, charge)
+    }
+
+    /// `copy` writes exactly `length` bytes to where it is told.
+    #[inline]
+    fn push_with(
+        &self,
+        kind: RecordKind,
+        data: u64,
+        length: usize,
+        copy: impl FnOnce(*mut u8),
+        charge: impl FnOnce() -> Charge,
+    ) -> Result<(), Full> {
+        if length > self.message_max() {
             return Err(Full);
         }
         while self.appending.swap(true, Ordering::Acquire) {
@@ -158,7 +208,7 @@ impl FlowRing {
                 spin_loop();
             }
         }
-        let result = self.append(kind, data, payload, charge);
+        let result = self.append(kind, data, length, copy, charge);
         self.appending.store(false, Ordering::Release);
         result
     }
@@ -168,11 +218,12 @@ impl FlowRing {
         &self,
         kind: RecordKind,
         data: u64,
-        payload: &[u8],
+        length: usize,
+        copy: impl FnOnce(*mut u8),
         charge: impl FnOnce() -> Charge,
     ) -> Result<(), Full> {
         let capacity = self.capacity();
-        let need = HEADER_BYTES + payload.len().next_multiple_of(HEADER_BYTES);
+        let need = HEADER_BYTES + length.next_multiple_of(HEADER_BYTES);
         let mut tail = self.tail.load(Ordering::Relaxed);
         let to_end = capacity - (tail & (capacity - 1));
         let pad = if to_end < need { to_end } else { 0 };
@@ -185,9 +236,8 @@ impl FlowRing {
             }
         }
         if pad > 0 {
-            let length = (pad - HEADER_BYTES) as u32;
             let header = Header {
-                length,
+                length: (pad - HEADER_BYTES) as u32,
                 kind: RecordKind::Pad as u8,
                 epoch: 0,
                 executor: 0,
@@ -200,7 +250,7 @@ impl FlowRing {
         }
         let charge = charge();
         let header = Header {
-            length: payload.len() as u32,
+            length: length as u32,
             kind: kind as u8,
             epoch: charge.epoch,
             executor: charge.executor,
@@ -209,10 +259,9 @@ impl FlowRing {
         // SAFETY: as above; header and payload do not cross the ring's end.
         unsafe {
             self.at(tail).cast::<Header>().write(header);
-            if !payload.is_empty() {
-                let to = self.at(tail.wrapping_add(HEADER_BYTES));
-                std::ptr::copy_nonoverlapping(payload.as_ptr(), to, payload.len());
-            }
+        }
+        if length > 0 {
+            copy(self.at(tail.wrapping_add(HEADER_BYTES)));
         }
         self.tail.store(tail.wrapping_add(need), Ordering::Release);
         Ok(())

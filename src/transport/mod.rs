@@ -12,6 +12,9 @@
 //! dropped; an error comes back on the next operation; no SIGPIPE. Left to
 //! others: when this runs and on which thread ([`crate::executor`]).
 //!
+//! [`RawFlow`] is what the preload library (preload/) has under a descriptor
+//! that stays its program's.
+//!
 //! What cannot be: bytes accepted and not yet given to the kernel are lost when
 //! the process is killed, as they are from a socket's own buffer when the
 //! machine is.
@@ -22,6 +25,7 @@ mod fake;
 #[cfg(test)]
 mod given_back_tests;
 mod handover;
+mod raw;
 mod socket;
 mod stream;
 mod tcp;
@@ -29,5 +33,6 @@ mod tcp;
 mod tests;
 mod udp;
 
+pub use raw::{Drained, HandedOver, RawFlow};
 pub use tcp::TcpFlow;
 pub use udp::UdpFlow;

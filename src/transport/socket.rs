@@ -33,6 +33,9 @@ pub(crate) trait Socket: Send {
     /// shorter, all or none.
     fn send_segments(&self, slices: &[IoSlice<'_>], segment: u16) -> Result<usize, Errno>;
 
+    /// Ends the stream: the peer reads its end after what was sent.
+    fn shutdown_write(&self) {}
+
     /// What is waited on after EAGAIN.
     fn fd(&self) -> BorrowedFd<'_>;
 }
@@ -70,35 +73,46 @@ impl Socket for Arc<UdpSocket> {
     }
 
     fn send_segments(&self, slices: &[IoSlice<'_>], segment: u16) -> Result<usize, Errno> {
-        /// Room for one control message of two bytes, aligned as its header.
-        #[repr(C, align(8))]
-        struct Control([u8; 32]);
-        let mut control = Control([0; 32]);
-        // SAFETY: zeros are a valid msghdr; every pointer in it is to memory
-        // that outlives the call; `control` is larger than CMSG_SPACE(2), so
-        // CMSG_FIRSTHDR is not null and its data has room for the two bytes.
-        let sent = unsafe {
-            let mut header: libc::msghdr = std::mem::zeroed();
-            header.msg_iov = slices.as_ptr().cast_mut().cast();
-            header.msg_iovlen = slices.len() as _;
-            header.msg_control = control.0.as_mut_ptr().cast();
-            header.msg_controllen = libc::CMSG_SPACE(2) as _;
-            let message = libc::CMSG_FIRSTHDR(&header);
-            (*message).cmsg_level = libc::SOL_UDP;
-            (*message).cmsg_type = libc::UDP_SEGMENT;
-            (*message).cmsg_len = libc::CMSG_LEN(2) as _;
-            libc::CMSG_DATA(message)
-                .cast::<u16>()
-                .write_unaligned(segment);
-            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-            libc::sendmsg(self.as_raw_fd(), &header, flags)
-        };
-        usize::try_from(sent).map_err(|_| last_errno())
+        sendmsg_segments(self.as_fd(), slices, segment)
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
         self.as_fd()
     }
+}
+
+/// `sendmsg` of a datagram that the kernel cuts. rustix knows no UDP_SEGMENT.
+pub(super) fn sendmsg_segments(
+    fd: BorrowedFd<'_>,
+    slices: &[IoSlice<'_>],
+    segment: u16,
+) -> Result<usize, Errno> {
+    /// Room for one control message of two bytes, aligned as its header.
+    #[repr(C, align(8))]
+    struct Control([u8; 32]);
+    let mut control = Control([0; 32]);
+    // SAFETY: zeros are a valid msghdr; every pointer in it is to memory
+    // that outlives the call; `control` is larger than CMSG_SPACE(2), so
+    // CMSG_FIRSTHDR is not null and its data has room for the two bytes.
+    let sent = unsafe {
+        let mut header: libc::msghdr = std::mem::zeroed();
+        header.msg_iov = slices.as_ptr().cast_mut().cast();
+        header.msg_iovlen = slices.len() as _;
+        header.msg_control = control.0.as_mut_ptr().cast();
+        header.msg_controllen = libc::CMSG_SPACE(2) as _;
+        let message = libc::CMSG_FIRSTHDR(&header);
+        (*message).cmsg_level = libc::SOL_UDP;
+        (*message).cmsg_type = libc::UDP_SEGMENT;
+        (*message).cmsg_len = libc::CMSG_LEN(2) as _;
+        libc::CMSG_DATA(message)
+            .cast::<u16>()
+            .write_unaligned(segment);
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // In the preload library a symbol of this name is its hook, which lets
+        // threads of the library through.
+        libc::sendmsg(fd.as_raw_fd(), &header, flags)
+    };
+    usize::try_from(sent).map_err(|_| last_errno())
 }
 
 fn last_errno() -> Errno {
@@ -107,7 +121,7 @@ fn last_errno() -> Errno {
 }
 
 /// Can this kernel cut datagrams (UDP_SEGMENT, Linux 4.18)? Asked of the socket.
-pub(crate) fn has_segmentation(socket: &UdpSocket) -> bool {
+pub(crate) fn has_segmentation(socket: BorrowedFd<'_>) -> bool {
     let mut value: libc::c_int = 0;
     let mut length = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: pointers to locals of the sizes that are given.

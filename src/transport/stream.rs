@@ -28,6 +28,8 @@ pub(crate) struct StreamDrain<S> {
     rest: Vec<u8>,
     rest_sent: usize,
     failed: Option<i32>,
+    /// The stream ends when nothing is left.
+    ends: bool,
 }
 
 fn bytes_of<'a>(record: &Record<'a>) -> &'a [u8] {
@@ -47,6 +49,7 @@ impl<S: Socket> StreamDrain<S> {
             rest: Vec::new(),
             rest_sent: 0,
             failed: None,
+            ends: false,
         }
     }
 
@@ -84,15 +87,28 @@ impl<S: Socket> StreamDrain<S> {
         (count, bytes)
     }
 
-    /// Takes the oldest record off; a caller who waits for it is told last, and
-    /// finds it settled.
-    fn finish(&mut self, work: &mut Work<'_>, record: &Record<'_>, errno: i32) {
+    /// Takes the oldest record off.
+    fn take_off(&mut self, work: &mut Work<'_>, record: &Record<'_>) {
         self.sent = 0;
         if std::mem::take(&mut self.given_back) {
             work.consume_settled();
         } else {
             work.consume(record.charge);
         }
+    }
+
+    /// Nothing is left, or a coroutine is next: was the end asked for?
+    fn end_if_empty(&mut self, work: &Work<'_>) {
+        let empty = self.rest.is_empty() && work.records().next().is_none();
+        if empty && std::mem::take(&mut self.ends) {
+            self.socket.shutdown_write();
+        }
+    }
+
+    /// Takes the oldest record off; a caller who waits for it is told last, and
+    /// finds it settled.
+    fn finish(&mut self, work: &mut Work<'_>, record: &Record<'_>, errno: i32) {
+        self.take_off(work, record);
         if record.kind == RecordKind::Handover {
             work.settle();
             // SAFETY: it was in the ring until just now, and is finished once.
@@ -171,6 +187,7 @@ impl<S: Socket> Drain for StreamDrain<S> {
             let mut slices = std::array::from_fn(|_| IoSlice::new(&[]));
             let (count, bytes) = self.gather(work, &mut slices, left);
             if count == 0 {
+                self.end_if_empty(work);
                 return Progress::Empty;
             }
             match self.socket.send(&slices[..count]) {
@@ -231,6 +248,28 @@ impl<S: Socket> Drain for StreamDrain<S> {
             }
         }
         Ok(())
+    }
+
+    fn end_when_empty(&mut self, work: &mut Work<'_>) {
+        self.ends = true;
+        self.end_if_empty(work);
+    }
+
+    fn withdraw(&mut self, work: &mut Work<'_>, data: u64) -> Option<usize> {
+        let oldest = work.records().next();
+        let record = oldest.filter(|r| r.kind == RecordKind::Handover && r.data == data)?;
+        let sent = self.sent;
+        self.take_off(work, &record);
+        Some(sent)
+    }
+
+    fn abort(&mut self, work: &mut Work<'_>, errno: i32) {
+        self.discard(work, errno);
+    }
+
+    fn pending_bytes(&self, work: &Work<'_>) -> usize {
+        let queued: usize = work.records().map(|record| bytes_of(&record).len()).sum();
+        self.rest.len() - self.rest_sent + queued - self.sent
     }
 
     fn has_rest(&self) -> bool {

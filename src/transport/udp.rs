@@ -7,6 +7,7 @@ use crate::executor::{Flow, FlowCore, Progress, Runtime, Until};
 use crate::queue::{Full, RecordKind};
 use std::io;
 use std::net::UdpSocket;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 /// Bytes of a flow's ring: a quarter of it holds the longest datagram (65,507).
@@ -60,7 +61,7 @@ impl UdpFlow {
         let socket = Arc::new(socket);
         let drain = Box::new(DatagramDrain::new(
             socket.clone(),
-            has_segmentation(&socket),
+            has_segmentation(socket.as_fd()),
         ));
         let flow = Flow(runtime.shared().new_flow(RING_BYTES, drain)?);
         Ok(Self { flow, socket })

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Drain first: what the program does to a descriptor beside sending finds all
+//! that was accepted given to the kernel. On a non-blocking socket nothing here
+//! blocks.
+
+use crate::entry::{Entry, Used};
+use crate::inside::Inside;
+use crate::table::{self, UNKNOWN, is_entry};
+use flexnet::executor::Slept;
+use flexnet::transport::{Drained, RawFlow};
+use rustix::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use rustix::fs::OFlags;
+use rustix::net::sockopt;
+use std::os::fd::RawFd;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long the end of the process, exec and fork wait for peers that take
+/// nothing.
+pub(crate) const LINGER: Duration = Duration::from_secs(5);
+
+/// How a barrier ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Passed {
+    /// All is given to the kernel.
+    Drained,
+    /// The call fails with this.
+    Failed(i32),
+}
+
+/// How long to wait for a rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Not at all.
+    None,
+    /// For all flows together, [`LINGER`].
+    Bounded,
+}
+
+fn borrowed(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: the program's, for whose call this is; a bad one fails.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// Would a send on it return EAGAIN where it cannot go on?
+pub(crate) fn is_nonblocking(fd: RawFd) -> bool {
+    rustix::fs::fcntl_getfl(borrowed(fd)).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
+}
+
+/// When a send on it that begins now gives up (SO_SNDTIMEO).
+pub(crate) fn deadline(fd: RawFd) -> Option<Instant> {
+    let timeout = sockopt::socket_timeout(borrowed(fd), sockopt::Timeout::Send);
+    timeout
+        .ok()
+        .flatten()
+        .map(|timeout| Instant::now() + timeout)
+}
+
+/// All that was accepted is given to the kernel, or the call that is to come
+/// fails as it would have if the kernel's buffer were full.
+pub(crate) fn drain(inside: &Inside, entry: &Used, fd: RawFd) -> Passed {
+    let mut until = None;
+    loop {
+        match entry.flow().drain() {
+            Drained::Empty => return Passed::Drained,
+            Drained::NoMemory => return Passed::Failed(libc::ENOBUFS),
+            Drained::WouldBlock if is_nonblocking(fd) => return Passed::Failed(libc::EAGAIN),
+            Drained::WouldBlock => {}
+        }
+        let deadline = *until.get_or_insert_with(|| deadline(fd));
+        match inside.outside(|| entry.flow().wait_drained(deadline)) {
+            Slept::Done => {}
+            Slept::TimedOut => return Passed::Failed(libc::EAGAIN),
+            Slept::Interrupted => return Passed::Failed(libc::EINTR),
+        }
+    }
+}
+
+/// Waits until a flow is drained, or for a time; is it?
+pub(crate) fn drain_for(flow: &RawFlow, until: Instant) -> bool {
+    loop {
+        if flow.is_drained() || flow.drain() == Drained::Empty {
+            return true;
+        }
+        // A signal is no reason to lose what was accepted.
+        if flow.wait_drained(Some(until)) == Slept::TimedOut {
+            return false;
+        }
+    }
+}
+
+/// All flows there are.
+pub(crate) fn drain_all(patience: Patience) {
+    let until = Instant::now() + LINGER;
+    for (_, slot) in table::all() {
+        let word = slot.word();
+        if is_entry(word)
+            && let Some(entry) = Entry::of(slot, word)
+            && !entry.flow().is_drained()
+        {
+            match patience {
+                Patience::None => drop(entry.flow().drain()),
+                Patience::Bounded => drop(drain_for(entry.flow(), until)),
+            }
+        }
+    }
+    if patience == Patience::Bounded {
+        wait_for_closed(until);
+    }
+}
+
+/// Sockets that are closed and have a rest: their descriptors are the
+/// library's own until it is sent.
+fn wait_for_closed(until: Instant) {
+    let Some(own) = table::own() else {
+        return;
+    };
+    while own.closing.load(Ordering::Acquire) > 0 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Nothing is queued on it any more; what was is drained as far as it goes.
+pub(crate) fn pass_for_ever(fd: RawFd) {
+    let Some(slot) = table::slot(fd) else {
+        return;
+    };
+    let word = slot.word();
+    if word == table::CANDIDATE {
+        slot.replace(word, table::PASS);
+    } else if is_entry(word)
+        && let Some(inside) = Inside::enter()
+        && let Some(entry) = Entry::of(slot, word)
+    {
+        entry.pass.store(true, Ordering::SeqCst);
+        let until = Instant::now() + Duration::from_secs(1);
+        inside.outside(|| drain_for(entry.flow(), until));
+    }
+}
+
+/// The number is about to be closed: the table forgets it, and what was accepted
+/// goes on over a duplicate if the kernel does not take it now. Call the real
+/// close after this.
+pub(crate) fn forget(fd: RawFd) {
+    let Some(slot) = table::slot(fd) else {
+        return;
+    };
+    let word = slot.word();
+    if word == UNKNOWN || word == table::INTERNAL {
+        return;
+    }
+    if !is_entry(word) {
+        slot.replace(word, UNKNOWN);
+        return;
+    }
+    let Some(own) = table::own() else {
+        return;
+    };
+    if !table::is_ours(own) {
+        return; // a vfork child's close is not the parent's
+    }
+    let Some(_inside) = Inside::enter() else {
+        return;
+    };
+    let Some(entry) = Entry::of(slot, word) else {
+        return;
+    };
+    if !slot.replace(word, UNKNOWN) {
+        return; // another thread closes it
+    }
+    let left = entry.handles.fetch_sub(1, Ordering::SeqCst) - 1;
+    retire(&entry, fd, left > 0);
+    // The number's reference.
+    entry.release();
+}
+
+/// `fd`, which is about to be closed, is not used by the flow any more.
+fn retire(entry: &Used, fd: RawFd, has_others: bool) {
+    let flow = entry.flow();
+    if entry.fd.load(Ordering::SeqCst) != fd {
+        if !has_others {
+            finish(flow, fd, false);
+        }
+        return;
+    }
+    let shared = has_others || entry.is_shared();
+    if flow.retire(shared) {
+        return;
+    }
+    if !has_others {
+        finish(flow, fd, true);
+        if flow.is_drained() && flow.retire(shared) {
+            return;
+        }
+    }
+    match duplicate(fd) {
+        Some(copy) => {
+            entry.fd.store(-1, Ordering::SeqCst);
+            flow.keep(copy);
+        }
+        None => {
+            // No descriptor left for the rest: wait for it as far as is bearable.
+            drain_for(flow, Instant::now() + LINGER);
+            flow.discard(libc::EMFILE);
+            flow.retire(false);
+            log::warn!("a socket's rest was lost: no descriptor for it");
+        }
+    }
+}
+
+/// The socket closes with its last number: SO_LINGER decides about the rest.
+fn finish(flow: &RawFlow, fd: RawFd, _uses_it: bool) {
+    match sockopt::socket_linger(borrowed(fd)) {
+        // What the kernel has not taken is dropped, as it drops its own.
+        Ok(Some(Duration::ZERO)) => flow.discard(libc::ECONNRESET),
+        Ok(Some(linger)) => drop(drain_for(flow, Instant::now() + linger)),
+        _ => {}
+    }
+}
+
+fn duplicate(fd: RawFd) -> Option<OwnedFd> {
+    let copy = rustix::io::fcntl_dupfd_cloexec(borrowed(fd), crate::start::floor()).ok()?;
+    let copy = rustix::fd::IntoRawFd::into_raw_fd(copy);
+    table::mark_internal(copy);
+    if let Some(own) = table::own() {
+        own.closing.fetch_add(1, Ordering::AcqRel);
+    }
+    // SAFETY: just made, and given to one owner; `hooks::close` sees it go.
+    Some(unsafe { OwnedFd::from_raw_fd(copy) })
+}

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! A socket whose sends may be queued: its flow, who uses it, and what is left
+//! when it is closed.
+//!
+//! Entries are type-stable: their memory is used again for other entries and
+//! never given back, so a thread may look at one that another thread closes
+//! just now. Who uses an entry counts as a reference, as the table does for each
+//! number (duplicates share an entry), and the last one lets go of the flow.
+
+use crate::policy;
+use crate::table::{self, Slot};
+use flexnet::transport::RawFlow;
+use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Stream,
+    Datagrams,
+}
+
+#[repr(align(128))]
+pub(crate) struct Entry {
+    /// Numbers in the table, and users. 0: nobody's.
+    references: AtomicU32,
+    /// Numbers in the table.
+    pub(crate) handles: AtomicU32,
+    /// The number the flow uses; -1: it has a descriptor of its own.
+    pub(crate) fd: AtomicI32,
+    /// Nothing is queued any more.
+    pub(crate) pass: AtomicBool,
+    /// The stream's end was asked for.
+    pub(crate) ended: AtomicBool,
+    /// The flow's error was told.
+    pub(crate) told: AtomicBool,
+    /// Forks there were when it was made.
+    pub(crate) forks: AtomicU32,
+    pub(crate) sends: AtomicU32,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) stamp: AtomicU64,
+    pub(crate) queued: AtomicBool,
+    looking: AtomicBool,
+    policy: UnsafeCell<policy::Flow>,
+    flow: UnsafeCell<MaybeUninit<(RawFlow, Kind)>>,
+    next: AtomicPtr<Entry>,
+}
+
+// SAFETY: `flow` is written while nobody has a reference; `policy` by who holds
+// `looking`.
+unsafe impl Sync for Entry {}
+// SAFETY: as above.
+unsafe impl Send for Entry {}
+
+/// A reference, while a hook uses the entry.
+pub(crate) struct Used(&'static Entry);
+
+impl std::ops::Deref for Used {
+    type Target = Entry;
+    fn deref(&self) -> &Entry {
+        self.0
+    }
+}
+
+impl Used {
+    /// Gives up a number's reference, which the caller took out of the table.
+    pub(crate) fn release(&self) {
+        self.0.let_go();
+    }
+}
+
+impl Drop for Used {
+    fn drop(&mut self) {
+        self.0.let_go();
+    }
+}
+
+impl Entry {
+    fn empty() -> Self {
+        Self {
+            references: AtomicU32::new(0),
+            handles: AtomicU32::new(0),
+            fd: AtomicI32::new(-1),
+            pass: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            told: AtomicBool::new(false),
+            forks: AtomicU32::new(0),
+            sends: AtomicU32::new(0),
+            bytes: AtomicU64::new(0),
+            stamp: AtomicU64::new(0),
+            queued: AtomicBool::new(false),
+            looking: AtomicBool::new(false),
+            policy: UnsafeCell::new(policy::Flow::default()),
+            flow: UnsafeCell::new(MaybeUninit::uninit()),
+            next: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// An entry for a flow over `fd`, with one handle. Allocates where none is
+    /// spare.
+    pub(crate) fn new(fd: RawFd, kind: Kind, flow: RawFlow) -> &'static Self {
+        let entry = take_spare().unwrap_or_else(|| Box::leak(Box::new(Self::empty())));
+        entry.fd.store(fd, Ordering::Relaxed);
+        entry.handles.store(1, Ordering::Relaxed);
+        for flag in [&entry.pass, &entry.ended, &entry.told, &entry.queued] {
+            flag.store(false, Ordering::Relaxed);
+        }
+        entry.sends.store(0, Ordering::Relaxed);
+        entry.bytes.store(0, Ordering::Relaxed);
+        entry.stamp.store(0, Ordering::Relaxed);
+        // SAFETY: nobody has a reference, so nobody looks.
+        unsafe {
+            *entry.policy.get() = policy::Flow::default();
+            (*entry.flow.get()).write((flow, kind));
+        }
+        entry.references.store(1, Ordering::Release);
+        entry
+    }
+
+    /// The entry that a slot's word names, if it still does.
+    #[inline]
+    pub(crate) fn of(slot: &Slot, word: usize) -> Option<Used> {
+        // SAFETY: entries' memory stays; a word that is an address is one's.
+        let entry = unsafe { &*ptr::with_exposed_provenance::<Self>(word) };
+        let used = entry.use_it()?;
+        // The reference counts from before this look, so that who closes either
+        // is seen here or sees it.
+        (slot.word() == word).then_some(used)
+    }
+
+    fn use_it(&'static self) -> Option<Used> {
+        let mut count = self.references.load(Ordering::Relaxed);
+        while count != 0 {
+            match self.references.compare_exchange_weak(
+                count,
+                count + 1,
+                Ordering::SeqCst,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Some(Used(self)),
+                Err(now) => count = now,
+            }
+        }
+        None
+    }
+
+    /// A number's reference, as the table keeps it.
+    pub(crate) fn word(&self) -> usize {
+        ptr::from_ref(self).expose_provenance()
+    }
+
+    /// One more number for it. For who uses it.
+    pub(crate) fn add_handle(&self) {
+        self.handles.fetch_add(1, Ordering::SeqCst);
+        self.references.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Do others use it now, beside the caller and the numbers?
+    pub(crate) fn is_shared(&self) -> bool {
+        self.references.load(Ordering::SeqCst) > self.handles.load(Ordering::SeqCst) + 1
+    }
+
+    /// A reference goes; with the last one the flow.
+    pub(crate) fn let_go(&'static self) {
+        if self.references.fetch_sub(1, Ordering::SeqCst) == 1 {
+            // SAFETY: written by `new`, and nobody else has a reference.
+            unsafe { (*self.flow.get()).assume_init_drop() };
+            give_spare(self);
+        }
+    }
+
+    pub(crate) fn flow(&self) -> &RawFlow {
+        // SAFETY: the caller has a reference, so it was written and stays.
+        unsafe { &(*self.flow.get()).assume_init_ref().0 }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        // SAFETY: as above.
+        unsafe { (*self.flow.get()).assume_init_ref().1 }
+    }
+
+    /// A look of the policy, unless another thread is at one.
+    pub(crate) fn look(&self, sample: policy::Sample) {
+        if self.looking.swap(true, Ordering::Acquire) {
+            return;
+        }
+        // SAFETY: `looking` is held.
+        let way = unsafe { (*self.policy.get()).look(sample) };
+        self.queued
+            .store(way == policy::Way::Queued, Ordering::Relaxed);
+        self.looking.store(false, Ordering::Release);
+    }
+
+    /// Starts with sends queued: a candidate that has shown that it pays.
+    pub(crate) fn adopt_policy(&self, flow: policy::Flow) {
+        self.queued
+            .store(flow.way == policy::Way::Queued, Ordering::Relaxed);
+        // SAFETY: only its maker knows it yet.
+        unsafe { *self.policy.get() = flow };
+    }
+
+    /// Keeps an error that is to be told, unless it was.
+    pub(crate) fn take_error(&self) -> Option<i32> {
+        match self.kind() {
+            Kind::Datagrams => self.flow().take_error(),
+            Kind::Stream => {
+                let errno = self.flow().error()?;
+                self.pass.store(true, Ordering::Relaxed);
+                (!self.told.swap(true, Ordering::AcqRel)).then_some(errno)
+            }
+        }
+    }
+}
+
+fn lock_spare() -> Option<&'static table::Own> {
+    let own = table::own()?;
+    while own.spare_lock.swap(1, Ordering::Acquire) != 0 {
+        std::hint::spin_loop();
+    }
+    Some(own)
+}
+
+fn take_spare() -> Option<&'static Entry> {
+    let own = lock_spare()?;
+    let first = own.spare.load(Ordering::Relaxed);
+    // SAFETY: null or an entry.
+    let first = unsafe { first.as_ref() };
+    if let Some(first) = first {
+        own.spare
+            .store(first.next.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+    own.spare_lock.store(0, Ordering::Release);
+    first
+}
+
+fn give_spare(entry: &'static Entry) {
+    if let Some(own) = lock_spare() {
+        entry
+            .next
+            .store(own.spare.load(Ordering::Relaxed), Ordering::Relaxed);
+        own.spare
+            .store(ptr::from_ref(entry).cast_mut(), Ordering::Relaxed);
+        own.spare_lock.store(0, Ordering::Release);
+    }
+}

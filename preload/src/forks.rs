@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! fork: sockets that parent and child share are written to in the order of
+//! their calls, so nothing of the parent's is queued while the child may write.
+//!
+//! The child starts with an empty table (its memory is wiped), so what it
+//! inherited it writes to past us; sockets it makes itself are candidates, and
+//! it starts executors of its own. The parent is synchronous on the flows there
+//! were at the fork until the child executes another program or ends: a
+//! close-on-exec pipe whose writing end the child alone has says so.
+
+use crate::barrier::{self, Patience};
+use crate::inside::{Inside, SignalsBlocked};
+use crate::start;
+use crate::table;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+
+/// Children that are watched at once; with more the oldest is taken for alive
+/// as long as the process lives.
+const CHILDREN: usize = 64;
+/// A synchronous flow looks whether the children have gone once in so many
+/// sends: a look is a system call for each child.
+const SENDS_PER_LOOK: u32 = 64;
+
+/// In [`table::Own`], so wiped in a child. All zeros: no fork yet.
+#[derive(Default)]
+pub(crate) struct Forks {
+    /// Forks so far.
+    count: AtomicU32,
+    /// The number of the last fork whose child may share sockets, 0: none.
+    newest: AtomicU32,
+    looks: AtomicU32,
+    /// Guards `watched` (with signals blocked, or by who is inside).
+    lock: AtomicU32,
+    /// Reading ends, plus one; 0: free. And each one's fork.
+    watched: [[(AtomicI32, AtomicU32); 16]; CHILDREN / 16],
+}
+
+impl Forks {
+    pub(crate) fn count(&self) -> u32 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &(AtomicI32, AtomicU32)> {
+        self.watched.iter().flatten()
+    }
+
+    /// May a child write to what was there at `made` (a count of forks)?
+    #[inline]
+    pub(crate) fn shares(&self, made: u32) -> bool {
+        self.newest.load(Ordering::Acquire) > made && self.still_shares(made)
+    }
+
+    #[cold]
+    fn still_shares(&self, made: u32) -> bool {
+        if self
+            .looks
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(SENDS_PER_LOOK)
+            && self.lock.swap(1, Ordering::Acquire) == 0
+        {
+            self.look();
+            self.lock.store(0, Ordering::Release);
+        }
+        self.newest.load(Ordering::Acquire) > made
+    }
+
+    /// Forgets the children that have gone.
+    fn look(&self) {
+        let mut newest = 0;
+        for (end, fork) in self.all() {
+            let fd = end.load(Ordering::Relaxed) - 1;
+            if fd < 0 {
+                continue;
+            }
+            // SAFETY: opened by `prepare`, closed below only.
+            let pipe = unsafe { BorrowedFd::borrow_raw(fd) };
+            let now = Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            let mut fds = [PollFd::from_borrowed_fd(pipe, PollFlags::IN)];
+            if poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0) {
+                end.store(0, Ordering::Relaxed);
+                close(fd);
+            } else {
+                newest = newest.max(fork.load(Ordering::Relaxed));
+            }
+        }
+        if self.newest.load(Ordering::Relaxed) != u32::MAX {
+            self.newest.store(newest, Ordering::Release);
+        }
+    }
+
+    fn watch(&self, pipe: OwnedFd, fork: u32) {
+        for (end, of) in self.all() {
+            if end.load(Ordering::Relaxed) == 0 {
+                of.store(fork, Ordering::Relaxed);
+                let fd = pipe.into_raw_fd();
+                table::mark_internal(fd);
+                end.store(fd + 1, Ordering::Relaxed);
+                return;
+            }
+        }
+        // Too many: synchronous for ever.
+        self.newest.store(u32::MAX, Ordering::Release);
+    }
+}
+
+/// Closes a descriptor of the library's own.
+fn close(fd: i32) {
+    if let Some(slot) = table::slot(fd) {
+        slot.set(table::UNKNOWN);
+    }
+    // SAFETY: ours, and closed once.
+    unsafe { rustix::io::close(fd) };
+}
+
+/// From `prepare` to the handler after the fork; one thread forks at a time (it
+/// holds the lock on making flows), and the child has only that thread.
+struct Forking {
+    state: UnsafeCell<Option<State>>,
+}
+
+// SAFETY: touched by who holds the lock, see above.
+unsafe impl Sync for Forking {}
+
+struct State {
+    _inside: Option<Inside>,
+    signals: SignalsBlocked,
+    fork: u32,
+    reader: Option<OwnedFd>,
+    writer: Option<OwnedFd>,
+    /// The library's own descriptors, which the child has too.
+    internal: Vec<i32>,
+}
+
+static FORKING: Forking = Forking {
+    state: UnsafeCell::new(None),
+};
+
+extern "C" fn prepare() {
+    let Some(own) = table::own() else {
+        return;
+    };
+    let signals = SignalsBlocked::new();
+    start::lock(own);
+    let inside = Inside::enter();
+    let mut state = State {
+        _inside: inside,
+        signals,
+        fork: 0,
+        reader: None,
+        writer: None,
+        internal: Vec::new(),
+    };
+    let any = table::all().any(|(_, slot)| table::is_entry(slot.word()));
+    let fork = own.forks.count.fetch_add(1, Ordering::SeqCst) + 1;
+    if any {
+        // Nothing is queued on them from here on; then what is, is drained.
+        state.fork = fork;
+        own.forks.newest.fetch_max(fork, Ordering::SeqCst);
+        barrier::drain_all(Patience::Bounded);
+        if let Ok((reader, writer)) = pipe_with(PipeFlags::CLOEXEC) {
+            let floor = start::floor();
+            let raised = |fd: OwnedFd| rustix::io::fcntl_dupfd_cloexec(&fd, floor).unwrap_or(fd);
+            (state.reader, state.writer) = (Some(raised(reader)), Some(raised(writer)));
+        }
+    }
+    state.internal = table::all()
+        .filter(|(_, slot)| slot.word() == table::INTERNAL)
+        .map(|(fd, _)| fd)
+        .collect();
+    // SAFETY: the lock is held.
+    unsafe { *FORKING.state.get() = Some(state) };
+}
+
+extern "C" fn in_parent() {
+    let Some(own) = table::own() else {
+        return;
+    };
+    // SAFETY: the lock is held, since `prepare`.
+    let Some(state) = (unsafe { (*FORKING.state.get()).take() }) else {
+        return;
+    };
+    let State {
+        _inside,
+        signals,
+        fork,
+        reader,
+        writer,
+        internal: _,
+    } = state;
+    drop(writer);
+    if fork != 0 {
+        while own.forks.lock.swap(1, Ordering::Acquire) != 0 {
+            rustix::thread::sched_yield();
+        }
+        match reader {
+            Some(reader) => own.forks.watch(reader, fork),
+            // No pipe: nothing tells when the child has gone.
+            None => own.forks.newest.store(u32::MAX, Ordering::Release),
+        }
+        own.forks.lock.store(0, Ordering::Release);
+    }
+    start::unlock(own);
+    drop(_inside);
+    drop(signals);
+}
+
+extern "C" fn in_child() {
+    let Some(own) = table::own() else {
+        return;
+    };
+    // SAFETY: the only thread, and it held the lock.
+    let Some(state) = (unsafe { (*FORKING.state.get()).take() }) else {
+        return;
+    };
+    for fd in state.internal {
+        // SAFETY: the parent's library's; in this process nobody uses it.
+        unsafe { rustix::io::close(fd) };
+    }
+    // What `own` says is zero by now; the lock with it.
+    if let Some(writer) = state.writer {
+        // Open until this process ends or becomes another program.
+        table::mark_internal(writer.as_raw_fd());
+        let _ = writer.into_raw_fd();
+    }
+    revive(own);
+    drop(state.reader);
+    drop(state._inside);
+    drop(state.signals);
+}
+
+/// This process may offload.
+pub(crate) fn revive(own: &table::Own) {
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    own.pid.store(pid, Ordering::Relaxed);
+    own.alive.store(1, Ordering::Release);
+}
+
+/// Registers the handlers, after those of the heap: its lock is taken last.
+pub(crate) fn set_up() {
+    // SAFETY: before any allocation by more than this thread; registered once.
+    unsafe {
+        dlmalloc::enable_alloc_after_fork();
+        libc::pthread_atfork(Some(prepare), Some(in_parent), Some(in_child));
+    }
+}

@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! What makes, doubles and closes descriptors, and what sends past the queue.
+
+use super::options::with_entry;
+use crate::barrier::{self, Passed};
+use crate::entry::Kind;
+use crate::real;
+use crate::table::{self, CANDIDATE, INTERNAL, PASS, UNKNOWN};
+use libc::{FILE, c_char, c_int, c_uint, off_t, off64_t, size_t, sockaddr, socklen_t, ssize_t};
+use std::sync::atomic::Ordering;
+
+/// # Safety
+/// As for socket(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+    // SAFETY: as promised by the caller.
+    let fd = unsafe { real::socket(domain, kind, protocol) };
+    if fd >= 0 && (domain == libc::AF_INET || domain == libc::AF_INET6) {
+        table::made(fd);
+    }
+    fd
+}
+
+/// # Safety
+/// As for accept(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn accept(
+    fd: c_int,
+    from: *mut sockaddr,
+    length: *mut socklen_t,
+) -> c_int {
+    // SAFETY: as promised by the caller.
+    let made = unsafe { real::accept(fd, from, length) };
+    if made >= 0 {
+        table::made(made);
+    }
+    made
+}
+
+/// # Safety
+/// As for accept4(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn accept4(
+    fd: c_int,
+    from: *mut sockaddr,
+    length: *mut socklen_t,
+    flags: c_int,
+) -> c_int {
+    // SAFETY: as promised by the caller.
+    let made = unsafe { real::accept4(fd, from, length, flags) };
+    if made >= 0 {
+        table::made(made);
+    }
+    made
+}
+
+/// # Safety
+/// As for connect(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn connect(
+    fd: c_int,
+    to: *const sockaddr,
+    length: socklen_t,
+) -> c_int {
+    // Datagrams to the peer there was; then another one's flow.
+    let datagrams = with_entry(fd, |inside, entry| {
+        let datagrams = entry.kind() == Kind::Datagrams;
+        (datagrams, barrier::drain(inside, entry, fd))
+    });
+    if let Some((true, _)) = datagrams {
+        barrier::forget(fd);
+        table::made(fd);
+    }
+    // SAFETY: as promised by the caller.
+    unsafe { real::connect(fd, to, length) }
+}
+
+/// # Safety
+/// As for shutdown(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn shutdown(fd: c_int, how: c_int) -> c_int {
+    if how != libc::SHUT_RD {
+        // Never waits, as the kernel's own does not: the end comes behind what
+        // is queued.
+        let behind = with_entry(fd, |_, entry| {
+            if entry.kind() != Kind::Stream {
+                return false;
+            }
+            entry.ended.store(true, Ordering::SeqCst);
+            if entry.flow().is_drained() {
+                return false;
+            }
+            entry.flow().end_when_drained();
+            true
+        });
+        if behind == Some(true) {
+            if how == libc::SHUT_RDWR {
+                // SAFETY: as promised by the caller.
+                unsafe { real::shutdown(fd, libc::SHUT_RD) };
+            }
+            return 0;
+        }
+    }
+    // SAFETY: as promised by the caller.
+    unsafe { real::shutdown(fd, how) }
+}
+
+/// # Safety
+/// As for close(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn close(fd: c_int) -> c_int {
+    if let Some(slot) = table::slot(fd) {
+        match slot.word() {
+            UNKNOWN => {}
+            INTERNAL => {
+                if !flexnet::executor::is_own_thread() && !crate::inside::is_inside() {
+                    // Not the program's: as if it were not open.
+                    real::set_errno(libc::EBADF);
+                    return -1;
+                }
+                slot.set(UNKNOWN);
+                table::internal_closed();
+            }
+            _ => barrier::forget(fd),
+        }
+    }
+    // SAFETY: as promised by the caller.
+    unsafe { real::close(fd) }
+}
+
+/// Forgets the numbers in the range; the library's own ones are left open.
+/// Calls `close` for each stretch between those.
+fn forget_range(
+    first: c_uint,
+    last: c_uint,
+    mut close: impl FnMut(c_uint, c_uint) -> c_int,
+) -> c_int {
+    let mut from = first;
+    for (fd, slot) in table::all() {
+        let fd = fd as c_uint;
+        if fd < first || fd > last {
+            continue;
+        }
+        match slot.word() {
+            UNKNOWN => {}
+            INTERNAL => {
+                if fd > from && close(from, fd - 1) != 0 {
+                    return -1;
+                }
+                from = fd + 1;
+            }
+            _ => barrier::forget(fd as c_int),
+        }
+    }
+    if from > last {
+        return 0;
+    }
+    close(from, last)
+}
+
+/// # Safety
+/// As for close_range(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
+    // SAFETY: as promised by the caller.
+    let real = |first, last| unsafe { real::close_range(first, last, flags) };
+    if flags & libc::CLOSE_RANGE_CLOEXEC as c_int != 0 || !table::is_ours_now() || first > last {
+        return real(first, last);
+    }
+    forget_range(first, last, real)
+}
+
+/// # Safety
+/// As for closefrom(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn closefrom(first: c_int) {
+    if !table::is_ours_now() {
+        // SAFETY: as promised by the caller.
+        return unsafe { real::closefrom(first) };
+    }
+    let first = first.max(0) as c_uint;
+    // SAFETY: as promised by the caller.
+    forget_range(first, c_uint::MAX, |first, last| unsafe {
+        real::close_range(first, last, 0)
+    });
+}
+
+/// `to` is another number of the socket `fd`.
+fn doubled(fd: c_int, to: c_int) {
+    if to < 0 || to == fd {
+        return;
+    }
+    let Some(slot) = table::slot(fd) else {
+        return;
+    };
+    let word = slot.word();
+    let Some(other) = table::slot(to) else {
+        // Out of sight: its sends could not be kept in order.
+        return barrier::pass_for_ever(fd);
+    };
+    if word == CANDIDATE || word == PASS {
+        // Two numbers, and no flow that both could share.
+        slot.replace(CANDIDATE, PASS);
+        other.set(PASS);
+        return;
+    }
+    let shared = with_entry(fd, |_, entry| {
+        entry.add_handle();
+        if let Some(own) = table::own() {
+            own.highest.fetch_max(to, Ordering::SeqCst);
+        }
+        other.set(entry.word());
+    });
+    if shared.is_none() && other.word() != INTERNAL {
+        other.set(UNKNOWN);
+    }
+}
+
+/// # Safety
+/// As for dup(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn dup(fd: c_int) -> c_int {
+    // SAFETY: as promised by the caller.
+    let to = unsafe { real::dup(fd) };
+    if to >= 0 && table::is_ours_now() {
+        doubled(fd, to);
+    }
+    to
+}
+
+/// dup2 and dup3, which close `to`.
+fn dup_to(fd: c_int, to: c_int, real: impl FnOnce() -> c_int) -> c_int {
+    if fd == to || !table::is_ours_now() {
+        return real();
+    }
+    // SAFETY: asks only whether it is open.
+    if unsafe { real::fcntl(fd, libc::F_GETFD, 0) } < 0 {
+        return real();
+    }
+    if let Some(slot) = table::slot(to) {
+        match slot.word() {
+            // One of dup2's own errors: a number that is about to be taken.
+            INTERNAL => {
+                real::set_errno(libc::EBUSY);
+                return -1;
+            }
+            _ => barrier::forget(to),
+        }
+    }
+    let made = real();
+    if made >= 0 {
+        doubled(fd, made);
+    }
+    made
+}
+
+/// # Safety
+/// As for dup2(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn dup2(fd: c_int, to: c_int) -> c_int {
+    // SAFETY: as promised by the caller.
+    dup_to(fd, to, || unsafe { real::dup2(fd, to) })
+}
+
+/// # Safety
+/// As for dup3(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn dup3(fd: c_int, to: c_int, flags: c_int) -> c_int {
+    // SAFETY: as promised by the caller.
+    dup_to(fd, to, || unsafe { real::dup3(fd, to, flags) })
+}
+
+fn controlled(fd: c_int, command: c_int, result: c_int) -> c_int {
+    if (command == libc::F_DUPFD || command == libc::F_DUPFD_CLOEXEC)
+        && result >= 0
+        && table::is_ours_now()
+        && !flexnet::executor::is_own_thread()
+        && !crate::inside::is_inside()
+    {
+        doubled(fd, result);
+    }
+    result
+}
+
+/// # Safety
+/// As for fcntl(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
+    // SAFETY: as promised by the caller.
+    controlled(fd, command, unsafe { real::fcntl(fd, command, argument) })
+}
+
+/// # Safety
+/// As for fcntl(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int {
+    // SAFETY: as promised by the caller.
+    controlled(fd, command, unsafe { real::fcntl64(fd, command, argument) })
+}
+
+/// # Safety
+/// As for fdopen(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn fdopen(fd: c_int, mode: *const c_char) -> *mut FILE {
+    // stdio writes past every hook.
+    barrier::pass_for_ever(fd);
+    // SAFETY: as promised by the caller.
+    unsafe { real::fdopen(fd, mode) }
+}
+
+/// What the kernel sends to `to` by itself comes after what is queued. The errno
+/// if it cannot now.
+fn before_sending_to(to: c_int) -> Option<c_int> {
+    let passed = with_entry(to, |inside, entry| {
+        if !entry.flow().is_drained()
+            && let Passed::Failed(errno) = barrier::drain(inside, entry, to)
+        {
+            return Some(errno);
+        }
+        entry.flow().error().and_then(|_| entry.take_error())
+    });
+    passed.flatten()
+}
+
+fn failed(errno: c_int) -> ssize_t {
+    if errno == libc::EPIPE {
+        // SAFETY: a plain call, as the kernel would have.
+        unsafe { libc::raise(libc::SIGPIPE) };
+    }
+    real::set_errno(errno);
+    -1
+}
+
+/// # Safety
+/// As for sendfile(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn sendfile(
+    to: c_int,
+    from: c_int,
+    offset: *mut off_t,
+    count: size_t,
+) -> ssize_t {
+    if let Some(errno) = before_sending_to(to) {
+        return failed(errno);
+    }
+    // SAFETY: as promised by the caller.
+    unsafe { real::sendfile(to, from, offset, count) }
+}
+
+/// # Safety
+/// As for sendfile(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn sendfile64(
+    to: c_int,
+    from: c_int,
+    offset: *mut off64_t,
+    count: size_t,
+) -> ssize_t {
+    if let Some(errno) = before_sending_to(to) {
+        return failed(errno);
+    }
+    // SAFETY: as promised by the caller.
+    unsafe { real::sendfile64(to, from, offset, count) }
+}
+
+/// # Safety
+/// As for splice(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn splice(
+    from: c_int,
+    from_offset: *mut off64_t,
+    to: c_int,
+    to_offset: *mut off64_t,
+    length: size_t,
+    flags: c_uint,
+) -> ssize_t {
+    if let Some(errno) = before_sending_to(to) {
+        return failed(errno);
+    }
+    // SAFETY: as promised by the caller.
+    unsafe { real::splice(from, from_offset, to, to_offset, length, flags) }
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! The functions that programs call in place of the C library's. Each does what
+//! the library has to do and then calls the next function of its name, so that
+//! what is not ours behaves as ever, cancellation included.
+//!
+//! Nothing here unwinds by itself; "C-unwind" is for a thread that is cancelled
+//! inside the real call.
+
+pub(crate) mod descriptors;
+pub(crate) mod options;
+pub(crate) mod process;
+pub(crate) mod receive;
+pub(crate) mod sends;

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! What ends the process, makes it another program, or changes what its threads
+//! may do.
+
+use crate::barrier::{self, Patience};
+use crate::inside::{Inside, SignalsBlocked};
+use crate::real;
+use crate::start;
+use crate::table::{self, is_ours, is_ours_now};
+use libc::{FILE, c_char, c_int, c_long, c_void, pid_t};
+use std::sync::atomic::Ordering;
+
+/// Gives the kernel what was accepted, for a bounded time.
+fn drain_all() {
+    let started = table::own().filter(|own| !own.runtime.load(Ordering::Acquire).is_null());
+    if started.is_none() {
+        return;
+    }
+    if let Some(inside) = Inside::enter() {
+        // What peers of a vfork child's parent do not take is its to wait for.
+        let patience = match is_ours_now() {
+            true => Patience::Bounded,
+            false => Patience::None,
+        };
+        inside.outside(|| barrier::drain_all(patience));
+    }
+}
+
+/// Before exec, and before a child is started with the sockets there are.
+fn before_exec() {
+    drain_all();
+}
+
+/// No executors from here on.
+fn stop(why: &str) {
+    let Some(own) = table::own().filter(|own| is_ours(own)) else {
+        return;
+    };
+    if let Some(_inside) = Inside::enter() {
+        let _signals = SignalsBlocked::new();
+        start::stop(own, why);
+    }
+}
+
+type Strings = *const *const c_char;
+
+/// # Safety
+/// As for execve(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn execve(
+    path: *const c_char,
+    arguments: Strings,
+    environment: Strings,
+) -> c_int {
+    before_exec();
+    // SAFETY: as promised by the caller.
+    unsafe { real::execve(path, arguments, environment) }
+}
+
+/// # Safety
+/// As for execv(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn execv(path: *const c_char, arguments: Strings) -> c_int {
+    before_exec();
+    // SAFETY: as promised by the caller.
+    unsafe { real::execv(path, arguments) }
+}
+
+/// # Safety
+/// As for execvp(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn execvp(file: *const c_char, arguments: Strings) -> c_int {
+    before_exec();
+    // SAFETY: as promised by the caller.
+    unsafe { real::execvp(file, arguments) }
+}
+
+/// # Safety
+/// As for execvpe(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn execvpe(
+    file: *const c_char,
+    arguments: Strings,
+    environment: Strings,
+) -> c_int {
+    before_exec();
+    // SAFETY: as promised by the caller.
+    unsafe { real::execvpe(file, arguments, environment) }
+}
+
+/// # Safety
+/// As for fexecve(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn fexecve(
+    fd: c_int,
+    arguments: Strings,
+    environment: Strings,
+) -> c_int {
+    before_exec();
+    // SAFETY: as promised by the caller.
+    unsafe { real::fexecve(fd, arguments, environment) }
+}
+
+/// # Safety
+/// As for execveat(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn execveat(
+    fd: c_int,
+    path: *const c_char,
+    arguments: Strings,
+    environment: Strings,
+    flags: c_int,
+) -> c_int {
+    before_exec();
+    // SAFETY: as promised by the caller.
+    unsafe { real::execveat(fd, path, arguments, environment, flags) }
+}
+
+/// # Safety
+/// As for posix_spawn(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn posix_spawn(
+    pid: *mut pid_t,
+    path: *const c_char,
+    actions: *const c_void,
+    attributes: *const c_void,
+    arguments: Strings,
+    environment: Strings,
+) -> c_int {
+    before_exec();
+    // SAFETY: as promised by the caller.
+    unsafe { real::posix_spawn(pid, path, actions, attributes, arguments, environment) }
+}
+
+/// # Safety
+/// As for posix_spawnp(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn posix_spawnp(
+    pid: *mut pid_t,
+    file: *const c_char,
+    actions: *const c_void,
+    attributes: *const c_void,
+    arguments: Strings,
+    environment: Strings,
+) -> c_int {
+    before_exec();
+    // SAFETY: as promised by the caller.
+    unsafe { real::posix_spawnp(pid, file, actions, attributes, arguments, environment) }
+}
+
+/// # Safety
+/// As for system(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn system(command: *const c_char) -> c_int {
+    before_exec();
+    // SAFETY: as promised by the caller.
+    unsafe { real::system(command) }
+}
+
+/// # Safety
+/// As for popen(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn popen(command: *const c_char, mode: *const c_char) -> *mut FILE {
+    before_exec();
+    // SAFETY: as promised by the caller.
+    unsafe { real::popen(command, mode) }
+}
+
+/// The variadic ones: drain, and go on to the real function with the caller's
+/// registers and stack as they are.
+#[cfg(target_arch = "x86_64")]
+mod variadic {
+    use crate::real::address;
+    use libc::c_void;
+
+    extern "C" fn before_execl() -> *mut c_void {
+        super::before_exec();
+        address(c"execl")
+    }
+    extern "C" fn before_execlp() -> *mut c_void {
+        super::before_exec();
+        address(c"execlp")
+    }
+    extern "C" fn before_execle() -> *mut c_void {
+        super::before_exec();
+        address(c"execle")
+    }
+
+    macro_rules! variadic {
+        ($name:ident, $before:ident) => {
+            /// # Safety
+            /// As for the function of this name in exec(3).
+            #[unsafe(no_mangle)]
+            #[unsafe(naked)]
+            pub unsafe extern "C" fn $name() {
+                // The argument registers and the number of vector arguments
+                // (al) are kept; seven pushes keep the stack aligned.
+                core::arch::naked_asm!(
+                    "push rdi", "push rsi", "push rdx", "push rcx", "push r8", "push r9", "push rax",
+                    "call {before}",
+                    "mov r11, rax",
+                    "pop rax", "pop r9", "pop r8", "pop rcx", "pop rdx", "pop rsi", "pop rdi",
+                    "jmp r11",
+                    before = sym $before,
+                );
+            }
+        };
+    }
+    variadic!(execl, before_execl);
+    variadic!(execlp, before_execlp);
+    variadic!(execle, before_execle);
+}
+
+/// # Safety
+/// As for _exit(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn _exit(status: c_int) -> ! {
+    drain_all();
+    real::exit_group(status)
+}
+
+/// # Safety
+/// As for _Exit(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn _Exit(status: c_int) -> ! {
+    drain_all();
+    real::exit_group(status)
+}
+
+/// # Safety
+/// As for quick_exit(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn quick_exit(status: c_int) -> ! {
+    drain_all();
+    // SAFETY: as promised by the caller.
+    unsafe { real::quick_exit(status) };
+    real::exit_group(status)
+}
+
+/// exit() and the end of main, by .fini_array.
+pub(crate) extern "C" fn at_exit() {
+    drain_all();
+}
+
+/// # Safety
+/// As for unshare(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn unshare(flags: c_int) -> c_int {
+    stop("the program calls unshare");
+    // SAFETY: as promised by the caller.
+    unsafe { real::unshare(flags) }
+}
+
+/// # Safety
+/// As for setns(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn setns(fd: c_int, kind: c_int) -> c_int {
+    stop("the program calls setns");
+    // SAFETY: as promised by the caller.
+    unsafe { real::setns(fd, kind) }
+}
+
+const FILTERED: &str = "the program installs a seccomp filter";
+
+/// # Safety
+/// As for prctl(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn prctl(
+    option: c_int,
+    a: usize,
+    b: usize,
+    c: usize,
+    d: usize,
+) -> c_int {
+    if option == libc::PR_SET_SECCOMP {
+        stop(FILTERED);
+    }
+    // SAFETY: as promised by the caller.
+    unsafe { real::prctl(option, a, b, c, d) }
+}
+
+/// libseccomp installs its filters, and older programs exec, in this way.
+///
+/// # Safety
+/// As for syscall(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn syscall(
+    number: c_long,
+    a: usize,
+    b: usize,
+    c: usize,
+    d: usize,
+    e: usize,
+    f: usize,
+) -> c_long {
+    match number {
+        // SECCOMP_SET_MODE_STRICT, SECCOMP_SET_MODE_FILTER.
+        libc::SYS_seccomp if a <= 1 => stop(FILTERED),
+        libc::SYS_unshare => stop("the program calls unshare"),
+        libc::SYS_setns => stop("the program calls setns"),
+        libc::SYS_execve | libc::SYS_execveat => before_exec(),
+        libc::SYS_exit_group => drain_all(),
+        _ => {}
+    }
+    // SAFETY: as promised by the caller.
+    unsafe { real::syscall(number, a, b, c, d, e, f) }
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Receiving stays the kernel's. But an executor's send may have taken the error
+//! that the program's next receive would have had (a reset connection then reads
+//! as ended), so an end of the stream is looked at twice.
+
+use crate::entry::Entry;
+use crate::inside::Inside;
+use crate::real;
+use crate::table::{self, is_entry};
+use libc::{c_int, c_void, iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t};
+
+/// What a receive says in the end.
+#[inline(always)]
+fn told(fd: c_int, received: ssize_t) -> ssize_t {
+    if received != 0 { received } else { end(fd) }
+}
+
+#[cold]
+fn end(fd: c_int) -> ssize_t {
+    match untold_error(fd) {
+        // The peer's end is one; only its reset is an error.
+        Some(errno) if errno != libc::EPIPE => {
+            real::set_errno(errno);
+            -1
+        }
+        _ => 0,
+    }
+}
+
+/// An error of a queued send that the program was not told of; it is by now.
+pub(crate) fn untold_error(fd: c_int) -> Option<c_int> {
+    let slot = table::slot(fd)?;
+    let word = slot.word();
+    if !is_entry(word) {
+        return None;
+    }
+    let _inside = Inside::enter()?;
+    let entry = Entry::of(slot, word)?;
+    entry.flow().error()?;
+    entry.take_error()
+}
+
+/// # Safety
+/// As for read(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn read(fd: c_int, data: *mut c_void, length: size_t) -> ssize_t {
+    // SAFETY: as promised by the caller.
+    told(fd, unsafe { real::read(fd, data, length) })
+}
+
+/// # Safety
+/// As for readv(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn readv(fd: c_int, slices: *const iovec, count: c_int) -> ssize_t {
+    // SAFETY: as promised by the caller.
+    told(fd, unsafe { real::readv(fd, slices, count) })
+}
+
+/// # Safety
+/// As for recv(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn recv(
+    fd: c_int,
+    data: *mut c_void,
+    length: size_t,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: as promised by the caller.
+    told(fd, unsafe { real::recv(fd, data, length, flags) })
+}
+
+/// # Safety
+/// As for recvfrom(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn recvfrom(
+    fd: c_int,
+    data: *mut c_void,
+    length: size_t,
+    flags: c_int,
+    from: *mut sockaddr,
+    from_length: *mut socklen_t,
+) -> ssize_t {
+    // SAFETY: as promised by the caller.
+    told(fd, unsafe {
+        real::recvfrom(fd, data, length, flags, from, from_length)
+    })
+}
+
+/// # Safety
+/// As for recvmsg(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
+    // SAFETY: as promised by the caller.
+    told(fd, unsafe { real::recvmsg(fd, message, flags) })
+}
+
+/// # Safety
+/// As for read(2), into `room` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn __read_chk(
+    fd: c_int,
+    data: *mut c_void,
+    length: size_t,
+    room: size_t,
+) -> ssize_t {
+    // SAFETY: as promised by the caller.
+    told(fd, unsafe { real::__read_chk(fd, data, length, room) })
+}
+
+/// # Safety
+/// As for recv(2), into `room` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn __recv_chk(
+    fd: c_int,
+    data: *mut c_void,
+    length: size_t,
+    room: size_t,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: as promised by the caller.
+    told(fd, unsafe {
+        real::__recv_chk(fd, data, length, room, flags)
+    })
+}
+
+/// # Safety
+/// As for recvfrom(2), into `room` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn __recvfrom_chk(
+    fd: c_int,
+    data: *mut c_void,
+    length: size_t,
+    room: size_t,
+    flags: c_int,
+    from: *mut sockaddr,
+    from_length: *mut socklen_t,
+) -> ssize_t {
+    // SAFETY: as promised by the caller.
+    told(fd, unsafe {
+        real::__recvfrom_chk(fd, data, length, room, flags, from, from_length)
+    })
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Is this thread inside the library? A signal handler that interrupts a hook
+//! and calls another one must not wait for what its own thread holds: its calls
+//! are let through. So are those of the library's own threads.
+
+use std::cell::Cell;
+
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Is it the library that calls on this thread?
+pub(crate) fn is_inside() -> bool {
+    INSIDE.get()
+}
+
+/// While it lives, hooks that this thread enters let through.
+pub(crate) struct Inside {
+    errno: i32,
+}
+
+impl Inside {
+    /// None: it is inside already.
+    #[inline]
+    pub(crate) fn enter() -> Option<Self> {
+        if INSIDE.get() || flexnet::executor::is_own_thread() {
+            return None;
+        }
+        INSIDE.set(true);
+        Some(Self {
+            errno: crate::real::errno(),
+        })
+    }
+
+    /// Sleeps: handlers that run meanwhile may use the hooks, since nothing is
+    /// held.
+    pub(crate) fn outside<R>(&self, sleep: impl FnOnce() -> R) -> R {
+        self.set_outside(true);
+        let result = sleep();
+        self.set_outside(false);
+        result
+    }
+
+    /// The two halves of [`Inside::outside`].
+    pub(crate) fn set_outside(&self, outside: bool) {
+        INSIDE.set(!outside);
+    }
+}
+
+impl Drop for Inside {
+    /// What the program sees of errno is what the hook says last.
+    #[inline]
+    fn drop(&mut self) {
+        INSIDE.set(false);
+        crate::real::set_errno(self.errno);
+    }
+}
+
+/// All signals are blocked while it lives: what is held, a handler that wants
+/// it would wait for for ever.
+pub(crate) struct SignalsBlocked(libc::sigset_t);
+
+impl SignalsBlocked {
+    pub(crate) fn new() -> Self {
+        // SAFETY: plain calls on local sets; they cannot fail for these.
+        unsafe {
+            let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+            libc::sigfillset(&mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+            Self(before)
+        }
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        // SAFETY: the set that was in place.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+    }
+}

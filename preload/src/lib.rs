@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Sends of programs that know nothing of it, on flexnet's executors: loaded by
+//! LD_PRELOAD. README.md has the rules, and what it cannot do.
+//!
+//! A hook ([`hooks`]) looks the descriptor up ([`table`]); what is not a socket
+//! of ours goes straight to the real function ([`real`]). A send on one of ours
+//! is queued, handed over or left to the caller ([`send`], by [`policy`]);
+//! whatever else touches a socket drains first ([`barrier`], [`forks`]). The
+//! runtime starts with the first flow ([`start`]).
+//!
+//! Promised: results and byte streams are those of the kernel, but for more
+//! being accepted than its buffer holds; no output, no signals, no descriptor
+//! where the program looks for its own; where anything is missing the program
+//! runs as if the library were absent.
+
+#![cfg_attr(
+    test,
+    allow(dead_code, reason = "without its hooks: they would be the tests' own")
+)]
+
+mod barrier;
+mod clock;
+mod config;
+mod entry;
+mod forks;
+#[cfg(not(test))]
+mod hooks;
+mod inside;
+mod logging;
+mod policy;
+mod real;
+mod send;
+mod start;
+mod table;
+
+use config::{Config, Mode};
+
+/// A heap of its own: hooks run where the program's heap may be locked (in a
+/// signal handler that interrupts malloc).
+#[global_allocator]
+static HEAP: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
+/// Runs before the program's main, and before its constructors.
+extern "C" fn at_load() {
+    real::resolve();
+    // SAFETY: a plain call.
+    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+        return; // whose environment this is we do not know
+    }
+    let config = Config::from_environment();
+    logging::set_up(&config.log);
+    if let Some(unknown) = &config.unknown_mode {
+        log::warn!(
+            "FLEXNET_OFFLOAD={unknown}: always, adaptive, strict or off; nothing is offloaded"
+        );
+    }
+    let mode = config.mode;
+    start::set_config(config);
+    if mode == Mode::Off {
+        return;
+    }
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    if !table::set_up(limit.maximum.unwrap_or(u64::MAX)) {
+        log::warn!("no memory for the table of descriptors: nothing is offloaded");
+        return;
+    }
+    if let Some(own) = table::own() {
+        forks::revive(own);
+        forks::set_up();
+    }
+}
+
+#[cfg(not(test))]
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_LOAD: extern "C" fn() = at_load;
+
+#[cfg(not(test))]
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static AT_EXIT: extern "C" fn() = hooks::process::at_exit;

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! What becomes of a send on a socket of ours: queued, handed over, or the
+//! caller's own; the rules are README.md's.
+
+use crate::barrier::{self, Passed, deadline, is_nonblocking};
+use crate::clock::ticks;
+use crate::config::Mode;
+use crate::entry::{Entry, Kind, Used};
+use crate::inside::Inside;
+use crate::policy::{self, SENDS_PER_LOOK, Sample};
+use crate::table::{self, CANDIDATE, Own, Slot, is_entry};
+use flexnet::executor::Slept;
+use flexnet::transport::{Drained, HandedOver};
+use libc::c_int;
+use std::io::IoSlice;
+use std::os::fd::RawFd;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// From this size on a blocking send is handed over without a copy: copying 16
+/// KB costs 560 ns here.
+const HANDOVER_BYTES: usize = 16 * 1024;
+/// Flags of a send that may be queued.
+const QUEUED_FLAGS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+
+/// What the hook does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Calls the real function.
+    Real,
+    /// Returns so many bytes as sent.
+    Accepted(usize),
+    /// The real function sends the rest, from here on.
+    RealFrom(usize),
+    /// Fails with this errno.
+    Failed(c_int),
+}
+
+/// One message or stretch of a stream.
+#[derive(Clone, Copy)]
+pub(crate) struct Message<'a> {
+    pub(crate) slices: &'a [IoSlice<'a>],
+    pub(crate) length: usize,
+    pub(crate) flags: c_int,
+    /// More than bytes: an address or control messages.
+    pub(crate) plain: bool,
+}
+
+impl Message<'_> {
+    fn may_queue(&self) -> bool {
+        self.plain && self.flags & !QUEUED_FLAGS == 0
+    }
+}
+
+/// May the hook have something to do with sends on this descriptor?
+#[inline(always)]
+pub(crate) fn concerns(fd: RawFd) -> Option<(&'static Slot, usize)> {
+    let slot = table::slot(fd)?;
+    let word = slot.word();
+    (word >= CANDIDATE).then_some((slot, word))
+}
+
+/// A send on a descriptor that may concern us.
+#[inline(never)]
+pub(crate) fn offer(fd: RawFd, slot: &'static Slot, word: usize, message: &Message<'_>) -> Verdict {
+    let (Some(own), Some(config)) = (table::own(), crate::start::config()) else {
+        return Verdict::Real;
+    };
+    let word = match word {
+        CANDIDATE => match make(fd, slot, own, config.mode, message) {
+            true => slot.word(),
+            false => return Verdict::Real,
+        },
+        word => word,
+    };
+    if !is_entry(word) {
+        return Verdict::Real;
+    }
+    let Some(inside) = Inside::enter() else {
+        return Verdict::Real;
+    };
+    let Some(entry) = Entry::of(slot, word) else {
+        return Verdict::Real;
+    };
+    let send = Send {
+        fd,
+        own,
+        mode: config.mode,
+        inside: &inside,
+        entry: &entry,
+        message,
+    };
+    send.decide()
+}
+
+/// A candidate's send: is it time that it has a flow?
+fn make(fd: RawFd, slot: &Slot, own: &Own, mode: Mode, message: &Message<'_>) -> bool {
+    if own.off.load(Ordering::Relaxed) != 0 {
+        return false;
+    }
+    let mut history = policy::Flow::default();
+    let worth = match mode {
+        Mode::Off => false,
+        Mode::Always => true,
+        Mode::Strict => message.length >= HANDOVER_BYTES,
+        Mode::Adaptive => {
+            let sends = slot.sends.load(Ordering::Relaxed).wrapping_add(1);
+            slot.sends.store(sends, Ordering::Relaxed);
+            sends.is_multiple_of(SENDS_PER_LOOK) && is_burst(slot, own, message, &mut history)
+        }
+    };
+    if !worth {
+        return false;
+    }
+    match Inside::enter() {
+        Some(_inside) => crate::start::make_flow(fd, slot, history),
+        None => false,
+    }
+}
+
+/// A candidate in the adaptive mode, at a look: has it sent so often lately
+/// that a flow is worth its memory?
+fn is_burst(slot: &Slot, own: &Own, message: &Message<'_>, history: &mut policy::Flow) -> bool {
+    // Cut to 32 bits: with 1/64 of 2.5 GHz that is 110 s, and a wrong look now
+    // and then only makes a flow that is not used.
+    let now = (ticks() >> 6) as u32;
+    let before = slot.stamp.swap(now, Ordering::Relaxed);
+    let rate = own.policy.rate();
+    if before == 0 || rate == 0 {
+        return false;
+    }
+    let elapsed = u64::from(now.wrapping_sub(before)) << 6;
+    let sample = Sample {
+        sends: SENDS_PER_LOOK,
+        bytes: message.length as u64 * u64::from(SENDS_PER_LOOK),
+        elapsed_ns: policy::ticks_to_ns(elapsed, rate),
+    };
+    history.look(sample);
+    history.has_burst()
+}
+
+struct Send<'a> {
+    fd: RawFd,
+    own: &'a Own,
+    mode: Mode,
+    inside: &'a Inside,
+    entry: &'a Used,
+    message: &'a Message<'a>,
+}
+
+impl Send<'_> {
+    fn decide(&self) -> Verdict {
+        let (entry, message) = (self.entry, self.message);
+        if entry.flow().error().is_some()
+            && let Some(errno) = entry.take_error()
+        {
+            return Verdict::Failed(errno);
+        }
+        if entry.ended.load(Ordering::Relaxed) && !entry.flow().is_drained() {
+            return Verdict::Failed(libc::EPIPE);
+        }
+        let may_queue = message.may_queue()
+            && !entry.pass.load(Ordering::Relaxed)
+            && !entry.ended.load(Ordering::Relaxed)
+            && !self.own.forks.shares(entry.forks.load(Ordering::Relaxed));
+        if may_queue && self.pays() {
+            if self.fits() {
+                if entry.flow().submit(message.slices, message.length) {
+                    return Verdict::Accepted(message.length);
+                }
+                return self.queue_full();
+            }
+            if let Some(bytes) = self.for_hand_over() {
+                return self.hand_over(bytes);
+            }
+        }
+        if entry.flow().is_drained() {
+            return Verdict::Real;
+        }
+        self.behind_rest(may_queue)
+    }
+
+    /// As one record. A send of nothing is the kernel's, but for datagrams.
+    fn fits(&self) -> bool {
+        let length = self.message.length;
+        length <= self.entry.flow().message_max()
+            && (length > 0 || self.entry.kind() == Kind::Datagrams)
+            && (length < HANDOVER_BYTES || self.entry.kind() == Kind::Datagrams)
+    }
+
+    /// Does queueing (or handing over) it pay?
+    #[inline]
+    fn pays(&self) -> bool {
+        match self.mode {
+            Mode::Always => true,
+            Mode::Off => false,
+            Mode::Strict => self.message.length >= HANDOVER_BYTES,
+            Mode::Adaptive => self.pays_adaptively(),
+        }
+    }
+
+    fn pays_adaptively(&self) -> bool {
+        let (entry, flow) = (self.entry, self.entry.flow());
+        let sends = entry.sends.load(Ordering::Relaxed).wrapping_add(1);
+        entry.sends.store(sends, Ordering::Relaxed);
+        let bytes = entry.bytes.load(Ordering::Relaxed) + self.message.length as u64;
+        entry.bytes.store(bytes, Ordering::Relaxed);
+        if sends.is_multiple_of(SENDS_PER_LOOK) {
+            self.look(bytes);
+        }
+        let has_core = flow.is_attached() && flow.is_served() && !flow.is_saturated();
+        has_core || (entry.queued.load(Ordering::Relaxed) && self.fits())
+    }
+
+    #[cold]
+    fn look(&self, bytes: u64) {
+        let now = ticks();
+        let before = self.entry.stamp.swap(now, Ordering::Relaxed);
+        self.entry.bytes.store(0, Ordering::Relaxed);
+        let rate = self.own.policy.rate();
+        if before != 0 && rate != 0 {
+            self.entry.look(Sample {
+                sends: SENDS_PER_LOOK,
+                bytes,
+                elapsed_ns: policy::ticks_to_ns(now.wrapping_sub(before), rate),
+            });
+        }
+    }
+
+    fn blocks(&self) -> bool {
+        self.message.flags & libc::MSG_DONTWAIT == 0 && !is_nonblocking(self.fd)
+    }
+
+    /// The ring is full: who wants room makes it. EAGAIN only when the kernel
+    /// has just said so to this thread.
+    #[cold]
+    fn queue_full(&self) -> Verdict {
+        let flow = self.entry.flow();
+        let mut until: Option<Option<Instant>> = None;
+        loop {
+            let drained = flow.drain();
+            if let Some(errno) = self.entry.take_error() {
+                return Verdict::Failed(errno);
+            }
+            if flow.error().is_some() {
+                return Verdict::Real;
+            }
+            if flow.submit(self.message.slices, self.message.length) {
+                return Verdict::Accepted(self.message.length);
+            }
+            match drained {
+                Drained::Empty => continue, // others were faster
+                Drained::NoMemory => return Verdict::Failed(libc::ENOBUFS),
+                Drained::WouldBlock if !self.blocks() => return Verdict::Failed(libc::EAGAIN),
+                Drained::WouldBlock => {}
+            }
+            let deadline = *until.get_or_insert_with(|| deadline(self.fd));
+            match self.inside.outside(|| flow.wait_room(deadline)) {
+                Slept::Done => {}
+                Slept::TimedOut => return Verdict::Failed(libc::EAGAIN),
+                Slept::Interrupted => return Verdict::Failed(libc::EINTR),
+            }
+        }
+    }
+
+    /// Not to be queued, and not the first: what is before it goes first.
+    #[cold]
+    fn behind_rest(&self, may_queue: bool) -> Verdict {
+        // Without waiting: then it is queued behind the rest, where it may.
+        let queue = may_queue && self.fits();
+        if queue && self.entry.flow().drain() != Drained::Empty {
+            return match self
+                .entry
+                .flow()
+                .submit(self.message.slices, self.message.length)
+            {
+                true => Verdict::Accepted(self.message.length),
+                false => self.queue_full(),
+            };
+        }
+        let passed = match self.blocks() {
+            true => barrier::drain(self.inside, self.entry, self.fd),
+            false => match self.entry.flow().drain() {
+                Drained::Empty => Passed::Drained,
+                Drained::WouldBlock => Passed::Failed(libc::EAGAIN),
+                Drained::NoMemory => Passed::Failed(libc::ENOBUFS),
+            },
+        };
+        if let Some(errno) = self.entry.take_error() {
+            return Verdict::Failed(errno);
+        }
+        match passed {
+            Passed::Drained => Verdict::Real,
+            Passed::Failed(errno) => Verdict::Failed(errno),
+        }
+    }
+
+    /// A large blocking send's bytes, if an executor is to send them while the
+    /// caller waits: in one piece, without a limit on the time.
+    fn for_hand_over(&self) -> Option<&[u8]> {
+        let whole = match self.message.slices {
+            [one] if one.len() >= HANDOVER_BYTES => one,
+            _ => return None,
+        };
+        let can = self.entry.kind() == Kind::Stream
+            && self.entry.flow().is_drained()
+            && self.blocks()
+            && deadline(self.fd).is_none();
+        can.then_some(whole)
+    }
+
+    fn hand_over(&self, bytes: &[u8]) -> Verdict {
+        let sleeps = |sleeps| self.inside.set_outside(sleeps);
+        match self.entry.flow().hand_over(bytes, sleeps) {
+            HandedOver::Sent => Verdict::Accepted(bytes.len()),
+            HandedOver::Failed(errno) => Verdict::Failed(self.entry.take_error().unwrap_or(errno)),
+            HandedOver::Interrupted(0) => Verdict::Failed(libc::EINTR),
+            HandedOver::Interrupted(sent) => Verdict::Accepted(sent),
+            HandedOver::GivenBack(sent) => Verdict::RealFrom(sent),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! The process's one runtime: started with the first flow, where it may be; and
+//! making flows.
+//!
+//! Never started: in a program of privilege (AT_SECURE), under a seccomp filter
+//! (executors' system calls may be what it kills for), after what needs a
+//! process without other threads (unshare, setns). What cannot be started for
+//! want of threads or descriptors is not tried again.
+
+use crate::config::Config;
+use crate::entry::{Entry, Kind};
+use crate::inside::SignalsBlocked;
+use crate::policy;
+use crate::table::{self, CANDIDATE, Own, PASS, Slot};
+use flexnet::client::Client;
+use flexnet::executor::{Runtime, set_descriptor_floor};
+use flexnet::transport::RawFlow;
+use rustix::fd::BorrowedFd;
+use rustix::net::{getpeername, ipproto, sockopt};
+use std::io;
+use std::os::fd::RawFd;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+
+/// Bytes of a flow's ring; the longest record is a quarter of it. A page of
+/// small messages is coalesced into one system call long before it is full.
+pub(crate) const RING_BYTES: usize = 64 * 1024;
+/// The library's descriptors are from here on, or from half of a lower limit
+/// on: what select() can hold stays the program's, and the kernel's table grows
+/// by little.
+const FLOOR: u64 = 512;
+
+static CONFIG: OnceLock<Config> = OnceLock::new();
+
+pub(crate) fn config() -> Option<&'static Config> {
+    CONFIG.get()
+}
+
+pub(crate) fn set_config(config: Config) -> &'static Config {
+    CONFIG.get_or_init(|| config)
+}
+
+/// The runtime, while there is one.
+pub(crate) struct Started {
+    pub(crate) runtime: Runtime,
+}
+
+/// Where the library's own descriptors lie.
+pub(crate) fn floor() -> i32 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.map_or(FLOOR, |limit| (limit / 2).min(FLOOR)) as i32
+}
+
+/// Waits for the lock on making flows; signals are to be blocked.
+pub(crate) fn lock(own: &Own) {
+    while own.lock.swap(1, Ordering::Acquire) != 0 {
+        rustix::thread::sched_yield();
+    }
+}
+
+pub(crate) fn unlock(own: &Own) {
+    own.lock.store(0, Ordering::Release);
+}
+
+/// Nothing is offloaded from here on, and why.
+pub(crate) fn give_up(own: &Own, why: &str) {
+    if own.off.swap(1, Ordering::SeqCst) == 0 {
+        log::warn!("sends are the program's own from here on: {why}");
+    }
+}
+
+/// Was a filter in place when the program started?
+fn is_filtered() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| {
+        let mode = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Seccomp:"));
+        mode.is_some_and(|mode| mode.trim() != "0")
+    })
+}
+
+fn program() -> String {
+    let name = std::fs::read_to_string("/proc/self/comm").unwrap_or_default();
+    match name.trim_end() {
+        "" => "program".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+fn start(config: &Config) -> io::Result<Started> {
+    if !config.under_filter && is_filtered() {
+        return Err(io::Error::other(
+            "the program runs under a seccomp filter (FLEXNET_SECCOMP=ignore starts all the same)",
+        ));
+    }
+    set_descriptor_floor(floor());
+    let name = program();
+    let mut builder = Runtime::builder()
+        .name(&name)
+        .executors(config.executors)
+        .flow_class(config.flow_class)
+        // Programs that know nothing of it make no coroutines.
+        .coroutines(16);
+    if config.socket.exists() {
+        match Client::connect_or_wait(&config.socket, &name) {
+            Ok(client) => builder = builder.link(client),
+            Err(error) => log::warn!("no link to the scheduler: {error}"),
+        }
+    }
+    let runtime = builder.build()?;
+    for fd in runtime.descriptors() {
+        table::mark_internal(fd);
+    }
+    log::info!("{name} sends on {} executors", config.executors);
+    Ok(Started { runtime })
+}
+
+/// The runtime, started if it was not. For who holds the lock.
+fn started(own: &Own) -> Option<&'static Started> {
+    let now = own.runtime.load(Ordering::Acquire);
+    // SAFETY: null or leaked below; ended only by `stop`, which holds the lock.
+    if let Some(started) = unsafe { now.as_ref() } {
+        return Some(started);
+    }
+    match start(config()?) {
+        Ok(started) => {
+            let started = Box::leak(Box::new(started));
+            own.runtime.store(started, Ordering::Release);
+            Some(started)
+        }
+        Err(error) => {
+            give_up(own, &format!("executors cannot be started: {error}"));
+            None
+        }
+    }
+}
+
+fn kind(fd: BorrowedFd<'_>) -> Option<Kind> {
+    match sockopt::socket_protocol(fd) {
+        Ok(Some(ipproto::TCP)) => Some(Kind::Stream),
+        Ok(Some(ipproto::UDP)) => Some(Kind::Datagrams),
+        _ => None,
+    }
+}
+
+/// Makes a flow for a candidate. False: not now, or never. For who is inside.
+#[cold]
+pub(crate) fn make_flow(fd: RawFd, slot: &Slot, policy: policy::Flow) -> bool {
+    let Some(own) = table::own() else {
+        return false;
+    };
+    if own.off.load(Ordering::Relaxed) != 0 || own.alive.load(Ordering::Relaxed) == 0 {
+        return false;
+    }
+    let _signals = SignalsBlocked::new();
+    if own.lock.swap(1, Ordering::Acquire) != 0 {
+        return false; // somebody makes one, forks or stops: the next send may
+    }
+    let made = make_flow_locked(own, fd, slot, policy);
+    unlock(own);
+    made
+}
+
+fn make_flow_locked(own: &Own, fd: RawFd, slot: &Slot, policy: policy::Flow) -> bool {
+    if !table::is_ours(own) {
+        return false;
+    }
+    // SAFETY: the program's descriptor, which it sends on just now.
+    let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+    let Some(kind) = kind(socket) else {
+        slot.replace(CANDIDATE, PASS);
+        return false;
+    };
+    if getpeername(socket).is_err() {
+        return false; // not connected, or not yet
+    }
+    let Some(started) = started(own) else {
+        return false;
+    };
+    // SAFETY: the hooks see to it that it is retired before it is closed.
+    let flow = unsafe {
+        match kind {
+            Kind::Stream => RawFlow::stream(&started.runtime, fd, RING_BYTES),
+            Kind::Datagrams => RawFlow::datagram(&started.runtime, fd, RING_BYTES),
+        }
+    };
+    let flow = match flow {
+        Ok(flow) => flow,
+        Err(error) => {
+            give_up(own, &format!("executors cannot be started: {error}"));
+            return false;
+        }
+    };
+    let entry = Entry::new(fd, kind, flow);
+    entry.forks.store(own.forks.count(), Ordering::Relaxed);
+    entry.adopt_policy(policy);
+    own.highest.fetch_max(fd, Ordering::SeqCst);
+    if slot.replace(CANDIDATE, entry.word()) {
+        return true;
+    }
+    // Closed, or made by another, meanwhile: it was never used.
+    entry.flow().retire(false);
+    entry.let_go();
+    false
+}
+
+/// Drains all and ends the executors, for good: for what wants no threads of
+/// others. Signals are to be blocked.
+pub(crate) fn stop(own: &Own, why: &str) {
+    lock(own);
+    give_up(own, why);
+    crate::barrier::drain_all(crate::barrier::Patience::Bounded);
+    let started = own.runtime.swap(ptr::null_mut(), Ordering::AcqRel);
+    if !started.is_null() {
+        // SAFETY: leaked by `started`; flows that are left keep what they need
+        // of it, and are drained by who sends.
+        let started = unsafe { Box::from_raw(started) };
+        started.runtime.shutdown();
+    }
+    unlock(own);
+}

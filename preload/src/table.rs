@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! What is known of each descriptor, by its number: no lock, no system call,
+//! one load for a descriptor that is nobody's concern.
+//!
+//! Only sockets whose making was seen in this process are candidates: what was
+//! inherited or received over a socket may be written to by others too. The
+//! memory is wiped in a child (MADV_WIPEONFORK), however it was forked, so that
+//! nothing of the parent's is taken for the child's.
+
+use crate::entry::Entry;
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+use std::os::fd::RawFd;
+use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+
+/// Not seen, or nothing for us: zero, as wiped memory is.
+pub(crate) const UNKNOWN: usize = 0;
+/// A socket that is written to past us for ever.
+pub(crate) const PASS: usize = 1;
+/// The library's own.
+pub(crate) const INTERNAL: usize = 2;
+/// A socket of this process's making.
+pub(crate) const CANDIDATE: usize = 3;
+// Anything else is the address of an entry.
+
+/// Numbers from here on are not looked after.
+const DESCRIPTORS_MAX: u64 = 1 << 20;
+
+/// One descriptor.
+#[derive(Default)]
+pub(crate) struct Slot {
+    word: AtomicUsize,
+    /// Sends seen while it is a candidate.
+    pub(crate) sends: AtomicU32,
+    /// When it was looked at last, in ticks of [`crate::clock`], cut off.
+    pub(crate) stamp: AtomicU32,
+}
+
+/// What belongs to this process and not to its children. Zeroed in a child.
+#[derive(Default)]
+pub(crate) struct Own {
+    /// 0: a child that was not forked by fork(), which leaves sockets alone.
+    pub(crate) alive: AtomicU32,
+    /// Nothing is offloaded any more.
+    pub(crate) off: AtomicU32,
+    /// For making flows, for fork and for what stops executors.
+    pub(crate) lock: AtomicU32,
+    pub(crate) pid: AtomicI32,
+    pub(crate) runtime: AtomicPtr<crate::start::Started>,
+    /// The highest number that ever was a candidate or the library's own.
+    pub(crate) highest: AtomicI32,
+    /// Entries to be used again.
+    pub(crate) spare: AtomicPtr<Entry>,
+    pub(crate) spare_lock: AtomicU32,
+    pub(crate) forks: crate::forks::Forks,
+    pub(crate) policy: crate::policy::Process,
+    /// Duplicates that the library keeps for a rest.
+    pub(crate) closing: AtomicU32,
+}
+
+static OWN: AtomicPtr<Own> = AtomicPtr::new(ptr::null_mut());
+static SLOTS: AtomicPtr<Slot> = AtomicPtr::new(ptr::null_mut());
+/// 0: there is no table, and every hook lets through.
+static LENGTH: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes for [`Own`], whole pages.
+const OWN_BYTES: usize = 16384;
+const _: () = assert!(size_of::<Own>() <= OWN_BYTES);
+
+/// Makes the table; without memory for it nothing is offloaded.
+pub(crate) fn set_up(descriptors: u64) -> bool {
+    let length = descriptors.clamp(256, DESCRIPTORS_MAX) as usize;
+    let bytes = (OWN_BYTES + length * size_of::<Slot>()).next_multiple_of(4096);
+    let (protection, flags) = (
+        ProtFlags::READ | ProtFlags::WRITE,
+        MapFlags::PRIVATE | MapFlags::NORESERVE,
+    );
+    // SAFETY: new memory at an address of the kernel's choice, never unmapped.
+    let Ok(memory) = (unsafe { mmap_anonymous(ptr::null_mut(), bytes, protection, flags) }) else {
+        return false;
+    };
+    // SAFETY: the whole of what was just mapped.
+    if unsafe { madvise(memory, bytes, Advice::LinuxWipeOnFork) }.is_err() {
+        return false;
+    }
+    OWN.store(memory.cast(), Ordering::Relaxed);
+    // SAFETY: within the mapping.
+    let slots = unsafe { memory.cast::<u8>().add(OWN_BYTES) };
+    SLOTS.store(slots.cast(), Ordering::Relaxed);
+    LENGTH.store(length, Ordering::Release);
+    true
+}
+
+#[inline(always)]
+pub(crate) fn slot(fd: RawFd) -> Option<&'static Slot> {
+    // A negative one is a very high one.
+    if (fd as u32 as usize) < LENGTH.load(Ordering::Relaxed) {
+        // SAFETY: within the table, which stays; zeros and what is stored are
+        // valid slots.
+        Some(unsafe { &*SLOTS.load(Ordering::Relaxed).add(fd as usize) })
+    } else {
+        None
+    }
+}
+
+/// None before there is a table.
+#[inline]
+pub(crate) fn own() -> Option<&'static Own> {
+    // SAFETY: null or the mapping, which stays; zeros are valid.
+    unsafe { OWN.load(Ordering::Relaxed).as_ref() }
+}
+
+/// Is this the process that the table is of? A vfork child shares the memory
+/// but has descriptors of its own.
+pub(crate) fn is_ours(own: &Own) -> bool {
+    rustix::process::getpid().as_raw_nonzero().get() == own.pid.load(Ordering::Relaxed)
+}
+
+/// [`is_ours`], where there is a table.
+pub(crate) fn is_ours_now() -> bool {
+    own().is_some_and(is_ours)
+}
+
+impl Slot {
+    #[inline(always)]
+    pub(crate) fn word(&self) -> usize {
+        self.word.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, word: usize) {
+        self.word.store(word, Ordering::SeqCst);
+    }
+
+    pub(crate) fn replace(&self, from: usize, to: usize) -> bool {
+        let (ok, no) = (Ordering::SeqCst, Ordering::Relaxed);
+        self.word.compare_exchange(from, to, ok, no).is_ok()
+    }
+}
+
+/// Is it the address of an entry?
+#[inline(always)]
+pub(crate) fn is_entry(word: usize) -> bool {
+    word > CANDIDATE
+}
+
+/// A new descriptor of a socket, made by this process.
+#[inline]
+pub(crate) fn made(fd: RawFd) {
+    if let (Some(slot), Some(own)) = (slot(fd), own())
+        && own.alive.load(Ordering::Relaxed) != 0
+        && slot.word() != INTERNAL
+    {
+        if own.highest.load(Ordering::Relaxed) < fd {
+            own.highest.fetch_max(fd, Ordering::SeqCst);
+        }
+        slot.sends.store(0, Ordering::Relaxed);
+        slot.stamp.store(0, Ordering::Relaxed);
+        slot.set(CANDIDATE);
+    }
+}
+
+/// One of the library's own.
+pub(crate) fn mark_internal(fd: RawFd) {
+    if let (Some(slot), Some(own)) = (slot(fd), own()) {
+        own.highest.fetch_max(fd, Ordering::Relaxed);
+        slot.set(INTERNAL);
+    }
+}
+
+/// A duplicate that was kept for a rest is closed.
+pub(crate) fn internal_closed() {
+    if let Some(own) = own() {
+        let (ok, no) = (Ordering::AcqRel, Ordering::Relaxed);
+        // The library's other descriptors are not counted: never below zero.
+        let _ = own
+            .closing
+            .fetch_update(ok, no, |closing| closing.checked_sub(1));
+    }
+}
+
+/// All descriptors there may be something about, and their slots.
+pub(crate) fn all() -> impl Iterator<Item = (RawFd, &'static Slot)> {
+    let highest = own().map_or(-1, |own| own.highest.load(Ordering::Acquire));
+    (0..=highest).filter_map(|fd| Some((fd, slot(fd)?)))
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Parent and child write to the same sockets in turns.
+
+use crate::calls::Via;
+use crate::pipes;
+use crate::side::Side;
+use rustix::fd::RawFd;
+use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+fn say(to: RawFd) {
+    // SAFETY: a number of the case's.
+    let to = unsafe { rustix::fd::BorrowedFd::borrow_raw(to) };
+    assert_eq!(rustix::io::write(to, b"x"), Ok(1));
+}
+
+fn hear(from: RawFd) {
+    // SAFETY: as above.
+    let from = unsafe { rustix::fd::BorrowedFd::borrow_raw(from) };
+    while rustix::io::read(from, &mut [0; 1]) != Ok(1) {}
+}
+
+/// The parent sends, the child, the parent while the child lives, the child and
+/// ends, the parent.
+pub fn take_turns(sides: &mut [&mut Side; 2], lengths: [usize; 3]) {
+    let bytes = size_of::<[AtomicUsize; 2]>();
+    let (protection, flags) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+    );
+    // SAFETY: new memory, for the two counts; unmapped below.
+    let memory = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, -1, 0) };
+    assert_ne!(memory, libc::MAP_FAILED);
+    // SAFETY: zeroed by the kernel.
+    let accepted = unsafe { &*memory.cast::<[AtomicUsize; 2]>() };
+    let over = pipes::unix_pair();
+    let turn = |sides: &mut [&mut Side; 2], length: usize| {
+        for (side, accepted) in sides.iter_mut().zip(accepted) {
+            side.accepted = accepted.load(Ordering::SeqCst);
+            // No room is no mistake: the case may have small buffers.
+            let sent = side.send(0, Via::Write, length, 0);
+            assert!(matches!(sent, Ok(_) | Err(libc::EAGAIN)), "{sent:?}");
+            accepted.store(side.accepted, Ordering::SeqCst);
+        }
+    };
+    for (side, accepted) in sides.iter().zip(accepted) {
+        accepted.store(side.accepted, Ordering::SeqCst);
+    }
+    turn(sides, lengths[0]);
+    // SAFETY: the child does no more than the calls below.
+    match unsafe { libc::fork() } {
+        -1 => panic!("no child"),
+        0 => {
+            turn(sides, lengths[1]);
+            say(over.1);
+            hear(over.1);
+            turn(sides, lengths[2]);
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(0) };
+        }
+        child => {
+            hear(over.0);
+            turn(sides, lengths[1]);
+            say(over.0);
+            let mut status = -1;
+            // SAFETY: waits for the child just made.
+            while unsafe { libc::waitpid(child, &mut status, 0) } != child {}
+            assert_eq!(status, 0, "the child");
+            turn(sides, lengths[0]);
+        }
+    }
+    pipes::close(over);
+    // SAFETY: mapped above.
+    unsafe { libc::munmap(memory, bytes) };
+}

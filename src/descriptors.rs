@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Where the library's own descriptors lie. A program may count on the lowest
+//! free number (`close(0)`, then `open`), so a library that the program knows
+//! nothing of moves its own out of the way.
+
+use rustix::io::fcntl_dupfd_cloexec;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+static FLOOR: AtomicI32 = AtomicI32::new(0);
+
+/// Descriptors that the library makes from here on are `floor` or higher, where
+/// the process may have such. 0, the default: the lowest free ones.
+pub fn set_descriptor_floor(floor: i32) {
+    FLOOR.store(floor, Ordering::Relaxed);
+}
+
+/// The descriptor, or one in its place above the floor.
+pub(crate) fn raised(fd: OwnedFd) -> OwnedFd {
+    match FLOOR.load(Ordering::Relaxed) {
+        0 => fd,
+        floor => fcntl_dupfd_cloexec(&fd, floor).unwrap_or(fd),
+    }
+}

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! Flows over a descriptor that stays somebody else's: for the preload library,
+//! whose program goes on using the descriptor as ever.
+//!
+//! Promised: nothing here allocates but making a flow; a wait is ended by a
+//! signal as the kernel's own is; the descriptor is used by who is inside the
+//! flow's gate only, so once [`RawFlow::retire`] has returned it is the owner's
+//! to close. Left to the caller: which sends go through here, and that the
+//! descriptor is open until then.
+
+use super::datagram::DatagramDrain;
+use super::handover::Completion;
+use super::socket::{Socket, has_segmentation, sendmsg_segments};
+use super::stream::StreamDrain;
+use crate::executor::{Drain, FlowCore, Inside, Progress, Runtime, Slept};
+use crate::queue::RecordKind;
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg, shutdown};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Looks at a gate that somebody else is inside of before the CPU is given up,
+/// and before this thread sleeps: who is inside makes one system call that does
+/// not block, but may have lost its CPU.
+const LOOKS: u32 = 100;
+const YIELDS: u32 = 50;
+const GATE_SLEEP: Duration = Duration::from_micros(50);
+
+/// The descriptor of a flow: the owner's, and from [`RawFlow::keep`] on a
+/// duplicate of the flow's own.
+struct Target {
+    fd: AtomicI32,
+    own: AtomicBool,
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if *self.own.get_mut() {
+            // SAFETY: given by `keep` as an owned descriptor, and not used any
+            // more.
+            drop(unsafe { OwnedFd::from_raw_fd(*self.fd.get_mut()) });
+        }
+    }
+}
+
+struct RawSocket(Arc<Target>);
+
+const FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
+impl Socket for RawSocket {
+    fn send(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        sendmsg(
+            self.fd(),
+            slices,
+            &mut SendAncillaryBuffer::default(),
+            FLAGS,
+        )
+    }
+
+    fn send_segments(&self, slices: &[IoSlice<'_>], segment: u16) -> Result<usize, Errno> {
+        sendmsg_segments(self.fd(), slices, segment)
+    }
+
+    fn shutdown_write(&self) {
+        // Of a connection that is gone there is no end to announce.
+        let _ = shutdown(self.fd(), Shutdown::Write);
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: open until `retire`, which goes by the gate (see the module).
+        unsafe { BorrowedFd::borrow_raw(self.0.fd.load(Ordering::Acquire)) }
+    }
+}
+
+/// What draining by the caller came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// All that was accepted is given to the kernel (or lost with a failed
+    /// flow: [`RawFlow::error`]).
+    Empty,
+    /// The kernel has just said EAGAIN to this thread: who waits for
+    /// writability is told when it changes.
+    WouldBlock,
+    /// The kernel has no memory (ENOBUFS): tried again by itself.
+    NoMemory,
+}
+
+/// How a hand-over ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandedOver {
+    /// All is sent.
+    Sent,
+    /// The socket's errno; some of it may have been sent.
+    Failed(i32),
+    /// A signal came when so many bytes were sent; the rest is the caller's.
+    Interrupted(usize),
+    /// There are too few cores for it: the rest, from so many bytes on, is
+    /// better sent by the caller.
+    GivenBack(usize),
+}
+
+/// A flow over a descriptor of somebody else's.
+pub struct RawFlow {
+    core: Arc<FlowCore>,
+    target: Arc<Target>,
+}
+
+impl RawFlow {
+    /// A flow over a connected stream socket, with a ring of `ring_bytes`.
+    ///
+    /// # Errors
+    /// The executor threads cannot be started.
+    ///
+    /// # Safety
+    /// `fd` stays open, and the same socket, until [`RawFlow::retire`] or
+    /// [`RawFlow::keep`] has returned.
+    pub unsafe fn stream(runtime: &Runtime, fd: RawFd, ring_bytes: usize) -> io::Result<Self> {
+        let drain = |socket| Box::new(StreamDrain::new(socket)) as Box<dyn Drain>;
+        Self::new(runtime, fd, ring_bytes, drain)
+    }
+
+    /// A flow over a connected datagram socket.
+    ///
+    /// # Errors
+    /// The executor threads cannot be started.
+    ///
+    /// # Safety
+    /// As for [`RawFlow::stream`].
+    pub unsafe fn datagram(runtime: &Runtime, fd: RawFd, ring_bytes: usize) -> io::Result<Self> {
+        // SAFETY: open, as promised.
+        let cuts = has_segmentation(unsafe { BorrowedFd::borrow_raw(fd) });
+        let drain = |socket| Box::new(DatagramDrain::new(socket, cuts)) as Box<dyn Drain>;
+        Self::new(runtime, fd, ring_bytes, drain)
+    }
+
+    fn new(
+        runtime: &Runtime,
+        fd: RawFd,
+        ring_bytes: usize,
+        drain: impl FnOnce(RawSocket) -> Box<dyn Drain>,
+    ) -> io::Result<Self> {
+        let target = Arc::new(Target {
+            fd: AtomicI32::new(fd),
+            own: AtomicBool::new(false),
+        });
+        let drain = drain(RawSocket(target.clone()));
+        let core = runtime.shared().new_flow(ring_bytes, drain)?;
+        Ok(Self { core, target })
+    }
+
+    /// The longest record.
+    pub fn message_max(&self) -> usize {
+        self.core.ring().message_max()
+    }
+
+    /// Is everything that was accepted given to the kernel?
+    #[inline]
+    pub fn is_drained(&self) -> bool {
+        self.core.is_drained()
+    }
+
+    /// Does its executor run, so that a send costs no wakeup?
+    #[inline]
+    pub fn is_served(&self) -> bool {
+        !self.core.shared().is_off_cpu(self.core.home())
+    }
+
+    /// Is a scheduler there that gives executors their cores?
+    #[inline]
+    pub fn is_attached(&self) -> bool {
+        self.core.shared().is_attached()
+    }
+
+    /// Do executors wait for a core, and no more can be granted?
+    #[inline]
+    pub fn is_saturated(&self) -> bool {
+        self.core.shared().is_saturated()
+    }
+
+    /// The errno of a send that was accepted and failed, if there is one. Stays
+    /// for streams, where nothing can be sent any more.
+    #[inline]
+    pub fn error(&self) -> Option<i32> {
+        self.core.error().and_then(|error| error.raw_os_error())
+    }
+
+    /// [`RawFlow::error`], forgotten (datagrams: it was about one of them).
+    pub fn take_error(&self) -> Option<i32> {
+        self.core
+            .take_error()
+            .and_then(|error| error.raw_os_error())
+    }
+
+    /// Accepts the slices, `length` bytes in all, as one record (a datagram, or
+    /// a stretch of the stream) that an executor sends. False: there is no room,
+    /// or it is longer than [`RawFlow::message_max`].
+    #[inline]
+    pub fn submit(&self, slices: &[IoSlice<'_>], length: usize) -> bool {
+        self.core.submit_gathered(slices, length).is_ok()
+    }
+
+    fn enter(&self) -> Inside<'_> {
+        let mut looks = 0;
+        loop {
+            if let Some(inside) = self.core.enter_inline() {
+                return inside;
+            }
+            looks += 1;
+            if looks < LOOKS {
+                std::hint::spin_loop();
+            } else if looks < LOOKS + YIELDS {
+                rustix::thread::sched_yield();
+            } else {
+                std::thread::sleep(GATE_SLEEP);
+            }
+        }
+    }
+
+    /// Gives the kernel what there is, here and now, as far as it takes it.
+    pub fn drain(&self) -> Drained {
+        self.drain_inside(&mut self.enter())
+    }
+
+    fn drain_inside(&self, inside: &mut Inside<'_>) -> Drained {
+        loop {
+            match self.core.drain_inside(inside, None) {
+                Progress::Empty => return Drained::Empty,
+                Progress::Blocked => return Drained::WouldBlock,
+                Progress::Later(_) => return Drained::NoMemory,
+                Progress::More | Progress::Waiting => {}
+            }
+        }
+    }
+
+    /// Sleeps until all that was accepted by now is given to the kernel, which
+    /// an executor does.
+    pub fn wait_drained(&self, deadline: Option<Instant>) -> Slept {
+        if self.core.shared().is_stopped() {
+            return self.wait_and_drain(deadline);
+        }
+        let tail = self.core.ring().tail();
+        self.core.waiters().sleep_until(deadline, || {
+            self.core.is_drained_to(tail) || self.core.error().is_some()
+        })
+    }
+
+    /// Sleeps until a record of `length` bytes has room: until a quarter of the
+    /// ring is free, so that a sender is not woken for each record.
+    pub fn wait_room(&self, deadline: Option<Instant>) -> Slept {
+        if self.core.shared().is_stopped() {
+            return self.wait_and_drain(deadline);
+        }
+        let ring = self.core.ring();
+        let room = || ring.used() <= ring.capacity() - ring.capacity() / 2;
+        self.core
+            .waiters()
+            .sleep_until(deadline, || room() || self.core.error().is_some())
+    }
+
+    /// Without executors: waits for the socket and drains here.
+    fn wait_and_drain(&self, deadline: Option<Instant>) -> Slept {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) {
+            return Slept::TimedOut;
+        }
+        self.core.wait_and_drain(left);
+        Slept::Done
+    }
+
+    /// Has an executor send `bytes`, without a copy, while this waits; `sleeps`
+    /// is told before (true) and after (false) this thread sleeps, when it holds
+    /// nothing.
+    pub fn hand_over(&self, bytes: &[u8], sleeps: impl Fn(bool)) -> HandedOver {
+        let completion = Completion::new(bytes);
+        let data = completion.to_bits();
+        if self.core.submit(RecordKind::Handover, data, &[]).is_err() {
+            return HandedOver::GivenBack(0);
+        }
+        loop {
+            match completion.result() {
+                None => {}
+                Some(Ok(())) => return HandedOver::Sent,
+                Some(Err(error)) => {
+                    return HandedOver::Failed(error.raw_os_error().unwrap_or(libc::EIO));
+                }
+            }
+            sleeps(true);
+            let interrupted = completion.wait_interruptible();
+            sleeps(false);
+            let given_back = completion.take_given_back();
+            if !interrupted && !given_back {
+                continue;
+            }
+            let mut inside = self.enter();
+            let mut work = self.core.work(&inside, None);
+            let sent = inside.drain_mut(|drain| drain.withdraw(&mut work, data));
+            drop(work);
+            // None: it is done just now, or others' bytes are still before it.
+            match sent {
+                Some(sent) if interrupted => return HandedOver::Interrupted(sent),
+                Some(sent) => return HandedOver::GivenBack(sent),
+                None => {}
+            }
+        }
+    }
+
+    /// The stream ends (FIN) once what was accepted is sent: at once, or by an
+    /// executor when the peer makes room.
+    pub fn end_when_drained(&self) {
+        let mut inside = self.enter();
+        self.drain_inside(&mut inside);
+        let mut work = self.core.work(&inside, None);
+        inside.drain_mut(|drain| drain.end_when_empty(&mut work));
+    }
+
+    /// Gives the kernel what it takes, and calls `count` with the bytes that are
+    /// left, while nobody sends.
+    pub fn with_pending<R>(&self, count: impl FnOnce(usize) -> R) -> R {
+        let mut inside = self.enter();
+        self.drain_inside(&mut inside);
+        let work = self.core.work(&inside, None);
+        let bytes = inside.drain_mut(|drain| drain.pending_bytes(&work));
+        drop(work);
+        count(bytes)
+    }
+
+    /// The owner is about to close the descriptor: gives the kernel what it
+    /// takes. False when a rest is left, or `shared` says that others go on
+    /// using the flow: then it needs a descriptor of its own ([`RawFlow::keep`]).
+    pub fn retire(&self, shared: bool) -> bool {
+        let mut inside = self.enter();
+        if self.drain_inside(&mut inside) != Drained::Empty || shared {
+            return false;
+        }
+        self.core.set_fd(-1);
+        true
+    }
+
+    /// The flow goes on over a duplicate, which closes with the flow.
+    pub fn keep(&self, duplicate: OwnedFd) {
+        let mut inside = self.enter();
+        self.core.set_fd(duplicate.as_fd().as_raw_fd());
+        let fresh = duplicate.into_raw_fd();
+        let before = self.target.fd.swap(fresh, Ordering::AcqRel);
+        if self.target.own.swap(true, Ordering::AcqRel) {
+            // SAFETY: was given to an earlier `keep`.
+            drop(unsafe { OwnedFd::from_raw_fd(before) });
+        }
+        // What is left waits for the duplicate from here on; and who waited for
+        // the descriptor before is not told any more.
+        self.drain_inside(&mut inside);
+        drop(inside);
+        self.core.unblocked();
+    }
+
+    /// Does the flow have a descriptor of its own, and which?
+    pub fn kept(&self) -> Option<RawFd> {
+        let own = self.target.own.load(Ordering::Acquire);
+        own.then(|| self.target.fd.load(Ordering::Acquire))
+    }
+
+    /// What was accepted and not sent is dropped, as the kernel does with its
+    /// own at an abortive close.
+    pub fn discard(&self, errno: i32) {
+        let mut inside = self.enter();
+        let mut work = self.core.work(&inside, None);
+        inside.drain_mut(|drain| drain.abort(&mut work, errno));
+    }
+}

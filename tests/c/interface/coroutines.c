@@ -292,13 +292,15 @@ static int turns_step(void *state, struct flexnet_context *context)
 	struct turns *turns = state;
 	int others = *turns->others;
 
+	if (!*turns->mine)
+		*turns->mine = 1;
+	if (!others)
+		return FLEXNET_YIELD; /* until the other has begun, too */
 	if (atomic_fetch_add(turns->mine, 1) >= TURNS || others >= TURNS)
 		return FLEXNET_DONE;
-	if (others) { /* it has begun, too */
-		turns->alone = others == turns->seen ? turns->alone + 1 : 0;
-		CHECK(turns->alone <= 2);
-		turns->seen = others;
-	}
+	turns->alone = others == turns->seen ? turns->alone + 1 : 0;
+	CHECK(turns->alone <= 2);
+	turns->seen = others;
 	/* Waits that are over at once, among real ones. */
 	return turns->base.at++ % 2 ? flexnet_sleep(context, 0) : FLEXNET_YIELD;
 }

@@ -229,6 +229,18 @@ static void a_peer_that_goes_away(void)
 	CHECK(completion.result == -EPIPE || completion.result == -ECONNRESET);
 	EXPECT(flexnet_try_send(flow, bytes, 1), completion.result);
 	EXPECT(flexnet_close(flow), 0);
+
+	/* Of this end: what is sent next fails, nothing after it leaves. */
+	connected_pair(SOCK_STREAM, false, &ours, &theirs);
+	flow = adopted(runtime, ours);
+	CHECK(!shutdown(ours, SHUT_WR));
+	EXPECT(flexnet_send_async(flow, bytes, 10, &completion), 0);
+	EXPECT(flexnet_completion_wait(&completion, -1), 0);
+	EXPECT(completion.result, -EPIPE);
+	EXPECT(flexnet_send(flow, bytes, 10), -EPIPE);
+	EXPECT(flexnet_close(flow), 0);
+	expect_end(theirs);
+	close(theirs);
 	EXPECT(flexnet_runtime_destroy(runtime), 0);
 	free(bytes);
 }

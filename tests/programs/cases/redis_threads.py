@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""redis-server with threads for I/O: several threads send for one event loop."""
+from cases.redis import checked
+
+MODES = ["always"]
+
+
+def run(mode):
+    return checked(mode, "--io-threads", "2")

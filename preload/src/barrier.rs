@@ -31,9 +31,10 @@ pub(crate) enum Passed {
 /// How long to wait for a rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// Not at all.
-    None,
-    /// For all flows together, [`LINGER`].
+    /// As [`Patience::Bounded`] for sockets that block, not at all for others:
+    /// one peer that takes nothing must not hold up an event loop.
+    Blocking,
+    /// For all flows together, [`LINGER`]: what is not sent by then is lost.
     Bounded,
 }
 
@@ -57,14 +58,17 @@ pub(crate) fn deadline(fd: RawFd) -> Option<Instant> {
 }
 
 /// All that was accepted is given to the kernel, or the call that is to come
-/// fails as it would have if the kernel's buffer were full.
-pub(crate) fn drain(inside: &Inside, entry: &Used, fd: RawFd) -> Passed {
+/// fails as it would have if the kernel's buffer were full. Only a call that
+/// `waits` does, on a socket that blocks.
+pub(crate) fn drain(inside: &Inside, entry: &Used, fd: RawFd, waits: bool) -> Passed {
     let mut until = None;
     loop {
         match entry.flow().drain() {
             Drained::Empty => return Passed::Drained,
             Drained::NoMemory => return Passed::Failed(libc::ENOBUFS),
-            Drained::WouldBlock if is_nonblocking(fd) => return Passed::Failed(libc::EAGAIN),
+            Drained::WouldBlock if !waits || is_nonblocking(fd) => {
+                return Passed::Failed(libc::EAGAIN);
+            }
             Drained::WouldBlock => {}
         }
         let deadline = *until.get_or_insert_with(|| deadline(fd));
@@ -76,8 +80,8 @@ pub(crate) fn drain(inside: &Inside, entry: &Used, fd: RawFd) -> Passed {
     }
 }
 
-/// Waits until a flow is drained, or for a time; is it?
-pub(crate) fn drain_for(flow: &RawFlow, until: Instant) -> bool {
+/// Drains a flow, and waits for that at most until then; is it drained?
+fn drain_until(flow: &RawFlow, until: Instant) -> bool {
     loop {
         if flow.is_drained() || flow.drain() == Drained::Empty {
             return true;
@@ -89,19 +93,36 @@ pub(crate) fn drain_for(flow: &RawFlow, until: Instant) -> bool {
     }
 }
 
-/// All flows there are.
-pub(crate) fn drain_all(patience: Patience) {
-    let until = Instant::now() + LINGER;
+/// In a vfork child, whose descriptors are its own and may be others by now:
+/// waits for what executors of the parent are about to send.
+pub(crate) fn settle_for_child() {
+    let until = Instant::now() + Duration::from_millis(100);
     for (_, slot) in table::all() {
         let word = slot.word();
         if is_entry(word)
             && let Some(entry) = Entry::of(slot, word)
             && !entry.flow().is_drained()
+            && !entry.flow().is_blocked()
         {
-            match patience {
-                Patience::None => drop(entry.flow().drain()),
-                Patience::Bounded => drop(drain_for(entry.flow(), until)),
-            }
+            entry.flow().wait_drained(Some(until));
+        }
+    }
+}
+
+/// All flows there are.
+pub(crate) fn drain_all(patience: Patience) {
+    let until = Instant::now() + LINGER;
+    for (fd, slot) in table::all() {
+        let word = slot.word();
+        if is_entry(word)
+            && let Some(entry) = Entry::of(slot, word)
+            && !entry.flow().is_drained()
+        {
+            let waits = match patience {
+                Patience::Blocking => !is_nonblocking(fd),
+                Patience::Bounded => true,
+            };
+            drain_until(entry.flow(), if waits { until } else { Instant::now() });
         }
     }
     if patience == Patience::Bounded {
@@ -133,8 +154,13 @@ pub(crate) fn pass_for_ever(fd: RawFd) {
         && let Some(entry) = Entry::of(slot, word)
     {
         entry.pass.store(true, Ordering::SeqCst);
-        let until = Instant::now() + Duration::from_secs(1);
-        inside.outside(|| drain_for(entry.flow(), until));
+        let now = Instant::now();
+        let until = if is_nonblocking(fd) {
+            now
+        } else {
+            now + LINGER
+        };
+        inside.outside(|| drain_until(entry.flow(), until));
     }
 }
 
@@ -179,7 +205,8 @@ fn retire(entry: &Used, fd: RawFd, has_others: bool) {
     let flow = entry.flow();
     if entry.fd.load(Ordering::SeqCst) != fd {
         if !has_others {
-            finish(flow, fd, false);
+            leave_epolls(fd);
+            finish(flow, fd);
         }
         return;
     }
@@ -188,19 +215,22 @@ fn retire(entry: &Used, fd: RawFd, has_others: bool) {
         return;
     }
     if !has_others {
-        finish(flow, fd, true);
+        finish(flow, fd);
         if flow.is_drained() && flow.retire(shared) {
             return;
         }
     }
     match duplicate(fd) {
         Some(copy) => {
+            if !has_others {
+                leave_epolls(fd);
+            }
             entry.fd.store(-1, Ordering::SeqCst);
             flow.keep(copy);
         }
         None => {
             // No descriptor left for the rest: wait for it as far as is bearable.
-            drain_for(flow, Instant::now() + LINGER);
+            drain_until(flow, Instant::now() + LINGER);
             flow.discard(libc::EMFILE);
             flow.retire(false);
             log::warn!("a socket's rest was lost: no descriptor for it");
@@ -209,12 +239,24 @@ fn retire(entry: &Used, fd: RawFd, has_others: bool) {
 }
 
 /// The socket closes with its last number: SO_LINGER decides about the rest.
-fn finish(flow: &RawFlow, fd: RawFd, _uses_it: bool) {
+fn finish(flow: &RawFlow, fd: RawFd) {
     match sockopt::socket_linger(borrowed(fd)) {
         // What the kernel has not taken is dropped, as it drops its own.
         Ok(Some(Duration::ZERO)) => flow.discard(libc::ECONNRESET),
-        Ok(Some(linger)) => drop(drain_for(flow, Instant::now() + linger)),
+        Ok(Some(linger)) => drop(drain_until(flow, Instant::now() + linger)),
         _ => {}
+    }
+}
+
+/// A closed descriptor's registrations go with the last reference to the socket,
+/// which the duplicate is: without this, events of the old socket would come
+/// under a number that is another's by then.
+fn leave_epolls(fd: RawFd) {
+    for (epoll, slot) in table::all() {
+        if slot.word() == table::EPOLL {
+            // Not registered there, most of the time.
+            let _ = rustix::event::epoll::delete(borrowed(epoll), borrowed(fd));
+        }
     }
 }
 

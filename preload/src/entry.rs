@@ -7,14 +7,13 @@
 //! just now. Who uses an entry counts as a reference, as the table does for each
 //! number (duplicates share an entry), and the last one lets go of the flow.
 
-use crate::policy;
 use crate::table::{self, Slot};
 use flexnet::transport::RawFlow;
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -38,18 +37,11 @@ pub(crate) struct Entry {
     pub(crate) told: AtomicBool,
     /// Forks there were when it was made.
     pub(crate) forks: AtomicU32,
-    pub(crate) sends: AtomicU32,
-    pub(crate) bytes: AtomicU64,
-    pub(crate) stamp: AtomicU64,
-    pub(crate) queued: AtomicBool,
-    looking: AtomicBool,
-    policy: UnsafeCell<policy::Flow>,
     flow: UnsafeCell<MaybeUninit<(RawFlow, Kind)>>,
     next: AtomicPtr<Entry>,
 }
 
-// SAFETY: `flow` is written while nobody has a reference; `policy` by who holds
-// `looking`.
+// SAFETY: `flow` is written while nobody has a reference.
 unsafe impl Sync for Entry {}
 // SAFETY: as above.
 unsafe impl Send for Entry {}
@@ -87,12 +79,6 @@ impl Entry {
             ended: AtomicBool::new(false),
             told: AtomicBool::new(false),
             forks: AtomicU32::new(0),
-            sends: AtomicU32::new(0),
-            bytes: AtomicU64::new(0),
-            stamp: AtomicU64::new(0),
-            queued: AtomicBool::new(false),
-            looking: AtomicBool::new(false),
-            policy: UnsafeCell::new(policy::Flow::default()),
             flow: UnsafeCell::new(MaybeUninit::uninit()),
             next: AtomicPtr::new(ptr::null_mut()),
         }
@@ -104,18 +90,15 @@ impl Entry {
         let entry = take_spare().unwrap_or_else(|| Box::leak(Box::new(Self::empty())));
         entry.fd.store(fd, Ordering::Relaxed);
         entry.handles.store(1, Ordering::Relaxed);
-        for flag in [&entry.pass, &entry.ended, &entry.told, &entry.queued] {
+        for flag in [&entry.pass, &entry.ended, &entry.told] {
             flag.store(false, Ordering::Relaxed);
         }
-        entry.sends.store(0, Ordering::Relaxed);
-        entry.bytes.store(0, Ordering::Relaxed);
-        entry.stamp.store(0, Ordering::Relaxed);
         // SAFETY: nobody has a reference, so nobody looks.
         unsafe {
-            *entry.policy.get() = policy::Flow::default();
             (*entry.flow.get()).write((flow, kind));
         }
         entry.references.store(1, Ordering::Release);
+        count(|flows| flows.fetch_add(1, Ordering::Relaxed));
         entry
     }
 
@@ -167,6 +150,7 @@ impl Entry {
         if self.references.fetch_sub(1, Ordering::SeqCst) == 1 {
             // SAFETY: written by `new`, and nobody else has a reference.
             unsafe { (*self.flow.get()).assume_init_drop() };
+            count(|flows| flows.fetch_sub(1, Ordering::Relaxed));
             give_spare(self);
         }
     }
@@ -181,27 +165,7 @@ impl Entry {
         unsafe { (*self.flow.get()).assume_init_ref().1 }
     }
 
-    /// A look of the policy, unless another thread is at one.
-    pub(crate) fn look(&self, sample: policy::Sample) {
-        if self.looking.swap(true, Ordering::Acquire) {
-            return;
-        }
-        // SAFETY: `looking` is held.
-        let way = unsafe { (*self.policy.get()).look(sample) };
-        self.queued
-            .store(way == policy::Way::Queued, Ordering::Relaxed);
-        self.looking.store(false, Ordering::Release);
-    }
-
-    /// Starts with sends queued: a candidate that has shown that it pays.
-    pub(crate) fn adopt_policy(&self, flow: policy::Flow) {
-        self.queued
-            .store(flow.way == policy::Way::Queued, Ordering::Relaxed);
-        // SAFETY: only its maker knows it yet.
-        unsafe { *self.policy.get() = flow };
-    }
-
-    /// Keeps an error that is to be told, unless it was.
+    /// The error that is to be told, unless it was; from then on it was.
     pub(crate) fn take_error(&self) -> Option<i32> {
         match self.kind() {
             Kind::Datagrams => self.flow().take_error(),
@@ -211,6 +175,12 @@ impl Entry {
                 (!self.told.swap(true, Ordering::AcqRel)).then_some(errno)
             }
         }
+    }
+}
+
+fn count(change: impl FnOnce(&AtomicU32) -> u32) {
+    if let Some(own) = table::own() {
+        change(&own.flows);
     }
 }
 

@@ -18,8 +18,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-/// Children that are watched at once; with more the oldest is taken for alive
-/// as long as the process lives.
+/// Children that are watched at once; one more, and it is taken for alive as
+/// long as the process lives.
 const CHILDREN: usize = 64;
 /// A synchronous flow looks whether the children have gone once in so many
 /// sends: a look is a system call for each child.
@@ -32,6 +32,8 @@ pub(crate) struct Forks {
     count: AtomicU32,
     /// The number of the last fork whose child may share sockets, 0: none.
     newest: AtomicU32,
+    /// The last one that is not watched.
+    unwatched: AtomicU32,
     looks: AtomicU32,
     /// Guards `watched` (with signals blocked, or by who is inside).
     lock: AtomicU32,
@@ -70,7 +72,7 @@ impl Forks {
 
     /// Forgets the children that have gone.
     fn look(&self) {
-        let mut newest = 0;
+        let mut newest = self.unwatched.load(Ordering::Relaxed);
         for (end, fork) in self.all() {
             let fd = end.load(Ordering::Relaxed) - 1;
             if fd < 0 {
@@ -90,9 +92,7 @@ impl Forks {
                 newest = newest.max(fork.load(Ordering::Relaxed));
             }
         }
-        if self.newest.load(Ordering::Relaxed) != u32::MAX {
-            self.newest.store(newest, Ordering::Release);
-        }
+        self.newest.store(newest, Ordering::Release);
     }
 
     fn watch(&self, pipe: OwnedFd, fork: u32) {
@@ -105,8 +105,22 @@ impl Forks {
                 return;
             }
         }
-        // Too many: synchronous for ever.
-        self.newest.store(u32::MAX, Ordering::Release);
+        self.give_up(fork);
+    }
+
+    /// Nothing tells when that fork's child has gone.
+    fn give_up(&self, fork: u32) {
+        self.unwatched.fetch_max(fork, Ordering::Relaxed);
+        self.newest.fetch_max(fork, Ordering::Release);
+    }
+
+    fn locked<R>(&self, f: impl FnOnce(&Self) -> R) -> R {
+        while self.lock.swap(1, Ordering::Acquire) != 0 {
+            rustix::thread::sched_yield();
+        }
+        let result = f(self);
+        self.lock.store(0, Ordering::Release);
+        result
     }
 }
 
@@ -160,10 +174,12 @@ extern "C" fn prepare() {
     let any = table::all().any(|(_, slot)| table::is_entry(slot.word()));
     let fork = own.forks.count.fetch_add(1, Ordering::SeqCst) + 1;
     if any {
+        // Who only forks, and sends on no old flow, looks here.
+        own.forks.locked(Forks::look);
         // Nothing is queued on them from here on; then what is, is drained.
         state.fork = fork;
         own.forks.newest.fetch_max(fork, Ordering::SeqCst);
-        barrier::drain_all(Patience::Bounded);
+        barrier::drain_all(Patience::Blocking);
         if let Ok((reader, writer)) = pipe_with(PipeFlags::CLOEXEC) {
             let floor = start::floor();
             let raised = |fd: OwnedFd| rustix::io::fcntl_dupfd_cloexec(&fd, floor).unwrap_or(fd);
@@ -196,15 +212,10 @@ extern "C" fn in_parent() {
     } = state;
     drop(writer);
     if fork != 0 {
-        while own.forks.lock.swap(1, Ordering::Acquire) != 0 {
-            rustix::thread::sched_yield();
-        }
-        match reader {
-            Some(reader) => own.forks.watch(reader, fork),
-            // No pipe: nothing tells when the child has gone.
-            None => own.forks.newest.store(u32::MAX, Ordering::Release),
-        }
-        own.forks.lock.store(0, Ordering::Release);
+        own.forks.locked(|forks| match reader {
+            Some(reader) => forks.watch(reader, fork),
+            None => forks.give_up(fork),
+        });
     }
     start::unlock(own);
     drop(_inside);

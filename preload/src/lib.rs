@@ -30,6 +30,7 @@ mod logging;
 mod policy;
 mod real;
 mod send;
+mod sender;
 mod start;
 mod table;
 

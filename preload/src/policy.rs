@@ -1,149 +1,231 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! When queueing a flow's sends pays. Numbers in, numbers out.
+//! When queueing a thread's sends pays. Numbers in, numbers out.
 //!
-//! Two cases do. **Coalescing**: a flow that sends again and again within
-//! microseconds pays 0.5 to 1.4 µs a send for what the kernel takes for 0.15 µs
-//! when 32 go at once. **A core of its own**: where the scheduler has granted
-//! one and the executor runs on it, the application's core is spared the send
-//! altogether. Anything else loses: waking an executor for one send costs the
-//! sender 3.3 to 3.6 µs, several times the send.
+//! Waking an executor for one send costs the sender 3.3 to 3.6 µs, several times
+//! the send: a thread that sends and then waits for the next request sends by
+//! itself. Queueing may pay for a thread that is busy sending: sends of one
+//! socket coalesce (0.15 µs each where 32 go at once, 0.5 to 1.4 µs alone), and
+//! an executor with a core to itself spares the thread the send altogether. If
+//! it does is measured, not believed: for a moment the sends are queued, and the
+//! time a send takes is compared with that of just before. What gains stays, and
+//! is looked at again later; what does not is left alone for a time that
+//! doubles.
 //!
-//! What a flow gains is measured, not believed: its sends' period while they are
-//! queued against the one before. A flow that gains too little goes back, and is
-//! tried again after a while that doubles each time.
+//! All of this is a thread's own, so it costs no shared cache line.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Sends between two looks.
-pub(crate) const SENDS_PER_LOOK: u32 = 64;
-/// A send each so many ns or more often may coalesce: several times the dearest
-/// small send on loopback here (1.4 µs), so that slower machines count too.
-const BURST_PERIOD_NS: u64 = 5_000;
-/// Looks in a row that must show a burst before it is tried.
-const BURSTS: u32 = 2;
-/// Longer sends gain little by coalescing: 4 KB costs 1.5 to 2 µs to copy and
-/// push through the stack however it is called.
-const COALESCED_BYTES_MAX: u64 = 4096;
-/// Queueing stays when the period is at most this part of the one before: what
-/// does not gain a tenth may well be noise.
-const GAIN: (u64, u64) = (9, 10);
-/// Looks of a trial before it counts: the executor wakes during the first.
-const TRIAL: u32 = 4;
-/// Looks after a trial that did not gain, at first and at most.
-const PAUSE: u32 = 64;
-const PAUSE_MAX: u32 = 65_536;
+/// Sends between two looks: a look is a system call of 0.3 to 0.4 µs, so 3 ns a
+/// send.
+pub(crate) const SENDS_PER_LOOK: u32 = 128;
+/// Sends for each wait of a thread that is busy sending, at least. The trial
+/// cannot tell waiting for the ring from waiting for requests below that.
+const SENDS_PER_WAIT: u64 = 4;
+/// A busy sender spends at most so much of its own CPU time a send: several
+/// times what a whole request takes redis (10 µs with the kernel's part).
+const CPU_NS_MAX: u64 = 50_000;
+/// Longer sends gain little by coalescing: they are as long as what a system
+/// call takes at once.
+const BYTES_MAX: u64 = 8192;
+/// Looks in a row that must be busy before anything is measured.
+const BUSY_LOOKS: u32 = 2;
+/// How long sends are measured inline and queued; longer than the kernel's
+/// slices (3 to 4 ms), so that one lost turn does not decide.
+const BASELINE_NS: u64 = 10_000_000;
+const TRIAL_NS: u64 = 20_000_000;
+/// The start of a trial does not count: flows are made and an executor wakes.
+const WARM_UP_NS: u64 = 2_000_000;
+/// Stays when a send takes at most this part of the time before, in percent:
+/// a twentieth may be noise.
+const GAIN_PERCENT: u64 = 95;
+/// How long it is left alone after a trial that did not gain, and how long it
+/// is kept after one that did; both double each time in a row.
+const PAUSE_NS: u64 = 200_000_000;
+const KEEP_NS: u64 = 1_000_000_000;
+const AT_MOST_NS: u64 = 60_000_000_000;
 
-/// What happened since the last look.
+/// What a thread did since its last look.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sample {
-    pub(crate) sends: u32,
+    pub(crate) sends: u64,
     pub(crate) bytes: u64,
-    pub(crate) elapsed_ns: u64,
+    pub(crate) wall_ns: u64,
+    /// Its own CPU time.
+    pub(crate) cpu_ns: u64,
+    /// How often it went to sleep by itself.
+    pub(crate) waits: u64,
 }
 
 impl Sample {
-    fn period_ns(&self) -> u64 {
-        self.elapsed_ns / u64::from(self.sends.max(1))
-    }
-
-    fn is_burst(&self) -> bool {
-        self.period_ns() <= BURST_PERIOD_NS
-            && self.bytes / u64::from(self.sends.max(1)) <= COALESCED_BYTES_MAX
+    fn is_busy(&self) -> bool {
+        let sends = self.sends.max(1);
+        self.waits * SENDS_PER_WAIT <= sends
+            && self.cpu_ns <= CPU_NS_MAX * sends
+            && self.bytes <= BYTES_MAX * sends
     }
 }
 
-/// A flow's sends.
+/// A thread's sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) enum Way {
-    /// By the caller, as without the library.
+    /// By itself, as without the library.
     #[default]
     Inline,
-    /// Into the ring.
+    /// Into the rings.
     Queued,
 }
 
-/// What is remembered of a flow.
+/// Sends over a time.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Flow {
-    pub(crate) way: Way,
-    /// Of the last inline look that was a burst.
-    inline_ns: u64,
-    bursts: u32,
-    looks_queued: u32,
-    pause: u32,
-    pause_left: u32,
+struct Span {
+    sends: u64,
+    ns: u64,
 }
 
-impl Flow {
+impl Span {
+    const EMPTY: Self = Self { sends: 0, ns: 0 };
+
+    fn add(&mut self, sample: Sample) {
+        self.sends += sample.sends;
+        self.ns += sample.wall_ns;
+    }
+
+    /// Does a send take at most so many percent of what one of `other` takes?
+    fn is_within(&self, percent: u64, other: &Self) -> bool {
+        let cross = |a: &Self, b: &Self| u128::from(a.ns) * u128::from(b.sends);
+        cross(self, other) * 100 <= cross(other, self) * u128::from(percent)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Looks whether it is busy: so many looks in a row.
+    Watch(u32),
+    /// Measures inline.
+    Baseline(Span),
+    /// Measures queued, after the warm-up that is left.
+    Trial {
+        inline: Span,
+        queued: Span,
+        warm_up_ns: u64,
+    },
+    /// Queued, for so long.
+    Keep(u64),
+    /// Inline, for so long.
+    Pause(u64),
+}
+
+/// What is remembered of a thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sender {
+    phase: Phase,
+    pause_ns: u64,
+    keep_ns: u64,
+}
+
+impl Sender {
+    pub(crate) const fn new() -> Self {
+        Self {
+            phase: Phase::Watch(0),
+            pause_ns: PAUSE_NS,
+            keep_ns: KEEP_NS,
+        }
+    }
+
+    fn way(&self) -> Way {
+        match self.phase {
+            Phase::Watch(_) | Phase::Baseline(_) | Phase::Pause(_) => Way::Inline,
+            Phase::Trial { .. } | Phase::Keep(_) => Way::Queued,
+        }
+    }
+
     /// One look; the way from here on.
     pub(crate) fn look(&mut self, sample: Sample) -> Way {
-        self.way = match self.way {
-            Way::Inline => self.look_inline(sample),
-            Way::Queued => self.look_queued(sample),
-        };
-        self.way
+        self.phase = self.next(sample);
+        self.way()
     }
 
-    /// Did the last look show a burst?
-    pub(crate) fn has_burst(&self) -> bool {
-        self.bursts > 0
+    fn next(&mut self, sample: Sample) -> Phase {
+        if !sample.is_busy() {
+            return match self.phase {
+                // Time passes all the same.
+                Phase::Pause(left) if left > sample.wall_ns => Phase::Pause(left - sample.wall_ns),
+                // The burst is over, which says nothing against the next.
+                _ => Phase::Watch(0),
+            };
+        }
+        match self.phase {
+            Phase::Watch(busy) if busy + 1 < BUSY_LOOKS => Phase::Watch(busy + 1),
+            Phase::Watch(_) => Phase::Baseline(Span::EMPTY),
+            Phase::Baseline(mut inline) => {
+                inline.add(sample);
+                if inline.ns < BASELINE_NS {
+                    return Phase::Baseline(inline);
+                }
+                Phase::Trial {
+                    inline,
+                    queued: Span::EMPTY,
+                    warm_up_ns: WARM_UP_NS,
+                }
+            }
+            Phase::Trial {
+                inline,
+                mut queued,
+                warm_up_ns,
+            } => {
+                if warm_up_ns == 0 {
+                    queued.add(sample);
+                }
+                if queued.ns < TRIAL_NS {
+                    return Phase::Trial {
+                        inline,
+                        queued,
+                        warm_up_ns: warm_up_ns.saturating_sub(sample.wall_ns),
+                    };
+                }
+                self.judge(&inline, &queued)
+            }
+            Phase::Keep(left) if left > sample.wall_ns => Phase::Keep(left - sample.wall_ns),
+            // The machine may have changed: measured anew.
+            Phase::Keep(_) => Phase::Baseline(Span::EMPTY),
+            Phase::Pause(left) if left > sample.wall_ns => Phase::Pause(left - sample.wall_ns),
+            Phase::Pause(_) => Phase::Watch(0),
+        }
     }
 
-    fn look_inline(&mut self, sample: Sample) -> Way {
-        self.pause_left = self.pause_left.saturating_sub(1);
-        if !sample.is_burst() {
-            self.bursts = 0;
-            return Way::Inline;
+    fn judge(&mut self, inline: &Span, queued: &Span) -> Phase {
+        if queued.is_within(GAIN_PERCENT, inline) {
+            let keep = self.keep_ns;
+            self.keep_ns = (keep * 2).min(AT_MOST_NS);
+            self.pause_ns = PAUSE_NS;
+            Phase::Keep(keep)
+        } else {
+            let pause = self.pause_ns;
+            self.pause_ns = (pause * 2).min(AT_MOST_NS);
+            self.keep_ns = KEEP_NS;
+            Phase::Pause(pause)
         }
-        self.bursts += 1;
-        self.inline_ns = sample.period_ns();
-        if self.bursts < BURSTS || self.pause_left > 0 {
-            return Way::Inline;
-        }
-        self.looks_queued = 0;
-        Way::Queued
-    }
-
-    fn look_queued(&mut self, sample: Sample) -> Way {
-        self.looks_queued = self.looks_queued.saturating_add(1);
-        self.bursts = 0;
-        if !sample.is_burst() {
-            // The burst is over; that says nothing against the next.
-            return Way::Inline;
-        }
-        if self.looks_queued < TRIAL {
-            return Way::Queued;
-        }
-        if sample.period_ns() * GAIN.1 <= self.inline_ns * GAIN.0 {
-            self.pause = 0;
-            return Way::Queued;
-        }
-        self.pause = (self.pause * 2).clamp(PAUSE, PAUSE_MAX);
-        self.pause_left = self.pause;
-        Way::Inline
     }
 }
 
-/// What is known of the machine.
+/// The rate of the clock.
 #[derive(Default)]
 pub(crate) struct Process {
     /// Ticks of the clock a µs, times 16; 0: not measured yet.
-    rate: std::sync::atomic::AtomicU64,
-    first_ticks: std::sync::atomic::AtomicU64,
-    first_ns: std::sync::atomic::AtomicU64,
+    rate: AtomicU64,
+    first_ticks: AtomicU64,
+    first_ns: AtomicU64,
 }
 
 /// Measured over at least so long.
-const RATE_OVER: Duration = Duration::from_millis(1);
+const RATE_OVER_NS: u64 = 1_000_000;
 
 /// The rate of a clock in ticks a µs, times 16, from two readings of it and of
 /// CLOCK_MONOTONIC; 0 when they are too near.
-pub(crate) fn rate(first: (u64, u64), second: (u64, u64)) -> u64 {
-    let (ticks, ns) = (
-        second.0.saturating_sub(first.0),
-        second.1.saturating_sub(first.1),
-    );
-    if u128::from(ns) < RATE_OVER.as_nanos() {
+fn rate(first: (u64, u64), second: (u64, u64)) -> u64 {
+    let ticks = second.0.saturating_sub(first.0);
+    let ns = second.1.saturating_sub(first.1);
+    if ns < RATE_OVER_NS {
         return 0;
     }
     (u128::from(ticks) * 16_000 / u128::from(ns)) as u64
@@ -157,7 +239,6 @@ pub(crate) fn ticks_to_ns(ticks: u64, rate: u64) -> u64 {
 impl Process {
     /// The clock's rate, or 0 while it is not known.
     pub(crate) fn rate(&self) -> u64 {
-        use std::sync::atomic::Ordering::Relaxed;
         let known = self.rate.load(Relaxed);
         if known != 0 {
             return known;
@@ -179,81 +260,177 @@ impl Process {
 mod tests {
     use super::*;
 
-    fn sample(period_ns: u64, bytes: u64) -> Sample {
+    const MS: u64 = 1_000_000;
+
+    /// A busy look that took so long a send.
+    fn busy(ns: u64) -> Sample {
+        let sends = u64::from(SENDS_PER_LOOK);
         Sample {
-            sends: SENDS_PER_LOOK,
-            bytes: bytes * u64::from(SENDS_PER_LOOK),
-            elapsed_ns: period_ns * u64::from(SENDS_PER_LOOK),
+            sends,
+            bytes: 64 * sends,
+            wall_ns: ns * sends,
+            cpu_ns: 1000 * sends,
+            waits: 0,
         }
     }
 
-    /// Feeds looks and tells the way after each.
-    fn ways(flow: &mut Flow, looks: &[(u64, u64)]) -> String {
-        let look = |&(period, bytes): &(u64, u64)| match flow.look(sample(period, bytes)) {
-            Way::Inline => 'i',
-            Way::Queued => 'q',
-        };
-        looks.iter().map(look).collect()
+    /// Looks of busy sends, inline and queued of these lengths, for so long; the
+    /// share of the time it queued, in percent, and changes of the way.
+    fn share(sender: &mut Sender, inline_ns: u64, queued_ns: u64, for_ns: u64) -> (u64, u32) {
+        let (mut at, mut queued, mut changes) = (0, 0, 0);
+        let mut way = sender.way();
+        while at < for_ns {
+            let sample = busy(if way == Way::Inline {
+                inline_ns
+            } else {
+                queued_ns
+            });
+            at += sample.wall_ns;
+            if way == Way::Queued {
+                queued += sample.wall_ns;
+            }
+            let next = sender.look(sample);
+            changes += u32::from(next != way);
+            way = next;
+        }
+        (queued * 100 / at, changes)
     }
 
     #[test]
-    fn only_sustained_bursts_of_small_sends_are_queued() {
-        for (looks, expected, what) in [
-            (vec![(900, 64); 3], "iqq", "a stream of small sends"),
-            (vec![(30_000, 64); 3], "iii", "a request each 30 us"),
-            (vec![(900, 16_000); 3], "iii", "long sends"),
+    fn who_is_busy() {
+        let sends = u64::from(SENDS_PER_LOOK);
+        let one = busy(1000);
+        for (sample, expected, what) in [
+            (one, true, "a stream of small sends"),
             (
-                vec![(900, 64), (40_000, 64), (900, 64)],
-                "iii",
-                "bursts with pauses",
+                Sample {
+                    waits: sends,
+                    ..one
+                },
+                false,
+                "a request a send",
+            ),
+            (
+                Sample {
+                    waits: sends / 4,
+                    ..one
+                },
+                true,
+                "four requests a wakeup",
+            ),
+            (
+                Sample {
+                    waits: sends / 4 + 1,
+                    ..one
+                },
+                false,
+                "fewer",
+            ),
+            (
+                Sample {
+                    bytes: 16_384 * sends,
+                    ..one
+                },
+                false,
+                "long sends",
+            ),
+            (
+                Sample {
+                    cpu_ns: 60_000 * sends,
+                    ..one
+                },
+                false,
+                "much work between",
+            ),
+            (
+                Sample {
+                    wall_ns: 40_000 * sends,
+                    ..one
+                },
+                true,
+                "no CPU for it now",
             ),
         ] {
-            assert_eq!(ways(&mut Flow::default(), &looks), expected, "{what}");
+            assert_eq!(sample.is_busy(), expected, "{what}");
         }
     }
 
     #[test]
-    fn what_gains_stays_and_what_does_not_goes_back_for_longer_each_time() {
-        let mut flow = Flow::default();
-        assert_eq!(ways(&mut flow, &[(900, 64); 2]), "iq");
-        assert_eq!(ways(&mut flow, &[(100, 64); 20]), "q".repeat(20));
-        let mut flow = Flow::default();
-        assert_eq!(
-            ways(&mut flow, &[(900, 64); 6]),
-            "iqqqqi",
-            "no faster: back"
-        );
-        let back = ways(&mut flow, &vec![(900, 64); PAUSE as usize]);
-        assert_eq!(back.find('q'), Some(PAUSE as usize - 1));
-        assert_eq!(ways(&mut flow, &[(900, 64); 4]), "qqqi");
-        let back = ways(&mut flow, &vec![(900, 64); 2 * PAUSE as usize]);
-        assert_eq!(back.find('q'), Some(2 * PAUSE as usize - 1));
+    fn what_gains_is_kept_and_what_does_not_costs_next_to_nothing() {
+        for (inline_ns, queued_ns, at_least, at_most) in [
+            (1000, 150, 97, 100),
+            (1000, 900, 95, 100),
+            (1000, 960, 0, 3),
+            (1000, 1000, 0, 3),
+            (1000, 4000, 0, 4),
+            (10_000, 6000, 95, 100),
+            (10_000, 30_000, 0, 4),
+        ] {
+            let (share, _) = share(&mut Sender::new(), inline_ns, queued_ns, 20_000 * MS);
+            assert!(
+                (at_least..=at_most).contains(&share),
+                "{inline_ns} ns inline, {queued_ns} queued: {share} %"
+            );
+        }
     }
 
     #[test]
-    fn the_end_of_a_burst_is_no_reason_against_the_next() {
-        let mut flow = Flow::default();
-        let looks = [
-            (900, 64),
-            (900, 64),
-            (100, 64),
-            (50_000, 64),
-            (900, 64),
-            (900, 64),
-        ];
-        assert_eq!(ways(&mut flow, &looks), "iqqiiq");
+    fn a_machine_that_changes_is_followed() {
+        let mut sender = Sender::new();
+        assert!(share(&mut sender, 1000, 200, 5_000 * MS).0 > 90);
+        // The executor has lost its core.
+        share(&mut sender, 1000, 3000, 10_000 * MS);
+        assert!(share(&mut sender, 1000, 3000, 20_000 * MS).0 < 5);
+        // It has it again.
+        share(&mut sender, 1000, 200, 60_000 * MS);
+        assert!(share(&mut sender, 1000, 200, 20_000 * MS).0 > 90);
+    }
+
+    #[test]
+    fn one_lost_turn_does_not_decide() {
+        let mut sender = Sender::new();
+        let mut looks = 0;
+        while sender.look(busy(1000)) == Way::Inline {
+            looks += 1;
+            assert!(looks < 1000);
+        }
+        // 4 ms off the CPU within the trial's 20.
+        sender.look(Sample {
+            wall_ns: 4 * MS,
+            ..busy(300)
+        });
+        for _ in 0..1000 {
+            assert_eq!(sender.look(busy(300)), Way::Queued);
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_burst_ends_it_at_once() {
+        let mut sender = Sender::new();
+        while sender.look(busy(1000)) == Way::Inline {}
+        let idle = Sample {
+            waits: u64::from(SENDS_PER_LOOK),
+            ..busy(50_000)
+        };
+        assert_eq!(sender.look(idle), Way::Inline);
+        // And the next one is tried as the first was.
+        let mut looks = 0;
+        while sender.look(busy(1000)) == Way::Inline {
+            looks += 1;
+            assert!(looks < 1000);
+        }
     }
 
     #[test]
     fn a_clock_of_any_rate() {
         for (ticks, ns, expected) in [
-            (2_500_000, 1_000_000, 2_500 * 16 / 1_000 * 1_000),
+            (2_500_000, 1_000_000, 2500 * 16),
             (24_000, 1_000_000, 24 * 16),
             (100, 50, 0),
         ] {
             assert_eq!(rate((7, 9), (7 + ticks, 9 + ns)), expected);
         }
-        assert_eq!(ticks_to_ns(2_500, 2_500 * 16), 1_000);
-        assert_eq!(ticks_to_ns(24, 24 * 16), 1_000);
+        assert_eq!(ticks_to_ns(2500, 2500 * 16), 1000);
+        assert_eq!(ticks_to_ns(24, 24 * 16), 1000);
     }
 }

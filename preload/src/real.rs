@@ -143,6 +143,8 @@ real! {
     socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int = (socket);
     accept(fd: c_int, from: *mut libc::sockaddr, length: *mut libc::socklen_t) -> c_int = (accept);
     accept4(fd: c_int, from: *mut libc::sockaddr, length: *mut libc::socklen_t, flags: c_int) -> c_int = (accept4);
+    epoll_create(size: c_int) -> c_int = (later);
+    epoll_create1(flags: c_int) -> c_int = (epoll_create1);
     connect(fd: c_int, to: *const libc::sockaddr, length: libc::socklen_t) -> c_int = (connect);
     shutdown(fd: c_int, how: c_int) -> c_int = (shutdown);
     close(fd: c_int) -> c_int = (close);

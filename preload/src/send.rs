@@ -3,11 +3,11 @@
 //! caller's own; the rules are README.md's.
 
 use crate::barrier::{self, Passed, deadline, is_nonblocking};
-use crate::clock::ticks;
 use crate::config::Mode;
 use crate::entry::{Entry, Kind, Used};
 use crate::inside::Inside;
-use crate::policy::{self, SENDS_PER_LOOK, Sample};
+use crate::policy::Way;
+use crate::sender;
 use crate::table::{self, CANDIDATE, Own, Slot, is_entry};
 use flexnet::executor::Slept;
 use flexnet::transport::{Drained, HandedOver};
@@ -98,45 +98,19 @@ fn make(fd: RawFd, slot: &Slot, own: &Own, mode: Mode, message: &Message<'_>) ->
     if own.off.load(Ordering::Relaxed) != 0 {
         return false;
     }
-    let mut history = policy::Flow::default();
     let worth = match mode {
         Mode::Off => false,
         Mode::Always => true,
         Mode::Strict => message.length >= HANDOVER_BYTES,
-        Mode::Adaptive => {
-            let sends = slot.sends.load(Ordering::Relaxed).wrapping_add(1);
-            slot.sends.store(sends, Ordering::Relaxed);
-            sends.is_multiple_of(SENDS_PER_LOOK) && is_burst(slot, own, message, &mut history)
-        }
+        Mode::Adaptive => sender::way(own, message.length) == Way::Queued,
     };
     if !worth {
         return false;
     }
     match Inside::enter() {
-        Some(_inside) => crate::start::make_flow(fd, slot, history),
+        Some(_inside) => crate::start::make_flow(fd, slot),
         None => false,
     }
-}
-
-/// A candidate in the adaptive mode, at a look: has it sent so often lately
-/// that a flow is worth its memory?
-fn is_burst(slot: &Slot, own: &Own, message: &Message<'_>, history: &mut policy::Flow) -> bool {
-    // Cut to 32 bits: with 1/64 of 2.5 GHz that is 110 s, and a wrong look now
-    // and then only makes a flow that is not used.
-    let now = (ticks() >> 6) as u32;
-    let before = slot.stamp.swap(now, Ordering::Relaxed);
-    let rate = own.policy.rate();
-    if before == 0 || rate == 0 {
-        return false;
-    }
-    let elapsed = u64::from(now.wrapping_sub(before)) << 6;
-    let sample = Sample {
-        sends: SENDS_PER_LOOK,
-        bytes: message.length as u64 * u64::from(SENDS_PER_LOOK),
-        elapsed_ns: policy::ticks_to_ns(elapsed, rate),
-    };
-    history.look(sample);
-    history.has_burst()
 }
 
 struct Send<'a> {
@@ -158,6 +132,10 @@ impl Send<'_> {
         }
         if entry.ended.load(Ordering::Relaxed) && !entry.flow().is_drained() {
             return Verdict::Failed(libc::EPIPE);
+        }
+        if message.flags & libc::MSG_MORE != 0 && entry.kind() == Kind::Datagrams {
+            // A datagram that the kernel keeps open for the next send's bytes.
+            entry.pass.store(true, Ordering::Relaxed);
         }
         let may_queue = message.may_queue()
             && !entry.pass.load(Ordering::Relaxed)
@@ -200,31 +178,11 @@ impl Send<'_> {
     }
 
     fn pays_adaptively(&self) -> bool {
-        let (entry, flow) = (self.entry, self.entry.flow());
-        let sends = entry.sends.load(Ordering::Relaxed).wrapping_add(1);
-        entry.sends.store(sends, Ordering::Relaxed);
-        let bytes = entry.bytes.load(Ordering::Relaxed) + self.message.length as u64;
-        entry.bytes.store(bytes, Ordering::Relaxed);
-        if sends.is_multiple_of(SENDS_PER_LOOK) {
-            self.look(bytes);
-        }
-        let has_core = flow.is_attached() && flow.is_served() && !flow.is_saturated();
-        has_core || (entry.queued.load(Ordering::Relaxed) && self.fits())
-    }
-
-    #[cold]
-    fn look(&self, bytes: u64) {
-        let now = ticks();
-        let before = self.entry.stamp.swap(now, Ordering::Relaxed);
-        self.entry.bytes.store(0, Ordering::Relaxed);
-        let rate = self.own.policy.rate();
-        if before != 0 && rate != 0 {
-            self.entry.look(Sample {
-                sends: SENDS_PER_LOOK,
-                bytes,
-                elapsed_ns: policy::ticks_to_ns(now.wrapping_sub(before), rate),
-            });
-        }
+        let flow = self.entry.flow();
+        let way = sender::way(self.own, self.message.length);
+        // A core that the scheduler has granted, with an executor on it.
+        let has_core = || flow.is_attached() && flow.is_served() && !flow.is_saturated();
+        (way == Way::Queued && self.fits()) || has_core()
     }
 
     fn blocks(&self) -> bool {
@@ -278,14 +236,8 @@ impl Send<'_> {
                 false => self.queue_full(),
             };
         }
-        let passed = match self.blocks() {
-            true => barrier::drain(self.inside, self.entry, self.fd),
-            false => match self.entry.flow().drain() {
-                Drained::Empty => Passed::Drained,
-                Drained::WouldBlock => Passed::Failed(libc::EAGAIN),
-                Drained::NoMemory => Passed::Failed(libc::ENOBUFS),
-            },
-        };
+        let waits = self.message.flags & libc::MSG_DONTWAIT == 0;
+        let passed = barrier::drain(self.inside, self.entry, self.fd, waits);
         if let Some(errno) = self.entry.take_error() {
             return Verdict::Failed(errno);
         }

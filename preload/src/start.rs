@@ -7,10 +7,10 @@
 //! process without other threads (unshare, setns). What cannot be started for
 //! want of threads or descriptors is not tried again.
 
+use crate::barrier::{self, Patience};
 use crate::config::Config;
 use crate::entry::{Entry, Kind};
 use crate::inside::SignalsBlocked;
-use crate::policy;
 use crate::table::{self, CANDIDATE, Own, PASS, Slot};
 use flexnet::client::Client;
 use flexnet::executor::{Runtime, set_descriptor_floor};
@@ -20,8 +20,9 @@ use rustix::net::{getpeername, ipproto, sockopt};
 use std::io;
 use std::os::fd::RawFd;
 use std::ptr;
-use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// Bytes of a flow's ring; the longest record is a quarter of it. A page of
 /// small messages is coalesced into one system call long before it is full.
@@ -30,6 +31,10 @@ pub(crate) const RING_BYTES: usize = 64 * 1024;
 /// on: what select() can hold stays the program's, and the kernel's table grows
 /// by little.
 const FLOOR: u64 = 512;
+
+/// Flows a process has at most, for their memory: 256 MiB, as it is used. The
+/// sends of more sockets are their callers'.
+const FLOWS_MAX: u32 = 4096;
 
 static CONFIG: OnceLock<Config> = OnceLock::new();
 
@@ -44,6 +49,9 @@ pub(crate) fn set_config(config: Config) -> &'static Config {
 /// The runtime, while there is one.
 pub(crate) struct Started {
     pub(crate) runtime: Runtime,
+    link: Option<Arc<Client>>,
+    /// A message said so.
+    told: AtomicBool,
 }
 
 /// Where the library's own descriptors lie.
@@ -102,9 +110,13 @@ fn start(config: &Config) -> io::Result<Started> {
         .flow_class(config.flow_class)
         // Programs that know nothing of it make no coroutines.
         .coroutines(16);
+    let mut link = None;
     if config.socket.exists() {
         match Client::connect_or_wait(&config.socket, &name) {
-            Ok(client) => builder = builder.link(client),
+            Ok(client) => {
+                builder = builder.link(client.clone());
+                link = Some(client);
+            }
             Err(error) => log::warn!("no link to the scheduler: {error}"),
         }
     }
@@ -112,8 +124,11 @@ fn start(config: &Config) -> io::Result<Started> {
     for fd in runtime.descriptors() {
         table::mark_internal(fd);
     }
-    log::info!("{name} sends on {} executors", config.executors);
-    Ok(Started { runtime })
+    Ok(Started {
+        runtime,
+        link,
+        told: AtomicBool::new(false),
+    })
 }
 
 /// The runtime, started if it was not. For who holds the lock.
@@ -146,7 +161,7 @@ fn kind(fd: BorrowedFd<'_>) -> Option<Kind> {
 
 /// Makes a flow for a candidate. False: not now, or never. For who is inside.
 #[cold]
-pub(crate) fn make_flow(fd: RawFd, slot: &Slot, policy: policy::Flow) -> bool {
+pub(crate) fn make_flow(fd: RawFd, slot: &Slot) -> bool {
     let Some(own) = table::own() else {
         return false;
     };
@@ -157,13 +172,13 @@ pub(crate) fn make_flow(fd: RawFd, slot: &Slot, policy: policy::Flow) -> bool {
     if own.lock.swap(1, Ordering::Acquire) != 0 {
         return false; // somebody makes one, forks or stops: the next send may
     }
-    let made = make_flow_locked(own, fd, slot, policy);
+    let made = make_flow_locked(own, fd, slot);
     unlock(own);
     made
 }
 
-fn make_flow_locked(own: &Own, fd: RawFd, slot: &Slot, policy: policy::Flow) -> bool {
-    if !table::is_ours(own) {
+fn make_flow_locked(own: &Own, fd: RawFd, slot: &Slot) -> bool {
+    if !table::is_ours(own) || own.flows.load(Ordering::Relaxed) >= FLOWS_MAX {
         return false;
     }
     // SAFETY: the program's descriptor, which it sends on just now.
@@ -192,9 +207,12 @@ fn make_flow_locked(own: &Own, fd: RawFd, slot: &Slot, policy: policy::Flow) -> 
             return false;
         }
     };
+    if !started.told.swap(true, Ordering::Relaxed) {
+        let executors = config().map_or(0, |config| config.executors);
+        log::info!("sends are done by executors ({executors}) from here on");
+    }
     let entry = Entry::new(fd, kind, flow);
     entry.forks.store(own.forks.count(), Ordering::Relaxed);
-    entry.adopt_policy(policy);
     own.highest.fetch_max(fd, Ordering::SeqCst);
     if slot.replace(CANDIDATE, entry.word()) {
         return true;
@@ -210,13 +228,35 @@ fn make_flow_locked(own: &Own, fd: RawFd, slot: &Slot, policy: policy::Flow) -> 
 pub(crate) fn stop(own: &Own, why: &str) {
     lock(own);
     give_up(own, why);
-    crate::barrier::drain_all(crate::barrier::Patience::Bounded);
+    barrier::drain_all(Patience::Blocking);
     let started = own.runtime.swap(ptr::null_mut(), Ordering::AcqRel);
     if !started.is_null() {
         // SAFETY: leaked by `started`; flows that are left keep what they need
         // of it, and are drained by who sends.
         let started = unsafe { Box::from_raw(started) };
+        let ours =
+            config().map_or(0, |config| config.executors) + usize::from(started.link.is_some());
+        let left = threads().saturating_sub(ours);
         started.runtime.shutdown();
+        if let Some(link) = started.link {
+            link.close();
+        }
+        wait_for_threads(left);
     }
     unlock(own);
+}
+
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
+}
+
+/// A thread that was joined may be in the process for a moment yet, and what
+/// comes next may want to be alone.
+fn wait_for_threads(left: usize) {
+    for _ in 0..100 {
+        if threads() <= left {
+            return;
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
 }

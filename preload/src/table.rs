@@ -19,8 +19,10 @@ pub(crate) const UNKNOWN: usize = 0;
 pub(crate) const PASS: usize = 1;
 /// The library's own.
 pub(crate) const INTERNAL: usize = 2;
+/// An epoll instance, whose registrations a duplicate would keep alive.
+pub(crate) const EPOLL: usize = 3;
 /// A socket of this process's making.
-pub(crate) const CANDIDATE: usize = 3;
+pub(crate) const CANDIDATE: usize = 4;
 // Anything else is the address of an entry.
 
 /// Numbers from here on are not looked after.
@@ -30,10 +32,6 @@ const DESCRIPTORS_MAX: u64 = 1 << 20;
 #[derive(Default)]
 pub(crate) struct Slot {
     word: AtomicUsize,
-    /// Sends seen while it is a candidate.
-    pub(crate) sends: AtomicU32,
-    /// When it was looked at last, in ticks of [`crate::clock`], cut off.
-    pub(crate) stamp: AtomicU32,
 }
 
 /// What belongs to this process and not to its children. Zeroed in a child.
@@ -49,6 +47,8 @@ pub(crate) struct Own {
     pub(crate) runtime: AtomicPtr<crate::start::Started>,
     /// The highest number that ever was a candidate or the library's own.
     pub(crate) highest: AtomicI32,
+    /// Flows there are.
+    pub(crate) flows: AtomicU32,
     /// Entries to be used again.
     pub(crate) spare: AtomicPtr<Entry>,
     pub(crate) spare_lock: AtomicU32,
@@ -147,6 +147,11 @@ pub(crate) fn is_entry(word: usize) -> bool {
 /// A new descriptor of a socket, made by this process.
 #[inline]
 pub(crate) fn made(fd: RawFd) {
+    mark(fd, CANDIDATE);
+}
+
+/// A new descriptor that this process made: a [`CANDIDATE`] or an [`EPOLL`].
+pub(crate) fn mark(fd: RawFd, word: usize) {
     if let (Some(slot), Some(own)) = (slot(fd), own())
         && own.alive.load(Ordering::Relaxed) != 0
         && slot.word() != INTERNAL
@@ -154,9 +159,7 @@ pub(crate) fn made(fd: RawFd) {
         if own.highest.load(Ordering::Relaxed) < fd {
             own.highest.fetch_max(fd, Ordering::SeqCst);
         }
-        slot.sends.store(0, Ordering::Relaxed);
-        slot.stamp.store(0, Ordering::Relaxed);
-        slot.set(CANDIDATE);
+        slot.set(word);
     }
 }
 

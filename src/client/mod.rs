@@ -24,8 +24,9 @@ use socket::{ControlSocket, header, own_thread};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 /// The connection to the scheduler, for one process.
 ///
@@ -41,6 +42,7 @@ use std::sync::atomic::AtomicU64;
 pub struct Client {
     connection: Arc<Connection>,
     stop: Arc<OwnedFd>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Client {
@@ -66,11 +68,37 @@ impl Client {
         // Now, if it is there, so that the first packet knows.
         let first = connection.connect().ok();
         let (background, stopped) = (connection.clone(), stop.clone());
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name(format!("{name}/link"))
             .stack_size(128 * 1024)
             .spawn(move || background.run(first, stopped.as_fd()))?;
-        Ok(Arc::new(Self { connection, stop }))
+        Ok(Arc::new(Self {
+            connection,
+            stop,
+            thread: Mutex::new(Some(thread)),
+        }))
+    }
+
+    /// Closes the connection for good, and waits for its thread to end: a few
+    /// moments, or up to 5 s where the scheduler is just asked for something.
+    /// For a process that must have no other threads (unshare, setns).
+    pub fn close(&self) {
+        self.stop();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // It has nothing more to say.
+            let _ = thread.join();
+        }
+    }
+
+    fn stop(&self) {
+        // The thread's poll sees it; its connection closes, and the daemon
+        // forgets the client.
+        let _ = rustix::io::write(&*self.stop, &1u64.to_ne_bytes());
     }
 
     /// Cores the scheduler guaranteed at the last connection, of those asked for.
@@ -81,9 +109,7 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        // The thread's poll sees it; its connection closes, and the daemon
-        // forgets the client.
-        let _ = rustix::io::write(&*self.stop, &1u64.to_ne_bytes());
+        self.stop();
     }
 }
 

@@ -162,6 +162,11 @@ impl RawFlow {
         self.core.is_drained()
     }
 
+    /// Does it wait for the kernel to have room?
+    pub fn is_blocked(&self) -> bool {
+        self.core.is_blocked()
+    }
+
     /// Does its executor run, so that a send costs no wakeup?
     #[inline]
     pub fn is_served(&self) -> bool {
@@ -354,12 +359,6 @@ impl RawFlow {
         self.drain_inside(&mut inside);
         drop(inside);
         self.core.unblocked();
-    }
-
-    /// Does the flow have a descriptor of its own, and which?
-    pub fn kept(&self) -> Option<RawFd> {
-        let own = self.target.own.load(Ordering::Acquire);
-        own.then(|| self.target.fd.load(Ordering::Acquire))
     }
 
     /// What was accepted and not sent is dropped, as the kernel does with its

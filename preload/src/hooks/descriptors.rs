@@ -5,7 +5,7 @@ use super::options::with_entry;
 use crate::barrier::{self, Passed};
 use crate::entry::Kind;
 use crate::real;
-use crate::table::{self, CANDIDATE, INTERNAL, PASS, UNKNOWN};
+use crate::table::{self, CANDIDATE, EPOLL, INTERNAL, PASS, UNKNOWN};
 use libc::{FILE, c_char, c_int, c_uint, off_t, off64_t, size_t, sockaddr, socklen_t, ssize_t};
 use std::sync::atomic::Ordering;
 
@@ -17,6 +17,30 @@ pub unsafe extern "C-unwind" fn socket(domain: c_int, kind: c_int, protocol: c_i
     let fd = unsafe { real::socket(domain, kind, protocol) };
     if fd >= 0 && (domain == libc::AF_INET || domain == libc::AF_INET6) {
         table::made(fd);
+    }
+    fd
+}
+
+/// # Safety
+/// As for epoll_create(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn epoll_create(size: c_int) -> c_int {
+    // SAFETY: as promised by the caller.
+    let fd = unsafe { real::epoll_create(size) };
+    if fd >= 0 {
+        table::mark(fd, EPOLL);
+    }
+    fd
+}
+
+/// # Safety
+/// As for epoll_create1(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn epoll_create1(flags: c_int) -> c_int {
+    // SAFETY: as promised by the caller.
+    let fd = unsafe { real::epoll_create1(flags) };
+    if fd >= 0 {
+        table::mark(fd, EPOLL);
     }
     fd
 }
@@ -65,7 +89,7 @@ pub unsafe extern "C-unwind" fn connect(
     // Datagrams to the peer there was; then another one's flow.
     let datagrams = with_entry(fd, |inside, entry| {
         let datagrams = entry.kind() == Kind::Datagrams;
-        (datagrams, barrier::drain(inside, entry, fd))
+        (datagrams, barrier::drain(inside, entry, fd, true))
     });
     if let Some((true, _)) = datagrams {
         barrier::forget(fd);
@@ -204,6 +228,9 @@ fn doubled(fd: c_int, to: c_int) {
         other.set(PASS);
         return;
     }
+    if word == EPOLL {
+        return table::mark(to, EPOLL);
+    }
     let shared = with_entry(fd, |_, entry| {
         entry.add_handle();
         if let Some(own) = table::own() {
@@ -310,10 +337,10 @@ pub unsafe extern "C-unwind" fn fdopen(fd: c_int, mode: *const c_char) -> *mut F
 
 /// What the kernel sends to `to` by itself comes after what is queued. The errno
 /// if it cannot now.
-fn before_sending_to(to: c_int) -> Option<c_int> {
+fn before_sending_to(to: c_int, waits: bool) -> Option<c_int> {
     let passed = with_entry(to, |inside, entry| {
         if !entry.flow().is_drained()
-            && let Passed::Failed(errno) = barrier::drain(inside, entry, to)
+            && let Passed::Failed(errno) = barrier::drain(inside, entry, to, waits)
         {
             return Some(errno);
         }
@@ -340,7 +367,7 @@ pub unsafe extern "C-unwind" fn sendfile(
     offset: *mut off_t,
     count: size_t,
 ) -> ssize_t {
-    if let Some(errno) = before_sending_to(to) {
+    if let Some(errno) = before_sending_to(to, true) {
         return failed(errno);
     }
     // SAFETY: as promised by the caller.
@@ -356,7 +383,7 @@ pub unsafe extern "C-unwind" fn sendfile64(
     offset: *mut off64_t,
     count: size_t,
 ) -> ssize_t {
-    if let Some(errno) = before_sending_to(to) {
+    if let Some(errno) = before_sending_to(to, true) {
         return failed(errno);
     }
     // SAFETY: as promised by the caller.
@@ -374,7 +401,7 @@ pub unsafe extern "C-unwind" fn splice(
     length: size_t,
     flags: c_uint,
 ) -> ssize_t {
-    if let Some(errno) = before_sending_to(to) {
+    if let Some(errno) = before_sending_to(to, flags & libc::SPLICE_F_NONBLOCK == 0) {
         return failed(errno);
     }
     // SAFETY: as promised by the caller.

@@ -52,7 +52,7 @@ pub unsafe extern "C-unwind" fn setsockopt(
     let passed = with_entry(fd, |inside, entry| {
         if ends {
             entry.pass.store(true, Ordering::SeqCst);
-            return barrier::drain(inside, entry, fd);
+            return barrier::drain(inside, entry, fd, true);
         }
         entry.flow().drain();
         Passed::Drained

@@ -10,25 +10,35 @@ use crate::table::{self, is_ours, is_ours_now};
 use libc::{FILE, c_char, c_int, c_long, c_void, pid_t};
 use std::sync::atomic::Ordering;
 
-/// Gives the kernel what was accepted, for a bounded time.
-fn drain_all() {
+/// Gives the kernel what was accepted.
+fn drain_all(patience: Patience) {
     let started = table::own().filter(|own| !own.runtime.load(Ordering::Acquire).is_null());
     if started.is_none() {
         return;
     }
     if let Some(inside) = Inside::enter() {
-        // What peers of a vfork child's parent do not take is its to wait for.
-        let patience = match is_ours_now() {
-            true => Patience::Bounded,
-            false => Patience::None,
-        };
-        inside.outside(|| barrier::drain_all(patience));
+        match is_ours_now() {
+            true => inside.outside(|| barrier::drain_all(patience)),
+            false => inside.outside(barrier::settle_for_child),
+        }
     }
 }
 
-/// Before exec, and before a child is started with the sockets there are.
+/// Before exec: this process's memory goes, and the queues with it.
 fn before_exec() {
-    drain_all();
+    drain_all(Patience::Bounded);
+}
+
+/// At the end, which is not the parent's if this is a vfork child.
+fn before_end() {
+    if is_ours_now() {
+        drain_all(Patience::Bounded);
+    }
+}
+
+/// Before a child is started that may have the sockets there are.
+fn before_spawn() {
+    drain_all(Patience::Blocking);
 }
 
 /// No executors from here on.
@@ -127,7 +137,7 @@ pub unsafe extern "C-unwind" fn posix_spawn(
     arguments: Strings,
     environment: Strings,
 ) -> c_int {
-    before_exec();
+    before_spawn();
     // SAFETY: as promised by the caller.
     unsafe { real::posix_spawn(pid, path, actions, attributes, arguments, environment) }
 }
@@ -143,7 +153,7 @@ pub unsafe extern "C-unwind" fn posix_spawnp(
     arguments: Strings,
     environment: Strings,
 ) -> c_int {
-    before_exec();
+    before_spawn();
     // SAFETY: as promised by the caller.
     unsafe { real::posix_spawnp(pid, file, actions, attributes, arguments, environment) }
 }
@@ -152,7 +162,7 @@ pub unsafe extern "C-unwind" fn posix_spawnp(
 /// As for system(3).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn system(command: *const c_char) -> c_int {
-    before_exec();
+    before_spawn();
     // SAFETY: as promised by the caller.
     unsafe { real::system(command) }
 }
@@ -161,7 +171,7 @@ pub unsafe extern "C-unwind" fn system(command: *const c_char) -> c_int {
 /// As for popen(3).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn popen(command: *const c_char, mode: *const c_char) -> *mut FILE {
-    before_exec();
+    before_spawn();
     // SAFETY: as promised by the caller.
     unsafe { real::popen(command, mode) }
 }
@@ -215,7 +225,7 @@ mod variadic {
 /// As for _exit(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn _exit(status: c_int) -> ! {
-    drain_all();
+    before_end();
     real::exit_group(status)
 }
 
@@ -223,7 +233,7 @@ pub unsafe extern "C-unwind" fn _exit(status: c_int) -> ! {
 /// As for _Exit(3).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn _Exit(status: c_int) -> ! {
-    drain_all();
+    before_end();
     real::exit_group(status)
 }
 
@@ -231,7 +241,7 @@ pub unsafe extern "C-unwind" fn _Exit(status: c_int) -> ! {
 /// As for quick_exit(3).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn quick_exit(status: c_int) -> ! {
-    drain_all();
+    before_end();
     // SAFETY: as promised by the caller.
     unsafe { real::quick_exit(status) };
     real::exit_group(status)
@@ -239,7 +249,7 @@ pub unsafe extern "C-unwind" fn quick_exit(status: c_int) -> ! {
 
 /// exit() and the end of main, by .fini_array.
 pub(crate) extern "C" fn at_exit() {
-    drain_all();
+    before_end();
 }
 
 /// # Safety
@@ -299,7 +309,7 @@ pub unsafe extern "C-unwind" fn syscall(
         libc::SYS_unshare => stop("the program calls unshare"),
         libc::SYS_setns => stop("the program calls setns"),
         libc::SYS_execve | libc::SYS_execveat => before_exec(),
-        libc::SYS_exit_group => drain_all(),
+        libc::SYS_exit_group => before_end(),
         _ => {}
     }
     // SAFETY: as promised by the caller.

@@ -3,10 +3,9 @@
 //! that the program's next receive would have had (a reset connection then reads
 //! as ended), so an end of the stream is looked at twice.
 
-use crate::entry::Entry;
-use crate::inside::Inside;
+use super::options::with_entry;
+use crate::entry::Kind;
 use crate::real;
-use crate::table::{self, is_entry};
 use libc::{c_int, c_void, iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
 /// What a receive says in the end.
@@ -17,6 +16,9 @@ fn told(fd: c_int, received: ssize_t) -> ssize_t {
 
 #[cold]
 fn end(fd: c_int) -> ssize_t {
+    if !is_stream(fd) {
+        return 0; // an empty datagram is one
+    }
     match untold_error(fd) {
         // The peer's end is one; only its reset is an error.
         Some(errno) if errno != libc::EPIPE => {
@@ -27,17 +29,16 @@ fn end(fd: c_int) -> ssize_t {
     }
 }
 
+fn is_stream(fd: c_int) -> bool {
+    with_entry(fd, |_, entry| entry.kind() == Kind::Stream).unwrap_or(false)
+}
+
 /// An error of a queued send that the program was not told of; it is by now.
 pub(crate) fn untold_error(fd: c_int) -> Option<c_int> {
-    let slot = table::slot(fd)?;
-    let word = slot.word();
-    if !is_entry(word) {
-        return None;
-    }
-    let _inside = Inside::enter()?;
-    let entry = Entry::of(slot, word)?;
-    entry.flow().error()?;
-    entry.take_error()
+    with_entry(fd, |_, entry| {
+        entry.flow().error()?;
+        entry.take_error()
+    })?
 }
 
 /// # Safety

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! The calling thread as a sender: counts its sends, and every so many asks the
+//! policy which way the next ones go.
+
+use crate::clock::ticks;
+use crate::policy::{self, SENDS_PER_LOOK, Sample, Sender, Way};
+use crate::table::Own;
+use std::cell::Cell;
+
+/// Readings of the thread's clocks at its last look.
+#[derive(Clone, Copy)]
+struct Reading {
+    ticks: u64,
+    cpu_ns: u64,
+    waits: u64,
+}
+
+struct State {
+    way: Cell<Way>,
+    sends: Cell<u32>,
+    bytes: Cell<u64>,
+    last: Cell<Option<Reading>>,
+    policy: Cell<Sender>,
+}
+
+thread_local! {
+    static STATE: State = const {
+        State {
+            way: Cell::new(Way::Inline),
+            sends: Cell::new(0),
+            bytes: Cell::new(0),
+            last: Cell::new(None),
+            policy: Cell::new(Sender::new()),
+        }
+    };
+}
+
+/// A send of so many bytes: which way?
+#[inline]
+pub(crate) fn way(own: &Own, bytes: usize) -> Way {
+    STATE.with(|state| {
+        state
+            .bytes
+            .set(state.bytes.get().wrapping_add(bytes as u64));
+        let sends = state.sends.get() + 1;
+        state.sends.set(sends);
+        if sends >= SENDS_PER_LOOK {
+            look(state, own);
+        }
+        state.way.get()
+    })
+}
+
+#[cold]
+fn look(state: &State, own: &Own) {
+    let now = read();
+    let (sends, bytes) = (state.sends.replace(0), state.bytes.replace(0));
+    let rate = own.policy.rate();
+    let Some(last) = state.last.replace(Some(now)) else {
+        return;
+    };
+    if rate == 0 {
+        return;
+    }
+    let mut policy = state.policy.get();
+    let way = policy.look(Sample {
+        sends: sends.into(),
+        bytes,
+        wall_ns: policy::ticks_to_ns(now.ticks.saturating_sub(last.ticks), rate),
+        cpu_ns: now.cpu_ns.saturating_sub(last.cpu_ns),
+        waits: now.waits.saturating_sub(last.waits),
+    });
+    state.policy.set(policy);
+    state.way.set(way);
+}
+
+fn read() -> Reading {
+    // SAFETY: zeros are valid, and the kernel writes the whole of it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
+        usage
+    };
+    let ns = |time: libc::timeval| time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64 * 1000;
+    Reading {
+        ticks: ticks(),
+        cpu_ns: ns(usage.ru_utime) + ns(usage.ru_stime),
+        waits: usage.ru_nvcsw as u64,
+    }
+}

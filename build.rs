@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Compiles bpf/main.bpf.c and generates its skeleton, where the feature
-//! `scheduler` asks for it, and the arbiter's C for the host, where `simulator`
-//! does; without them nothing but rustc is needed.
+//! `scheduler` asks for it, with its rules' arithmetic for the host's tests, and the
+//! arbiter's C for the host, where `simulator` does; without them nothing but rustc is needed.
 
 fn main() {
     #[cfg(feature = "simulator")]
@@ -28,6 +28,14 @@ fn scheduler() {
     // The builder tracks only *.[hc] beside the main source.
     println!("cargo:rerun-if-changed=include/flexnet");
     println!("cargo:rerun-if-changed=bpf");
+    println!("cargo:rerun-if-changed=src/bin/scx_flexnet/rules/host.c");
+    cc::Build::new()
+        .file("src/bin/scx_flexnet/rules/host.c")
+        .include("include")
+        .std("c11")
+        .flag("-Wextra")
+        .warnings_into_errors(true)
+        .compile("flexnet_rules");
     let include = format!("{}/include", env!("CARGO_MANIFEST_DIR"));
     let mut builder = match scx_cargo::BpfBuilder::new() {
         Ok(builder) => builder,

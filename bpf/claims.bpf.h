@@ -28,6 +28,17 @@ static __always_inline bool holds_core(u32 id)
 	return !flexnet_design_claims(&design.params) || !client || READ_ONCE(client->cores);
 }
 
+/* And this one? Not where the operator bounds its client's cores, and it goes on
+ * although it was asked to park. */
+static __always_inline bool is_ahead(struct task_ctx *tctx)
+{
+	struct flexnet_client_state *client = client_of(tctx->client);
+	struct executor_ctx *ectx = executor_ctx_of(executor_index(tctx));
+
+	return holds_core(tctx->client) &&
+	       !(client && client->burst && ectx && READ_ONCE(ectx->park_asked));
+}
+
 /* Cores that all clients hold. */
 __noinline u32 cores_held(void)
 {
@@ -71,18 +82,23 @@ __noinline int revoke_core(void)
 __noinline int claim_cores(u32 id, u32 runnable, u64 delay_ns)
 {
 	struct flexnet_client_state *client = client_of(id);
-	u32 congested, free, held;
+	struct flexnet_page *page = page_of(id);
+	u32 congested, free, held, most;
 
-	if (!client)
+	if (!client || !page)
 		return 0;
+	most = client_burst(client, page);
+	if (most > settings.net_cores_max)
+		most = settings.net_cores_max;
 	if (client->cores > runnable)
 		client->cores = runnable;
+	if (client->cores > most)
+		client->cores = most;
 	/* An item that was there a round ago still is. */
 	congested = runnable > client->cores && (!client->cores || delay_ns >= settings.interval_ns);
 	held = cores_held();
 	free = arbiter.granted > held ? arbiter.granted - held : 0;
-	switch (flexnet_core_claim(client->cores, client->guaranteed, settings.net_cores_max,
-				   congested)) {
+	switch (flexnet_core_claim(client->cores, client->guaranteed, most, congested)) {
 	case FLEXNET_CLAIM_REVOKE:
 		if (free || revoke_core())
 			client->cores++;

@@ -3,9 +3,9 @@
  * classes.bpf.h - what class a task has, what it is charged, and what is
  * counted of it.
  *
- * A class comes from registration (clients.bpf.h) or from the parent. Virtual
- * time is charged when a task stops; the per-CPU view other headers decide by
- * (cpu_ctx) is written here and nowhere else.
+ * A class comes from registration (clients.bpf.h), from a rule (rules.bpf.h) or
+ * from the parent. Virtual time is charged when a task stops; the per-CPU view
+ * other headers decide by (cpu_ctx) is written here and nowhere else.
  */
 #ifndef FLEXNET_CLASSES_BPF_H
 #define FLEXNET_CLASSES_BPF_H
@@ -57,11 +57,17 @@ static void classify_new_task(struct task_struct *p, struct task_ctx *tctx, bool
 		return;
 	parent = bpf_get_current_task_btf();
 	from = task_ctx_of(parent);
-	if (from && (from->task_class == FLEXNET_CLASS_LATENCY ||
-		     from->task_class == FLEXNET_CLASS_BATCH)) {
-		tctx->task_class = from->task_class;
-		tctx->class_origin = FLEXNET_ORIGIN_PARENT;
+	if (!from || from->task_class == FLEXNET_CLASS_EXECUTOR)
+		return;
+	tctx->rules_epoch = from->rules_epoch;
+	if (from->asked) {
+		tctx->born = from->asked;
+	} else {
+		tctx->born = from->born;
+		tctx->born_rule = from->rule ?: from->born_rule;
 	}
+	tctx->inherited = from->asked ?: from->ruled ?: from->inherited;
+	settle_class(tctx);
 }
 
 /* A task waits from now, if it did not already: changes of affinity, weight or
@@ -114,7 +120,7 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 	if (!ectx || !cctx)
 		return;
 	/* One without a core of its client's is a guest on a granted one. */
-	if (holds_core(tctx->client))
+	if (is_ahead(tctx))
 		cctx->executor = executor_index(tctx) + 1;
 	else
 		cctx->current_class = FLEXNET_CLASS_LATENCY;
@@ -150,7 +156,7 @@ static __always_inline void executor_stops(struct task_ctx *tctx, struct cpu_ctx
 	else
 		cctx->latency_used_ns = 0;
 	if (vtime && page) {
-		u64 now_vtime = *vtime + flexnet_scale_by_weight(ran, client_weight(page));
+		u64 now_vtime = *vtime + flexnet_scale_by_weight(ran, client_weight(client, page));
 
 		*vtime = now_vtime;
 		if (executor_vtime_now < now_vtime)
@@ -209,7 +215,7 @@ static s32 create_queues(void)
 	error = error ?: scx_bpf_create_dsq(DSQ_EXECUTOR_THROUGHPUT, -1);
 	error = error ?: scx_bpf_create_dsq(DSQ_GENERAL_LATENCY, -1);
 	error = error ?: scx_bpf_create_dsq(DSQ_GENERAL, -1);
-	bpf_for(cpu, 0, settings.cpus) {
+	bpf_for(cpu, 0, machine.cpus) {
 		if (error)
 			break;
 		error = scx_bpf_create_dsq(pinned_dsq(cpu), -1);
@@ -235,14 +241,14 @@ static s32 create_masks(void)
 	mask = bpf_cpumask_create();
 	if (!mask)
 		return -ENOMEM;
-	bpf_for(cpu, 0, settings.cpus)
+	bpf_for(cpu, 0, machine.cpus)
 		bpf_cpumask_set_cpu(cpu, mask);
 	mask = bpf_kptr_xchg(&general_cpumask, mask);
 	if (mask)
 		bpf_cpumask_release(mask);
 
 	online = scx_bpf_get_online_cpumask();
-	bpf_for(cpu, 0, settings.cpus) {
+	bpf_for(cpu, 0, machine.cpus) {
 		cctx = cpu_ctx_of(cpu);
 		if (!cctx)
 			continue;

@@ -32,6 +32,17 @@ static __always_inline u32 executor_index(const struct task_ctx *tctx)
 	return tctx->client * FLEXNET_EXECUTORS_MAX + tctx->slot;
 }
 
+/* Gives a task that is no executor its class, and says where that comes from. */
+static __always_inline void settle_class(struct task_ctx *tctx)
+{
+	tctx->task_class = flexnet_settled_class(tctx->asked, tctx->ruled, tctx->inherited,
+						 FLEXNET_CLASS_NORMAL);
+	tctx->class_origin = tctx->asked     ? FLEXNET_ORIGIN_REGISTRATION :
+			     tctx->ruled     ? FLEXNET_ORIGIN_RULE :
+			     tctx->inherited ? FLEXNET_ORIGIN_PARENT :
+					       FLEXNET_ORIGIN_DEFAULT;
+}
+
 /* The class of a task, an executor's registration checked: it ends with its
  * client, whatever became of the thread. */
 static __always_inline u32 class_of(struct task_ctx *tctx)
@@ -46,19 +57,30 @@ static __always_inline u32 class_of(struct task_ctx *tctx)
 	if (client && ectx && READ_ONCE(client->generation) == tctx->client_generation &&
 	    ectx->registered && ectx->serial == tctx->serial)
 		return FLEXNET_CLASS_EXECUTOR;
-	tctx->task_class = FLEXNET_CLASS_NORMAL;
-	tctx->class_origin = FLEXNET_ORIGIN_DEFAULT;
-	return FLEXNET_CLASS_NORMAL;
+	settle_class(tctx);
+	return tctx->task_class;
 }
 
-/* A client's weight on granted cores, 1..10000. */
-static __always_inline u32 client_weight(struct flexnet_page *page)
+/* A client's weight on granted cores, 1..10000: the operator's, else its wish. */
+static __always_inline u32 client_weight(const struct flexnet_client_state *client,
+					 struct flexnet_page *page)
 {
-	u32 weight = READ_ONCE(page->client.weight);
+	u32 weight = client && client->weight ? client->weight : READ_ONCE(page->client.weight);
 
 	if (!weight)
 		return 100;
 	return weight > 10000 ? 10000 : weight;
+}
+
+/* Most cores a client may have granted at once: the operator's word and its own
+ * wish, whichever is less. */
+static __always_inline u32 client_burst(const struct flexnet_client_state *client,
+					struct flexnet_page *page)
+{
+	u32 burst = client->burst ?: FLEXNET_CPUS_MAX;
+	u32 wish = READ_ONCE(page->client.max_cores);
+
+	return wish && wish < burst ? wish : burst;
 }
 
 /* Flow class an executor says it has queued; anything unknown is throughput. */
@@ -183,10 +205,10 @@ int apply_registration(struct flexnet_apply *argument)
 		goto out;
 	}
 	if (asked->task_class != FLEXNET_CLASS_EXECUTOR) {
-		tctx->task_class = asked->task_class <= FLEXNET_CLASS_BATCH ?
+		tctx->asked = 1 + (asked->task_class <= FLEXNET_CLASS_BATCH ?
 					   asked->task_class :
-					   FLEXNET_CLASS_NORMAL;
-		tctx->class_origin = FLEXNET_ORIGIN_REGISTRATION;
+					   FLEXNET_CLASS_NORMAL);
+		settle_class(tctx);
 		goto out;
 	}
 	client = client_of(asked->client);
@@ -232,7 +254,15 @@ static void forget_executor(u32 index, struct flexnet_client_state *client)
 		__sync_fetch_and_sub(&client->executors, 1);
 }
 
-/* A client came, went, or dropped an executor. Generations are odd while a
+static void set_terms(struct flexnet_client_state *client,
+		      const struct flexnet_client_event *argument)
+{
+	client->guaranteed = argument->guaranteed;
+	client->weight = argument->weight;
+	client->burst = argument->burst;
+}
+
+/* A client came, went, has other terms, or dropped an executor. Generations are odd while a
  * client lives: its threads' registrations end with it. */
 SEC("syscall")
 int client_event(struct flexnet_client_event *argument)
@@ -255,7 +285,7 @@ int client_event(struct flexnet_client_event *argument)
 		client->bell_ns = 0;
 		client->slots = 0;
 		client->asked_parks = 0;
-		client->guaranteed = argument->guaranteed;
+		set_terms(client, argument);
 		client->cores = 0;
 		/* The page is new or was made to say so by the loader. */
 		bpf_for(slot, 0, FLEXNET_EXECUTORS_MAX) {
@@ -278,6 +308,11 @@ int client_event(struct flexnet_client_event *argument)
 		client->generation++;
 		bpf_for(slot, 0, FLEXNET_EXECUTORS_MAX)
 			forget_executor(argument->client * FLEXNET_EXECUTORS_MAX + slot, client);
+		return 0;
+	case FLEXNET_CLIENT_TERMS:
+		if (!(client->generation & 1))
+			return -ENOENT;
+		set_terms(client, argument);
 		return 0;
 	case FLEXNET_CLIENT_DROP_SLOT:
 		if (argument->slot >= FLEXNET_EXECUTORS_MAX)

@@ -85,7 +85,7 @@ static __always_inline s32 candidate(u64 i)
 	if (i >= FLEXNET_CPUS_MAX)
 		return -1;
 	barrier_var(i);
-	return settings.grant_order[i];
+	return machine.grant_order[i];
 }
 
 /* A CPU's last-level cache, -1 where that is unknown. */
@@ -96,7 +96,7 @@ static __always_inline s32 llc_of(s32 cpu)
 	if (index >= FLEXNET_CPUS_MAX)
 		return -1;
 	barrier_var(index);
-	return settings.llc_of[index];
+	return machine.llc_of[index];
 }
 
 /* The next CPU to grant: the first candidate in the order that is not granted,
@@ -106,7 +106,7 @@ __noinline s32 core_to_grant(s32 near)
 	s32 best = -1, cache = llc_of(near);
 	u32 i;
 
-	bpf_for(i, 0, settings.grant_candidates) {
+	bpf_for(i, 0, machine.grant_candidates) {
 		s32 cpu = candidate(i);
 		struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 
@@ -127,7 +127,7 @@ __noinline s32 core_to_reclaim(void)
 	s32 last = -1;
 	u32 i;
 
-	bpf_for(i, 0, settings.grant_candidates) {
+	bpf_for(i, 0, machine.grant_candidates) {
 		s32 cpu = candidate(i);
 
 		if (cpu_granted(cpu))
@@ -191,7 +191,7 @@ __noinline int move_one_core(u32 wanted, s32 near, u64 cause_ns)
 
 static void tell_loader_of_grants(void)
 {
-	if (settings.steer && __sync_val_compare_and_swap(&arbiter.grants_event_pending, 0, 1) == 0)
+	if (machine.steer && __sync_val_compare_and_swap(&arbiter.grants_event_pending, 0, 1) == 0)
 		send_event(FLEXNET_EVENT_GRANTS, 0);
 }
 
@@ -224,9 +224,9 @@ static __always_inline void arbiter_params(struct flexnet_design_params *design_
 	params->low_mark_ns = settings.low_mark_ns;
 	params->interval_ns = settings.interval_ns;
 	params->idle_delay_ns = settings.idle_delay_ns;
-	params->cores_max = settings.net_cores_max < settings.grant_candidates ?
+	params->cores_max = settings.net_cores_max < machine.grant_candidates ?
 				    settings.net_cores_max :
-				    settings.grant_candidates;
+				    machine.grant_candidates;
 }
 
 /* Claims a CPU to preempt it for somebody who waits, once: pile-ups of preemptors on one
@@ -351,7 +351,7 @@ static s32 granted_core_for(struct task_struct *p, struct task_ctx *tctx, bool *
 		*idle = true;
 		return cpu;
 	}
-	bpf_for(i, 0, settings.grant_candidates) {
+	bpf_for(i, 0, machine.grant_candidates) {
 		struct cpu_ctx *cctx;
 
 		cpu = candidate(i);

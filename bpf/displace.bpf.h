@@ -87,7 +87,7 @@ static s32 create_respite_timers(void)
 	s32 error = 0;
 	u32 cpu;
 
-	bpf_for(cpu, 0, settings.cpus) {
+	bpf_for(cpu, 0, machine.cpus) {
 		u32 key = cpu;
 
 		timer = bpf_map_lookup_elem(&respite_timers, &key);
@@ -123,10 +123,10 @@ static s32 victim_for(struct task_struct *p, s32 prev_cpu, u64 now)
 	bpf_for(i, 0, VICTIM_CPUS_MAX) {
 		s32 cpu = prev_cpu + 1 + (s32)i;
 
-		if (i >= settings.cpus)
+		if (i >= machine.cpus)
 			break;
-		if (cpu >= (s32)settings.cpus)
-			cpu -= settings.cpus;
+		if (cpu >= (s32)machine.cpus)
+			cpu -= machine.cpus;
 		cctx = cpu_ctx_of(cpu);
 		if (!cctx || !cctx->online || !preemptible(cctx) || (general && cctx->granted) ||
 		    !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))

@@ -240,7 +240,7 @@ static bool rescue_displaced(s32 cpu, struct cpu_ctx *cctx, u64 now)
 	s32 from;
 
 	cctx->rescue_from++;
-	if (cctx->rescue_from >= settings.cpus)
+	if (cctx->rescue_from >= machine.cpus)
 		cctx->rescue_from = 0;
 	from = cctx->rescue_from;
 	other = cpu_ctx_of(from);

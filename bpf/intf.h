@@ -26,6 +26,7 @@ typedef signed int __s32;
 
 #include <flexnet/abi.h>
 #include <flexnet/designs.h>
+#include "rule.h"
 
 /* CPUs the scheduler can schedule; the loader refuses more. */
 #define FLEXNET_CPUS_MAX 1024
@@ -33,7 +34,8 @@ typedef signed int __s32;
 /* Grant changes remembered for statistics and tests; a power of two. */
 #define FLEXNET_TRANSITIONS 64
 
-/* Written by the loader before load (rodata `settings`). Times in ns. */
+/* The operator's numbers (data `settings`), written by the loader before the
+ * attach and, one by one, at a reload. Times in ns. */
 struct flexnet_config {
 	u64 objective_ns;	/* grow when the oldest queued message is older */
 	u64 low_mark_ns;	/* shrink only while delay is under it */
@@ -45,9 +47,13 @@ struct flexnet_config {
 	u64 latency_slice_ns;	/* of latency tasks */
 	u64 starvation_ns;	/* nobody runnable waits longer unserved while others of a higher class run */
 	u64 respite_ns;		/* of a core between latency tasks that displace others */
-	u32 cpus;		/* possible CPUs */
 	u32 net_cores_max;	/* 0: never grant */
 	u32 lend;		/* granted cores with nothing to do serve general tasks */
+};
+
+/* What stays as it is (rodata `machine`), written before load. */
+struct flexnet_machine {
+	u32 cpus;		/* possible CPUs */
 	u32 steer;		/* tell the loader of changed grants */
 	/* Order in which CPUs are granted; the first `grant_candidates` count. */
 	u32 grant_candidates;
@@ -75,12 +81,16 @@ enum flexnet_client_op {
 	FLEXNET_CLIENT_START = 1,  /* page is in `pages`, executors may register */
 	FLEXNET_CLIENT_FORGET = 2, /* its executors become normal tasks */
 	FLEXNET_CLIENT_DROP_SLOT = 3,
+	FLEXNET_CLIENT_TERMS = 4, /* the operator's rules have changed */
 };
 struct flexnet_client_event {
 	u32 op;
 	u32 client;
 	u32 slot;
-	u32 guaranteed; /* START: cores that are its own under designs with claims */
+	/* START and TERMS: */
+	u32 guaranteed; /* cores that are its own under designs with claims */
+	u32 weight;	/* the operator's, 1..10000; 0: its page's */
+	u32 burst;	/* most granted cores by the operator; 0: no bound */
 };
 
 /* Argument of SEC("syscall") switch_design: what to follow from now on. Returns 0
@@ -114,13 +124,15 @@ struct flexnet_client_state {
 	u32 asked_parks; /* executors were asked to park since the last bell */
 	u32 guaranteed;	/* cores it has before others, in designs with claims */
 	u32 cores;	/* cores it holds by claim */
+	u32 weight;	/* the operator's, 0: its page's */
+	u32 burst;	/* most granted cores by the operator, 0: no bound */
 };
 
 enum flexnet_event_kind {
 	/* No thread of the client runs and it has work: ring its eventfd. */
 	FLEXNET_EVENT_DOORBELL = 1,
 	/* The granted set or `saturated` changed; sent again only after the loader has
-	 * cleared `grants_event_pending`. Only when settings.steer. */
+	 * cleared `grants_event_pending`. Only when machine.steer. */
 	FLEXNET_EVENT_GRANTS = 2,
 };
 struct flexnet_event {

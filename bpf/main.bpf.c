@@ -18,6 +18,7 @@
  *   rounds.bpf.h     the arbiter's rounds
  *   displace.bpf.h   whom a latency task displaces, and how often
  *   general.bpf.h    all other tasks
+ *   rules.bpf.h      the operator's rules
  *   classes.bpf.h    class, weight and accounting of a task
  */
 #include <scx/common.bpf.h>
@@ -37,6 +38,7 @@ UEI_DEFINE(uei);
 #include "displace.bpf.h"
 #include "general.bpf.h"
 #include "classes.bpf.h"
+#include "rules.bpf.h"
 #include "rounds.bpf.h"
 #include "designs.bpf.h"
 
@@ -92,7 +94,7 @@ void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 	}
 	if (task_class == FLEXNET_CLASS_EXECUTOR) {
 		executor_woke(tctx->client, executor_index(tctx), scx_bpf_task_cpu(p));
-		if (holds_core(tctx->client) && may_run_granted(p) && !is_migration_disabled(p)) {
+		if (is_ahead(tctx) && may_run_granted(p) && !is_migration_disabled(p)) {
 			enqueue_executor(p, tctx, enq_flags, now);
 			return;
 		}
@@ -177,7 +179,7 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 			return;
 		/* The executor that ran goes on before a guest does. */
 		if (prev && (prev->scx.flags & SCX_TASK_QUEUED) && (tctx = task_ctx_of(prev)) &&
-		    class_of(tctx) == FLEXNET_CLASS_EXECUTOR && holds_core(tctx->client)) {
+		    class_of(tctx) == FLEXNET_CLASS_EXECUTOR && is_ahead(tctx)) {
 			executor_goes_on(tctx);
 			prev->scx.slice = settings.slice_ns;
 			return;

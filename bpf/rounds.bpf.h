@@ -97,7 +97,7 @@ __noinline int look_at_client(u32 id, u64 now)
 	struct flexnet_client_state *state = client_of(id);
 	struct flexnet_page *page = page_of(id);
 	u64 bit = 1ULL << (id & 63);
-	u32 slot, slots, wanted, cores;
+	u32 slot, slots, wanted, cores, most;
 
 	if (!state || !page || !(state->generation & 1)) {
 		__sync_fetch_and_and(&active_clients, ~bit);
@@ -118,6 +118,9 @@ __noinline int look_at_client(u32 id, u64 now)
 		cores = state->cores;
 	}
 	cores = flexnet_design_awake(&params, cores, state->delay_ns);
+	most = client_burst(state, page);
+	if (cores > most)
+		cores = most;
 	wanted = flexnet_executors_wanted(round_sum.client_runnable ? state->executors : 1, cores);
 	publish_grant(id, state, page, wanted, arbiter.granted, arbiter.saturated, false);
 	if (slots > 1)
@@ -223,7 +226,7 @@ static __always_inline void look_at_granted_cores(u64 now)
 		      scx_bpf_dsq_nr_queued(DSQ_EXECUTOR_THROUGHPUT);
 	u32 i;
 
-	bpf_for(i, 0, settings.grant_candidates)
+	bpf_for(i, 0, machine.grant_candidates)
 		look_at_granted_core(candidate(i), waiting, now);
 }
 

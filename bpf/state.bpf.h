@@ -22,8 +22,11 @@ enum dsq {
 	DSQ_PINNED = 1024,	     /* + CPU: tasks that can run there only */
 };
 
-/* Configuration, written by the loader before load. */
-const volatile struct flexnet_config settings = {
+/* Written by the loader: before load, and of the settings some at a reload. */
+const volatile struct flexnet_machine machine = {
+	.cpus = 1,
+};
+volatile struct flexnet_config settings = {
 	.objective_ns = 50000,
 	.low_mark_ns = 10000,
 	.interval_ns = 100000,
@@ -34,7 +37,6 @@ const volatile struct flexnet_config settings = {
 	.latency_slice_ns = 1000000,
 	.starvation_ns = 20000000,
 	.respite_ns = 100000,
-	.cpus = 1,
 };
 
 /* The design that is on: its own of the parameters, and its quantum. Written by
@@ -61,6 +63,14 @@ struct task_ctx {
 	u32 cgroup_weight;	/* cpu.weight of its cgroup */
 	u32 cgroup_epoch;	/* the epoch this was read in */
 	u32 class_origin;	/* enum flexnet_class_origin: who gave it task_class */
+	/* Where its class comes from: class + 1 each, 0 for none. */
+	u8 asked;		/* its process asked for it */
+	u8 ruled;		/* by its own rule */
+	u8 inherited;		/* the next two, as they hold now */
+	u8 born;		/* of a parent whose process asked for it */
+	u8 born_rule;		/* index + 1 of the parent's rule, of that epoch */
+	u8 rule;		/* index + 1 of its own */
+	u32 rules_epoch;	/* the rules it was matched with */
 };
 
 struct {

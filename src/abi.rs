@@ -184,6 +184,9 @@ pub const MESSAGE_STATUS: u16 = 5;
 pub const MESSAGE_DETACH: u16 = 6;
 pub const MESSAGE_DESIGN: u16 = 7;
 pub const DESIGN_BYTES: usize = 64;
+pub const MESSAGE_RELOAD: u16 = 8;
+pub const RELOAD_BYTES: usize = 4080;
+pub const MESSAGE_TAKEOVER: u16 = 9;
 pub const STATUS_CPUS: usize = 1024;
 
 /// What a CPU does (`enum flexnet_cpu_state`).
@@ -303,6 +306,42 @@ impl DesignText {
     }
 }
 
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Reload {
+    pub message: Message,
+    pub text: [u8; RELOAD_BYTES],
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        Self {
+            message: Message::default(),
+            text: [0; RELOAD_BYTES],
+        }
+    }
+}
+
+impl Reload {
+    /// With that text; what is too long is cut.
+    pub fn new(message: Message, text: &str) -> Self {
+        let mut this = Self {
+            message,
+            ..Self::default()
+        };
+        let length = text.len().min(RELOAD_BYTES - 1);
+        this.text[..length].copy_from_slice(&text.as_bytes()[..length]);
+        this
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Takeover {
+    pub message: Message,
+    pub detached_ns: u64,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct StatusClient {
@@ -333,6 +372,7 @@ pub struct Status {
     pub design: [u8; 16],
     pub client: [StatusClient; CLIENTS_MAX],
     pub cpu: [u8; STATUS_CPUS],
+    pub gap_ns: u64,
 }
 
 impl Default for Status {
@@ -352,6 +392,7 @@ impl Default for Status {
             design: [0; 16],
             client: [StatusClient::default(); CLIENTS_MAX],
             cpu: [0; STATUS_CPUS],
+            gap_ns: 0,
         }
     }
 }
@@ -389,7 +430,7 @@ macro_rules! wire {
         unsafe impl Wire for $name {}
     )* };
 }
-wire!(Message Hello Welcome Register SetClass DesignText Status);
+wire!(Message Hello Welcome Register SetClass DesignText Reload Takeover Status);
 
 /// A name of at most 15 bytes, zero-terminated.
 pub fn name_bytes(name: &str) -> [u8; 16] {

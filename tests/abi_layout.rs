@@ -103,6 +103,9 @@ fn rust_constants() -> Vec<String> {
         ("MESSAGE_DETACH", abi::MESSAGE_DETACH.into()),
         ("MESSAGE_DESIGN", abi::MESSAGE_DESIGN.into()),
         ("DESIGN_BYTES", abi::DESIGN_BYTES as u64),
+        ("MESSAGE_RELOAD", abi::MESSAGE_RELOAD.into()),
+        ("RELOAD_BYTES", abi::RELOAD_BYTES as u64),
+        ("MESSAGE_TAKEOVER", abi::MESSAGE_TAKEOVER.into()),
         ("STATUS_CPUS", abi::STATUS_CPUS as u64),
         ("CPU_ABSENT", CpuState::Absent as u64),
         ("CPU_IDLE", CpuState::Idle as u64),
@@ -138,8 +141,10 @@ fn rust_layout() -> Vec<String> {
         flexnet_register = Register { message, slot, flow_class }
         flexnet_set_class = SetClass { message, task_class, reserved }
         flexnet_design_text = DesignText { message, text }
+        flexnet_reload = Reload { message, text }
+        flexnet_takeover = Takeover { message, detached_ns }
         flexnet_status_client = StatusClient { client, pid, name, executors, executors_wanted, depth, delay_ns, run_ns }
-        flexnet_status = Status { message, cpus, cores_granted, cores_max, clients, grants, reclaims, preemptions, granted_core_ns, uptime_ns, version, design, client, cpu }
+        flexnet_status = Status { message, cpus, cores_granted, cores_max, clients, grants, reclaims, preemptions, granted_core_ns, uptime_ns, version, design, client, cpu, gap_ns }
     }
     lines
 }

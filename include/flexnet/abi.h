@@ -199,6 +199,16 @@ enum flexnet_message_type {
 	 * answered by the same, the design that is on then. Only root may switch
 	 * (-EPERM); a text that is none: -EINVAL. */
 	FLEXNET_MESSAGE_DESIGN = 7,
+	/* struct flexnet_message alone, root's: read the configuration file anew;
+	 * answered by struct flexnet_reload. Mistakes in it: -EINVAL, nothing
+	 * changes, and text has them, a line each. */
+	FLEXNET_MESSAGE_RELOAD = 8,
+	/* From another daemon, root's: struct flexnet_message alone. Answered
+	 * twice: at once by the same with a file descriptor, the socket that is
+	 * listened at; and by struct flexnet_takeover when the scheduler is
+	 * detached. The asker sends the message again once its own schedules, and
+	 * the answerer ends; should it hang up before, that one schedules again. */
+	FLEXNET_MESSAGE_TAKEOVER = 9,
 	/* daemon -> client, struct flexnet_message alone, no reply: the
 	 * scheduler goes away in good order; executors go on unpinned. */
 	FLEXNET_MESSAGE_DETACH = 6,
@@ -248,6 +258,19 @@ struct flexnet_design_text {
 	char text[FLEXNET_DESIGN_BYTES]; /* NAME[:key=value,...], zero-terminated */
 };
 
+/* So that a reply is a page. */
+#define FLEXNET_RELOAD_BYTES 4080
+
+struct flexnet_reload {
+	struct flexnet_message message;
+	char text[FLEXNET_RELOAD_BYTES]; /* for people, zero-terminated */
+};
+
+struct flexnet_takeover {
+	struct flexnet_message message;
+	__u64 detached_ns; /* CLOCK_MONOTONIC: since then nobody but the kernel schedules */
+};
+
 struct flexnet_status_client {
 	__u32 client;
 	__u32 pid; /* in the daemon's pid namespace */
@@ -288,6 +311,8 @@ struct flexnet_status {
 	char design[16];
 	struct flexnet_status_client client[FLEXNET_CLIENTS_MAX];
 	__u8 cpu[FLEXNET_STATUS_CPUS]; /* enum flexnet_cpu_state */
+	/* Under the kernel's own scheduler when this one took over, 0: it did not. */
+	__u64 gap_ns;
 };
 
 #endif /* FLEXNET_ABI_H */

@@ -14,13 +14,13 @@
 mod connection;
 mod socket;
 
-use crate::abi::{self, Class, DesignText, FlowClass, Message, SetClass, Status};
+use crate::abi::{self, Class, DesignText, FlowClass, Message, Reload, SetClass, Status};
 use crate::descriptors::raised;
 use crate::design::Choice;
 use crate::executor::{Link, PageRef};
 use connection::Connection;
 use rustix::event::{EventfdFlags, eventfd};
-use socket::{ControlSocket, header, own_thread};
+use socket::{ControlSocket, check_status, header, own_thread};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -171,6 +171,30 @@ pub fn design(path: &Path, choice: Option<&Choice>) -> io::Result<String> {
     let message = header(abi::MESSAGE_DESIGN, size_of::<DesignText>(), 1);
     let reply = socket.call::<_, DesignText>(&DesignText::new(message, &text), None)?;
     Ok(abi::name_text(&reply.0.text))
+}
+
+/// What came of [`reload`], in words, a line each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// The file holds, but for what is said.
+    Done(String),
+    /// It has mistakes, and nothing changed.
+    Mistakes(String),
+}
+
+/// Has the scheduler read its configuration file anew; root's to ask.
+///
+/// # Errors
+/// No scheduler listens at `path`, or it refuses.
+pub fn reload(path: &Path) -> io::Result<Reloaded> {
+    let socket = ControlSocket::connect(path)?;
+    let request = header(abi::MESSAGE_RELOAD, size_of::<Message>(), 1);
+    let (header, reply, _) = socket.exchange::<_, Reload>(&request, None)?;
+    let text = abi::name_text(&reply.text);
+    match check_status(&header) {
+        Err(_) if !text.is_empty() => Ok(Reloaded::Mistakes(text)),
+        status => status.map(|()| Reloaded::Done(text)),
+    }
 }
 
 /// Asks the scheduler what goes on.

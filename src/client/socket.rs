@@ -106,14 +106,24 @@ impl ControlSocket {
         request: &Q,
         fd: Option<BorrowedFd<'_>>,
     ) -> io::Result<(R, Vec<OwnedFd>)> {
+        let (header, reply, descriptors) = self.exchange(request, fd)?;
+        check_status(&header)?;
+        Ok((reply, descriptors))
+    }
+
+    /// The same, whatever the reply's status is.
+    pub(super) fn exchange<Q: Wire, R: Wire>(
+        &self,
+        request: &Q,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> io::Result<(Message, R, Vec<OwnedFd>)> {
         self.send(request, fd)?;
         let mut buffer = vec![0; size_of::<abi::Status>()];
         let packet = self.receive(&mut buffer)?;
         let bytes = &buffer[..packet.length];
         let header = Message::from_bytes(bytes).ok_or(io::ErrorKind::InvalidData)?;
-        check_status(&header)?;
         let reply = R::from_bytes(bytes).ok_or(io::ErrorKind::InvalidData)?;
-        Ok((reply, packet.descriptors))
+        Ok((header, reply, packet.descriptors))
     }
 }
 

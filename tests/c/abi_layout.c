@@ -89,6 +89,9 @@ static void print_constants(void)
 	CONSTANT(FLEXNET_MESSAGE_DETACH);
 	CONSTANT(FLEXNET_MESSAGE_DESIGN);
 	CONSTANT(FLEXNET_DESIGN_BYTES);
+	CONSTANT(FLEXNET_MESSAGE_RELOAD);
+	CONSTANT(FLEXNET_RELOAD_BYTES);
+	CONSTANT(FLEXNET_MESSAGE_TAKEOVER);
 	CONSTANT(FLEXNET_STATUS_CPUS);
 	CONSTANT(FLEXNET_CPU_ABSENT);
 	CONSTANT(FLEXNET_CPU_IDLE);
@@ -191,6 +194,12 @@ static void print_messages(void)
 	STRUCT(flexnet_design_text);
 	FIELD(flexnet_design_text, message);
 	FIELD(flexnet_design_text, text);
+	STRUCT(flexnet_reload);
+	FIELD(flexnet_reload, message);
+	FIELD(flexnet_reload, text);
+	STRUCT(flexnet_takeover);
+	FIELD(flexnet_takeover, message);
+	FIELD(flexnet_takeover, detached_ns);
 	STRUCT(flexnet_status_client);
 	FIELD(flexnet_status_client, client);
 	FIELD(flexnet_status_client, pid);
@@ -215,6 +224,7 @@ static void print_messages(void)
 	FIELD(flexnet_status, design);
 	FIELD(flexnet_status, client);
 	FIELD(flexnet_status, cpu);
+	FIELD(flexnet_status, gap_ns);
 }
 
 int main(void)

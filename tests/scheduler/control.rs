@@ -162,6 +162,14 @@ fn hello() -> Hello {
     }
 }
 
+/// A role: asks for the daemon's place, is given it, and dies before it schedules.
+pub fn heir() {
+    let raw = Raw::connect();
+    let take_over = header(abi::MESSAGE_TAKEOVER, size_of::<Message>());
+    assert_eq!(raw.ask(&take_over, None), Ok(()));
+    assert_eq!(raw.receive().map(|told| told.status), Some(0));
+}
+
 /// The role of a user's process: so many hellos, their outcomes on one line.
 pub fn hellos(count: usize) {
     let raws: Vec<Raw> = (0..count).map(|_| Raw::connect()).collect();

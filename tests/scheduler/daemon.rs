@@ -25,7 +25,16 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it and waits until it schedules.
     pub fn start(arguments: &[&str]) -> Self {
-        let log = fs::File::create(LOG).unwrap();
+        // A second one writes behind the first.
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .truncate(false)
+            .open(LOG)
+            .unwrap();
+        if !arguments.contains(&"--replace") {
+            log.set_len(0).unwrap();
+        }
         let mut child = Command::new("scx_flexnet")
             .args(arguments)
             .stdin(Stdio::null())
@@ -62,11 +71,22 @@ impl Daemon {
         await_detached();
     }
 
+    /// Waits for its own end in good order.
+    pub fn await_success(mut self, what: &str) {
+        let status = wait(&mut self.child, what);
+        assert!(status.success(), "{what}: {status}");
+    }
+
     /// Ends it at once.
     pub fn kill(mut self) {
         self.signal(Signal::KILL);
         wait(&mut self.child, "scx_flexnet after SIGKILL");
         await_detached();
+    }
+
+    /// Has it read its configuration anew.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
     }
 
     /// Its process id.
@@ -80,7 +100,8 @@ impl Daemon {
         assert_eq!(state(), "enabled");
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 }

@@ -5,7 +5,8 @@
 //!
 //!   daemon      scx_flexnet as a child: start, stop, status, statistics
 //!   tasks       the tasks under test: this program again, in another role
-//!   attach, classes, designs, executors, loss, control, stress: the tests
+//!   attach, classes, designs, executors, loss, rules, reload,
+//!   takeover, control, stress: the tests
 //!
 //! A test panics to fail. It waits for what it asserts with a generous
 //! deadline, and judges times by ratios, medians or the scheduler's own
@@ -20,8 +21,11 @@ mod daemon;
 mod designs;
 mod executors;
 mod loss;
+mod reload;
+mod rules;
 mod shown;
 mod stress;
+mod takeover;
 mod tasks;
 
 use std::panic::catch_unwind;
@@ -76,6 +80,19 @@ const TESTS: &[Test] = tests! {
         a_killed_client_is_forgotten on [2],
         a_stream_survives_the_daemon_killed on [2],
         a_stream_survives_an_orderly_restart on [2];
+    rules:
+        a_rule_holds_when_a_task_comes_to_fit on [2],
+        registration_goes_before_a_rule_and_that_before_the_parent on [2];
+    reload:
+        a_file_read_anew_holds_at_once on [2],
+        an_application_has_the_operators_terms on [4],
+        a_guarantee_by_the_operator_needs_no_root on [2];
+    takeover:
+        a_takeover_loses_nothing on [2],
+        steering_is_handed_on on [2],
+        a_signal_starts_a_successor on [2],
+        one_that_fails_leaves_the_old_one on [2],
+        one_that_dies_on_the_way_is_replaced_by_the_old_one on [2];
     control:
         foreign_threads_are_refused on [2],
         quotas_hold on [2],

@@ -282,6 +282,8 @@ pub fn play(role: &str, rest: &[&str]) {
             stream(name, executors.parse().unwrap(), port.parse().unwrap());
         }
         ("keepers", [count]) => crate::control::keepers(count.parse().unwrap()),
+        ("turns", [uid]) => crate::rules::turns(uid.parse().unwrap()),
+        ("heir", []) => crate::control::heir(),
         ("hellos", [count]) => crate::control::hellos(count.parse().unwrap()),
         _ => panic!("no role {role} {rest:?}"),
     }
@@ -415,6 +417,7 @@ fn page_json(page: &Page, executors: usize) -> Value {
     json!({
         "attached": page.grant.attached.load(Ordering::Relaxed),
         "cores_granted": page.grant.cores_granted.load(Ordering::Relaxed),
+        "executors_wanted": page.grant.executors_wanted.load(Ordering::Relaxed),
         "saturated": page.grant.saturated.load(Ordering::Relaxed),
         "executors": executors,
     })

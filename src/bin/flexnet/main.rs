@@ -5,6 +5,7 @@
 mod bench;
 mod design;
 mod generate;
+mod reload;
 mod run;
 mod sim;
 mod status;
@@ -31,6 +32,8 @@ enum Command {
     Top(top::Options),
     /// List the stack designs, show which is on, or switch to another live
     Design(design::Options),
+    /// Have the scheduler read its configuration file anew
+    Reload(reload::Options),
     /// Simulate designs on any number of cores
     Sim(sim::Options),
     /// Measure
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Status(options) => status::run(&options),
         Command::Top(options) => top::run(&options),
         Command::Design(options) => design::run(&options),
+        Command::Reload(options) => reload::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::Bench(bench) => bench::run(bench),
         Command::Completions(options) => generate::completions(&options, Cli::command()),

@@ -57,7 +57,7 @@ fn as_json(status: &Status) -> String {
         "cpus": status.cpus, "cores_granted": status.cores_granted, "cores_max": status.cores_max,
         "grants": status.grants, "reclaims": status.reclaims, "preemptions": status.preemptions,
         "granted_core_ns": status.granted_core_ns, "uptime_ns": status.uptime_ns,
-        "clients": clients,
+        "takeover_gap_ns": status.gap_ns, "clients": clients,
     })
     .to_string()
 }
@@ -79,6 +79,12 @@ fn as_text(status: &Status) -> String {
         status.reclaims,
         status.preemptions,
     );
+    if status.gap_ns > 0 {
+        text.push_str(&format!(
+            "\ntook over from another scx_flexnet, {:.0} ms under the kernel's own scheduler",
+            status.gap_ns as f64 / 1e6
+        ));
+    }
     if status.clients == 0 {
         text.push_str("\nno clients");
     } else {

@@ -21,7 +21,7 @@ pub enum IdleCores {
 
 /// A scheduler that gives network executors cores of their own by load and
 /// schedules everything else on the rest.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "scx_flexnet", version, verbatim_doc_comment)]
 pub struct Options {
     /// The stack design, NAME[:key=value,…]: what waits where, who runs when, how
@@ -119,6 +119,11 @@ pub struct Options {
     /// /etc/scx_flexnet/config.toml where it is].
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// Take over from the scx_flexnet that runs, if one does: load first, then have
+    /// it detach; clients, steered devices and their state stay.
+    #[arg(long)]
+    pub replace: bool,
 
     /// Check the configuration file and exit.
     #[arg(long)]

@@ -2,8 +2,11 @@
 //! Who is a client: ids, quotas and what each one holds. Bookkeeping without
 //! I/O; the kernel is told by control.rs.
 
+use crate::kernel::Terms;
 use crate::pages::PageMap;
+use crate::rules::Rules;
 use crate::wake::Wake;
+use flexnet::abi::name_text;
 use rustix::io::Errno;
 use std::collections::VecDeque;
 
@@ -18,8 +21,13 @@ pub struct Client {
     pub name: [u8; 16],
     /// Slots in use, a bit each.
     pub slots: u32,
-    /// Cores that are its own while it has work.
-    pub cores_guaranteed: u32,
+    /// Its process's name when it connected.
+    pub command: String,
+    /// Cores it asked to be guaranteed.
+    pub cores_asked: u32,
+    /// What it is given: cores that are its own while it has work, its weight, its
+    /// bound.
+    pub terms: Terms,
     /// Rung when none of its threads runs.
     pub bell: Wake,
     /// Its page's map, as soon as that is known.
@@ -94,14 +102,42 @@ impl Clients {
         }
     }
 
-    /// How many of the cores it asks for a new client of this user is guaranteed:
-    /// root's, as many as no other client has.
-    pub fn admit_guarantee(&self, uid: u32, asked: u32, cores_max: u32) -> u32 {
-        if uid != 0 {
-            return 0;
+    /// What a client is given, beside the others: by the operator's rules, else what
+    /// it asked for, if it is root's; of cores, as many as nobody else has.
+    pub fn admit_terms(&self, client: &Client, rules: &Rules, cores_max: u32) -> Terms {
+        let name = name_text(&client.name);
+        let rule = rules.application(&name, &client.command, client.uid);
+        let asked = match rule.and_then(|rule| rule.guarantee) {
+            Some((cores, _)) => cores,
+            None if client.uid == 0 => client.cores_asked,
+            None => 0,
+        };
+        let given: u32 = self.iter().map(|(_, other)| other.terms.guarantee).sum();
+        Terms {
+            guarantee: asked.min(cores_max.saturating_sub(given)),
+            weight: rule.and_then(|rule| rule.weight).unwrap_or(0),
+            burst: rule.and_then(|rule| rule.burst).unwrap_or(0),
         }
-        let given: u32 = self.iter().map(|(_, client)| client.cores_guaranteed).sum();
-        asked.min(cores_max.saturating_sub(given))
+    }
+
+    /// Gives all clients what other rules say, the lowest id first; those whose
+    /// terms have changed.
+    pub fn follow(&mut self, rules: &Rules, cores_max: u32) -> Vec<(u32, Terms)> {
+        let before: Vec<(u32, Terms)> = self.iter().map(|(id, c)| (id, c.terms)).collect();
+        for client in self.slots.iter_mut().flatten() {
+            client.terms = Terms::default();
+        }
+        let mut changed = Vec::new();
+        for (id, old) in before {
+            let terms = self.get(id).map(|c| self.admit_terms(c, rules, cores_max));
+            if let (Some(terms), Some(client)) = (terms, self.get_mut(id)) {
+                client.terms = terms;
+                if terms != old {
+                    changed.push((id, terms));
+                }
+            }
+        }
+        changed
     }
 
     /// Is this map some client's page?
@@ -155,6 +191,7 @@ impl Clients {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::{Application, Glob, User};
 
     fn client(uid: u32) -> Client {
         Client {
@@ -162,7 +199,12 @@ mod tests {
             uid,
             name: [0; 16],
             slots: 0b10,
-            cores_guaranteed: 2,
+            command: "test".to_owned(),
+            cores_asked: 2,
+            terms: Terms {
+                guarantee: 2,
+                ..Terms::default()
+            },
             bell: Wake::new().unwrap(),
             map: Some(uid),
             page: None,
@@ -191,11 +233,62 @@ mod tests {
     #[test]
     fn guarantees_are_roots_and_add_up_to_the_cores() {
         let mut clients = Clients::new(4, 1);
-        assert_eq!(clients.admit_guarantee(1000, 1, 3), 0);
-        assert_eq!(clients.admit_guarantee(0, 9, 3), 3);
+        let rules = Rules::default();
+        let guarantee = |clients: &Clients, uid, asked, cores_max| {
+            let mut client = client(uid);
+            client.cores_asked = asked;
+            clients.admit_terms(&client, &rules, cores_max).guarantee
+        };
+        assert_eq!(guarantee(&clients, 1000, 1, 3), 0);
+        assert_eq!(guarantee(&clients, 0, 9, 3), 3);
         clients.insert(0, client(0));
-        assert_eq!(clients.admit_guarantee(0, 9, 3), 1);
-        assert_eq!(clients.admit_guarantee(0, 9, 1), 0);
+        assert_eq!(guarantee(&clients, 0, 9, 3), 1);
+        assert_eq!(guarantee(&clients, 0, 9, 1), 0);
+    }
+
+    /// One application for all of user 7, with so many cores.
+    fn rules(guarantee: u32, weight: u32) -> Rules {
+        let application = Application {
+            line: 1,
+            name: None,
+            command: Some(Glob::new("te?t", 15).unwrap()),
+            user: Some(User::find("7").unwrap()),
+            guarantee: Some((guarantee, (1, 1))),
+            burst: Some(3),
+            weight: Some(weight),
+        };
+        Rules {
+            rules: vec![],
+            applications: vec![application],
+        }
+    }
+
+    #[test]
+    fn the_operators_word_goes_before_the_clients() {
+        let mut clients = Clients::new(4, 1);
+        for (id, uid) in [(0, 7), (1, 0), (2, 7)] {
+            let mut client = client(uid);
+            client.terms = clients.admit_terms(&client, &rules(1, 50), 4);
+            clients.insert(id, client);
+        }
+        let terms = |clients: &Clients, id| clients.get(id).unwrap().terms;
+        let of = |guarantee, weight, burst| Terms {
+            guarantee,
+            weight,
+            burst,
+        };
+        assert_eq!(terms(&clients, 0), of(1, 50, 3));
+        assert_eq!(terms(&clients, 1), of(2, 0, 0));
+        assert_eq!(terms(&clients, 2), of(1, 50, 3));
+        // Other rules: root's client has what the others leave.
+        let changed = clients.follow(&rules(3, 50), 4);
+        assert_eq!(
+            changed,
+            [(0, of(3, 50, 3)), (1, of(1, 0, 0)), (2, of(0, 50, 3))]
+        );
+        assert_eq!(clients.follow(&rules(3, 50), 4), []);
+        clients.follow(&Rules::default(), 4);
+        assert_eq!(terms(&clients, 2), of(0, 0, 0));
     }
 
     #[test]

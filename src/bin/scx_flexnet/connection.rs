@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 pub struct Listener {
     socket: OwnedFd,
     path: PathBuf,
+    left_to_another: bool,
 }
 
 impl Listener {
@@ -54,21 +55,41 @@ impl Listener {
         }
         bind(&socket, &address)
             .with_context(|| format!("cannot make the socket {}", path.display()))?;
-        let listener = Self {
+        let listener = Self::taken(socket, path);
+        // Nobody can connect before listen(): the mode is right by then.
+        listener.belong_to(group)?;
+        listen(&listener.socket, 64)?;
+        Ok(listener)
+    }
+
+    /// What another daemon listened at.
+    pub fn taken(socket: OwnedFd, path: &Path) -> Self {
+        Self {
             socket,
             path: path.to_owned(),
-        };
-        // Nobody can connect before listen(): the mode is right by then.
+            left_to_another: false,
+        }
+    }
+
+    /// Lets everybody connect, or one group.
+    ///
+    /// # Errors
+    /// There is no such group, or the file cannot be changed.
+    pub fn belong_to(&self, group: Option<&str>) -> Result<()> {
         let mode = match group {
             Some(name) => {
-                chown(path, None, Some(group_id(name)?))?;
+                chown(&self.path, None, Some(group_id(name)?))?;
                 0o660
             }
             None => 0o666,
         };
-        fs::set_permissions(path, Permissions::from_mode(mode))?;
-        listen(&listener.socket, 64)?;
-        Ok(listener)
+        fs::set_permissions(&self.path, Permissions::from_mode(mode))?;
+        Ok(())
+    }
+
+    /// Another daemon listens there from now on.
+    pub fn leave(&mut self) {
+        self.left_to_another = true;
     }
 
     /// The next connection, if there is one.
@@ -98,7 +119,9 @@ impl AsFd for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if !self.left_to_another {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -143,6 +166,19 @@ pub struct Packet {
 }
 
 impl Connection {
+    /// Connects to a daemon's socket.
+    pub fn connect(path: &Path) -> Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        Ok(Self {
+            peer: Peer::of(socket.as_fd())?,
+            socket,
+            client: None,
+            hello: None,
+        })
+    }
+
     /// The next packet; `Ok(None)` when there is none yet, an error when the
     /// other end is gone.
     pub fn receive(&self) -> Result<Option<Packet>, Errno> {

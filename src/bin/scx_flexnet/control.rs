@@ -8,10 +8,12 @@
 
 use crate::clients::{Client, Clients};
 use crate::connection::{Connection, Listener, Packet};
-use crate::kernel::{ClientOp, Kernel, Registration};
+use crate::kernel::{ClientOp, Kernel, Registration, Terms};
 use crate::message::{self, Request};
 use crate::pages::{Job, PageMap, Placed, Placer};
+use crate::rules::Rules;
 use crate::stats::integral;
+use crate::takeover::Successor;
 use crate::wake::Wake;
 use flexnet::abi::{
     self, Class, DesignText, Message, Status, StatusClient, Welcome, Wire, name_bytes,
@@ -35,12 +37,25 @@ pub struct Facts {
     pub cores_max: u32,
     /// The arbiter's objective.
     pub objective_ns: u64,
+    /// How long nobody but the kernel did before, when it took over, ns.
+    pub gap_ns: u64,
     /// Since when it schedules.
     pub since: Instant,
     /// The same, for others' clocks.
     pub started: SystemTime,
     /// The design that is on.
     pub design: Choice,
+    /// What applications are given.
+    pub rules: Rules,
+}
+
+/// A request that is not answered here, but by daemon.rs.
+#[derive(Clone, Copy, Debug)]
+pub enum Order {
+    /// Read the configuration file anew.
+    Reload,
+    /// Give way to the daemon that asks.
+    TakeOver,
 }
 
 /// The clients and their connections.
@@ -52,6 +67,7 @@ pub struct Control {
     next: u64,
     connections_max: usize,
     facts: Facts,
+    orders: Vec<(u64, Message, Order)>,
 }
 
 impl Control {
@@ -65,6 +81,7 @@ impl Control {
             connections: BTreeMap::new(),
             next: 0,
             facts,
+            orders: Vec::new(),
         }
     }
 
@@ -154,6 +171,38 @@ impl Control {
         }
     }
 
+    /// What was asked since the last call and is to be answered by [`reply`].
+    ///
+    /// [`reply`]: Control::reply
+    pub fn orders(&mut self) -> Vec<(u64, Message, Order)> {
+        std::mem::take(&mut self.orders)
+    }
+
+    /// Sends a reply to a connection.
+    pub fn reply(&mut self, kernel: &Kernel<'_>, number: u64, reply: &impl Wire) {
+        self.send(kernel, number, reply.as_bytes());
+    }
+
+    /// Hands the listening socket to the daemon at a connection.
+    pub fn give_way(&mut self, number: u64, asked: Message) -> Option<Successor> {
+        let connection = self.connections.remove(&number)?;
+        let successor = Successor::accept(connection, asked, &self.listener).ok()?;
+        self.listener.leave();
+        Some(successor)
+    }
+
+    /// Follows other rules and numbers.
+    pub fn follow(&mut self, kernel: &Kernel<'_>, change: impl FnOnce(&mut Facts)) {
+        change(&mut self.facts);
+        let (rules, cores_max) = (&self.facts.rules, self.facts.cores_max);
+        for (id, terms) in self.clients.follow(rules, cores_max) {
+            log::info!("client {id}: {terms:?}");
+            if let Err(errno) = kernel.client_terms(ClientOp::Terms, id, terms) {
+                log::warn!("client {id} keeps its cores and weight: {errno}");
+            }
+        }
+    }
+
     /// Tells all that the scheduler goes, hangs up, and gives back the pages,
     /// to be marked once it has gone.
     pub fn detach(mut self, kernel: &Kernel<'_>) -> Vec<PageMap> {
@@ -214,6 +263,14 @@ impl Control {
                 }
                 Err(errno) => Err(errno),
             },
+            Request::Reload => match self.admit_root(number) {
+                Ok(()) => return self.orders.push((number, message, Order::Reload)),
+                Err(errno) => Err(errno),
+            },
+            Request::TakeOver => match self.admit_root(number) {
+                Ok(()) => return self.orders.push((number, message, Order::TakeOver)),
+                Err(errno) => Err(errno),
+            },
             Request::Status => {
                 let status = self.status(kernel, &message);
                 return self.send(kernel, number, status.as_bytes());
@@ -247,20 +304,20 @@ impl Control {
                 self.clients.admit_page(uid, |map| living.contains(&map))?;
             }
         }
-        let client = Client {
+        let mut client = Client {
             pid,
             uid,
             name,
             slots: 0,
-            cores_guaranteed: self.clients.admit_guarantee(
-                uid,
-                cores_guaranteed,
-                self.facts.cores_max,
-            ),
+            command: connection.peer.command(),
+            cores_asked: cores_guaranteed,
+            terms: Terms::default(),
             bell: Wake::new().map_err(|_| Errno::MFILE)?,
             map: old.as_ref().map(|page| page.id),
             page: None,
         };
+        let (rules, cores_max) = (&self.facts.rules, self.facts.cores_max);
+        client.terms = self.clients.admit_terms(&client, rules, cores_max);
         self.placer.place(Job {
             connection: number,
             client: id,
@@ -283,13 +340,13 @@ impl Control {
         let executors_max = self.clients.executors_max();
         page.tell_design(&self.facts.design.to_string())?;
         let client = self.clients.get(id).ok_or(Errno::NOTCONN)?;
-        kernel.client_starts(id, client.cores_guaranteed)?;
+        kernel.client_terms(ClientOp::Start, id, client.terms)?;
         let welcome = Welcome {
             message: message::reply(hello, size_of::<Welcome>(), Ok(())),
             client: id,
             page_bytes: abi::PAGE_BYTES as u32,
             executors_max,
-            cores_guaranteed: client.cores_guaranteed,
+            cores_guaranteed: client.terms.guarantee,
             objective_ns: self.facts.objective_ns,
         };
         let client = self.clients.get_mut(id).ok_or(Errno::NOTCONN)?;
@@ -367,10 +424,20 @@ impl Control {
         let Some(choice) = choice else {
             return Ok(());
         };
+        self.admit_root(number)?;
+        self.switch_design(kernel, choice)
+    }
+
+    fn admit_root(&self, number: u64) -> Result<(), Errno> {
         let connection = self.connections.get(&number).ok_or(Errno::NOTCONN)?;
-        if connection.peer.uid != 0 {
-            return Err(Errno::PERM);
+        match connection.peer.uid {
+            0 => Ok(()),
+            _ => Err(Errno::PERM),
         }
+    }
+
+    /// Switches the design for all.
+    pub fn switch_design(&mut self, kernel: &Kernel<'_>, choice: Choice) -> Result<(), Errno> {
         kernel.switch_design(&choice)?;
         log::info!("design {choice} (was {})", self.facts.design);
         let text = choice.to_string();
@@ -402,6 +469,7 @@ impl Control {
             reclaims: arbiter.reclaims,
             preemptions: kernel.counters().map_or(0, |counters| counters.preemptions),
             granted_core_ns: integral(&arbiter),
+            gap_ns: self.facts.gap_ns,
             uptime_ns: self.facts.since.elapsed().as_nanos() as u64,
             version: name_bytes(env!("CARGO_PKG_VERSION")),
             design: name_bytes(self.facts.design.name()),

@@ -16,7 +16,7 @@ pub struct Cpu {
 }
 
 /// What BPF is told of the CPUs.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// CPU numbers are below this.
     pub possible: u32,
@@ -26,6 +26,14 @@ pub struct Plan {
     pub grant_order: Vec<u32>,
     /// Most CPUs granted at once.
     pub net_cores_max: u32,
+}
+
+impl Plan {
+    /// Other bounds than at the start, within what may be granted.
+    pub fn bound(&mut self, max_net: Option<u32>) {
+        let grantable = self.grant_order.len() as u32;
+        self.net_cores_max = max_net.unwrap_or(grantable).min(grantable);
+    }
 }
 
 /// The online CPUs by number.

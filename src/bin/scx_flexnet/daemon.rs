@@ -3,22 +3,28 @@
 //! about statistics and the end, all on one thread, and once a second looks
 //! whether the scheduler is still there.
 
-use crate::cli::Options;
 use crate::clients::{Client, Clients};
+use crate::config::Config;
 use crate::connection::Listener;
-use crate::control::{Control, Facts};
+use crate::control::{Control, Facts, Order};
+use crate::cpus::Plan;
 use crate::events::{Event, Events};
 use crate::kernel::Kernel;
+use crate::message;
 use crate::metrics::Source;
 use crate::notify::notify;
 use crate::pages::{PageMap, Placer};
 use crate::preflight;
+use crate::reload::Reload;
 use crate::scheduler::Scheduler;
+use crate::signals::{Asked, Signals};
 use crate::stats::{Snapshot, StatsDesk, monotonic_ns, transitions};
 use crate::steer::Steer;
+use crate::switch_cost::Turns;
+use crate::takeover::{self, Successor};
 use crate::wake::Wake;
 use anyhow::Result;
-use flexnet::abi::name_text;
+use flexnet::abi::{self, Message, name_text};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +38,7 @@ const TICK_NS: u64 = 1_000_000_000;
 pub struct Stop {
     asked: AtomicBool,
     wake: Wake,
+    signals: Signals,
 }
 
 impl Stop {
@@ -40,6 +47,7 @@ impl Stop {
         Ok(Self {
             asked: AtomicBool::new(false),
             wake: Wake::new()?,
+            signals: Signals::new()?,
         })
     }
 
@@ -62,25 +70,42 @@ pub struct Daemon {
     desk: StatsDesk,
     steer: Steer,
     logged: u64,
+    successor: Option<Successor>,
+    kept: Kept,
+    plan: Plan,
+}
+
+/// What a daemon is told at its start.
+#[derive(Clone)]
+pub struct Kept {
+    /// All of the operator's.
+    pub config: Config,
+    /// Slice and respite where the operator gives none.
+    pub turns: Turns,
+    /// How long nobody but the kernel scheduled, when it took over, ns.
+    pub gap_ns: u64,
 }
 
 impl Daemon {
     /// Serves an attached scheduler's clients and its statistics.
     pub fn new(
-        options: &Options,
+        kept: Kept,
         scheduler: &Scheduler<'_>,
         listener: Listener,
         steer: Steer,
         metrics: Option<&Source>,
     ) -> Result<Self> {
-        let kernel = &scheduler.kernel;
+        let (kernel, config) = (&scheduler.kernel, &kept.config);
+        let options = &config.options;
         let facts = Facts {
             cpus: scheduler.plan.online,
             cores_max: scheduler.plan.net_cores_max,
             objective_ns: options.objective_us * 1_000,
+            gap_ns: kept.gap_ns,
             since: Instant::now(),
             started: SystemTime::now(),
             design: options.design.clone(),
+            rules: config.rules.clone(),
         };
         let control = Control::new(
             listener,
@@ -98,15 +123,27 @@ impl Daemon {
             control,
             steer,
             logged: 0,
+            successor: None,
+            kept,
+            plan: scheduler.plan.clone(),
         })
     }
 
     /// Serves until the end is asked for or the scheduler is gone.
     pub fn run(&mut self, kernel: &Kernel<'_>, stop: &Stop) -> Result<()> {
         let mut ticked_ns = monotonic_ns();
-        while !stop.asked() && !kernel.exited() {
+        while !stop.asked() && !kernel.exited() && self.successor.is_none() {
             let readable = self.wait(stop)?;
             self.handle(kernel, &readable);
+            match stop.signals.take() {
+                Some(Asked::Reload) => {
+                    // The outcome is in the log.
+                    let _ = self.reload(kernel);
+                }
+                Some(Asked::Replace) => takeover::start_successor(self.kept.config.arguments()),
+                Some(Asked::End) => stop.ask(),
+                None => {}
+            }
             let now_ns = monotonic_ns();
             if now_ns - ticked_ns >= TICK_NS {
                 ticked_ns = now_ns;
@@ -117,9 +154,17 @@ impl Daemon {
         Ok(())
     }
 
+    /// What holds by now.
+    pub fn config(&self) -> &Config {
+        &self.kept.config
+    }
+
     /// Ends the clients; the pages are to be marked once BPF is gone.
-    pub fn detach(self, kernel: &Kernel<'_>) -> Vec<PageMap> {
-        self.control.detach(kernel)
+    pub fn detach(mut self, kernel: &Kernel<'_>) -> (Vec<PageMap>, Option<Successor>) {
+        if self.successor.is_some() {
+            self.steer.leave();
+        }
+        (self.control.detach(kernel), self.successor)
     }
 
     /// Sleeps until there is something to do; which connections have packets.
@@ -131,10 +176,11 @@ impl Daemon {
             tv_sec: (wait_ns / 1_000_000_000) as _,
             tv_nsec: (wait_ns % 1_000_000_000) as _,
         };
-        // The first five are handled whether they are ready or not: that is a
+        // The first six are handled whether they are ready or not: that is a
         // read that finds nothing, and this loop runs seldom.
         let mut fds = vec![
             PollFd::new(&stop.wake, PollFlags::IN),
+            PollFd::new(&stop.signals, PollFlags::IN),
             PollFd::new(&self.events, PollFlags::IN),
             PollFd::new(&self.desk, PollFlags::IN),
             PollFd::new(self.control.placer(), PollFlags::IN),
@@ -170,8 +216,45 @@ impl Daemon {
             self.control.serve(kernel, number);
         }
         self.control.accept();
+        for (number, message, order) in self.control.orders() {
+            match order {
+                Order::Reload => self.answer_reload(kernel, number, &message),
+                Order::TakeOver => self.successor = self.control.give_way(number, message),
+            }
+        }
         let control = &self.control;
         self.desk.answer(|| snapshot(kernel, control));
+    }
+
+    /// Reads the configuration anew: what to say, or the mistakes.
+    fn reload(&mut self, kernel: &Kernel<'_>) -> Result<String, String> {
+        let followed = self.kept.config.again().and_then(|new| {
+            let reload = Reload {
+                kernel,
+                control: &mut self.control,
+                plan: &mut self.plan,
+                turns: self.kept.turns,
+            };
+            let text = reload.follow(&self.kept.config, &new);
+            let text = text.map_err(|error| format!("{error:#}"))?;
+            self.kept.config = new;
+            Ok(text)
+        });
+        match &followed {
+            Ok(text) => text.lines().for_each(|line| log::info!("reload: {line}")),
+            Err(text) => text.lines().for_each(|line| log::error!("reload: {line}")),
+        }
+        followed
+    }
+
+    fn answer_reload(&mut self, kernel: &Kernel<'_>, number: u64, message: &Message) {
+        let (status, text) = match self.reload(kernel) {
+            Ok(text) => (Ok(()), text),
+            Err(text) => (Err(Errno::INVAL), text),
+        };
+        let header = message::reply(message, size_of::<abi::Reload>(), status);
+        self.control
+            .reply(kernel, number, &abi::Reload::new(header, &text));
     }
 
     fn look_at_grants(&mut self, kernel: &Kernel<'_>, now_ns: u64) {

@@ -13,25 +13,27 @@ use crate::bpf_intf::{
 use crate::bpf_skel::BpfSkel;
 use crate::bpf_skel::types;
 pub use crate::bpf_skel::types::{flexnet_arbiter_state, flexnet_client_state};
-use anyhow::{Context, Result, ensure};
+use crate::rules::{self, Rule};
+use anyhow::{Context, Result, anyhow, ensure};
 use flexnet::abi::{Class, CpuState};
 use flexnet::design::Choice;
 use flexnet::sim::CASE_BYTES;
-use libbpf_rs::{Iter, MapCore, MapFlags, MapHandle, ProgramInput, ProgramMut};
+use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, ProgramInput, ProgramMut};
 use rustix::io::Errno;
 use scx_utils::UserExitInfo;
+use std::cell::RefCell;
 use std::io::Read;
 use std::mem::offset_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Trials to get hold of the arbiter, 50 µs apart: a round takes microseconds.
 const SWITCH_TRIES: u32 = 1000;
 
 // Their bytes are put together from words below.
 const _: () = assert!(size_of::<flexnet_registration>() == 16);
-const _: () = assert!(size_of::<flexnet_client_event>() == 16);
+const _: () = assert!(size_of::<flexnet_client_event>() == 24);
 const _: () = assert!(size_of::<flexnet_apply>() == 4);
 const _: () = assert!(size_of::<flexnet_design_case>() == CASE_BYTES);
 
@@ -45,6 +47,19 @@ pub enum ClientOp {
     Forget = 2,
     /// It took back an executor.
     DropSlot = 3,
+    /// The operator's rules have changed.
+    Terms = 4,
+}
+
+/// What a client is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Cores that are its own, under designs with claims.
+    pub guarantee: u32,
+    /// The operator's, 0: what its page says.
+    pub weight: u32,
+    /// Most granted cores by the operator, 0: no bound.
+    pub burst: u32,
 }
 
 /// What a thread shall be.
@@ -65,6 +80,8 @@ pub struct Kernel<'obj> {
     skel: BpfSkel<'obj>,
     bss: NonNull<types::bss>,
     cpus: usize,
+    /// What BPF hears of tasks while there are rules.
+    hooks: RefCell<Vec<Link>>,
 }
 
 impl<'obj> Kernel<'obj> {
@@ -77,7 +94,12 @@ impl<'obj> Kernel<'obj> {
             .context("the object has no globals")?;
         let bss = NonNull::from(&mut **bss);
         let cpus = libbpf_rs::num_possible_cpus()?;
-        Ok(Self { skel, bss, cpus })
+        Ok(Self {
+            skel,
+            bss,
+            cpus,
+            hooks: RefCell::default(),
+        })
     }
 
     /// The object, for who attaches it and reports its exit.
@@ -218,16 +240,21 @@ impl<'obj> Kernel<'obj> {
     pub fn client_event(&self, op: ClientOp, client: u32, slot: u32) -> Result<(), Errno> {
         run(
             &self.skel.progs.client_event,
-            &words([op as u32, client, slot, 0]),
+            &words([op as u32, client, slot, 0, 0, 0]),
         )
     }
 
-    /// Its page is in place: executors may register. So many cores are its own
-    /// under designs with claims.
-    pub fn client_starts(&self, client: u32, cores_guaranteed: u32) -> Result<(), Errno> {
+    /// Tells BPF of a client that starts (its page is in place: executors may
+    /// register) or has other terms.
+    pub fn client_terms(&self, op: ClientOp, client: u32, terms: Terms) -> Result<(), Errno> {
+        let Terms {
+            guarantee,
+            weight,
+            burst,
+        } = terms;
         run(
             &self.skel.progs.client_event,
-            &words([ClientOp::Start as u32, client, 0, cores_guaranteed]),
+            &words([op as u32, client, 0, guarantee, weight, burst]),
         )
     }
 
@@ -259,6 +286,70 @@ impl<'obj> Kernel<'obj> {
 }
 
 impl Kernel<'_> {
+    /// Changes settings, field by field: BPF sees each old or new.
+    pub fn configure(&self, change: impl FnOnce(&mut types::flexnet_config)) -> Result<()> {
+        let data = self.skel.maps.data_data.as_ref();
+        let settings = &data.context("the object has no settings")?.settings;
+        const WORDS: usize = size_of::<types::flexnet_config>() / 8;
+        const { assert!(WORDS * 8 == size_of::<types::flexnet_config>()) };
+        let now = (&raw const *settings).cast_mut().cast::<u64>();
+        let mut new = *settings;
+        change(&mut new);
+        // SAFETY: integers only, as many bytes as words.
+        let new = unsafe { std::mem::transmute::<types::flexnet_config, [u64; WORDS]>(new) };
+        for (at, word) in new.into_iter().enumerate() {
+            // SAFETY: within the settings, mapped writable as long as the object is;
+            // BPF only reads them.
+            unsafe { AtomicU64::from_ptr(now.add(at)) }.store(word, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Puts rules in force, for tasks that run already, too.
+    ///
+    /// # Errors
+    /// The kernel's; whatever rules are in force then are whole ones.
+    pub fn follow_rules(&self, rules: &[Rule]) -> Result<()> {
+        let mut hooks = self.hooks.borrow_mut();
+        if rules.is_empty() && hooks.is_empty() {
+            return Ok(());
+        }
+        let table = rules::table(rules).map_err(|many| anyhow!(many.to_string()))?;
+        // SAFETY: mapped and aligned; BPF only reads it.
+        let epoch = unsafe { AtomicU32::from_ptr(&raw mut (*self.bss.as_ptr()).rules_epoch) };
+        // 0 says that there never were any.
+        let next = epoch.load(Ordering::Relaxed).wrapping_add(1).max(2);
+        let (maps, progs) = (&self.skel.maps, &self.skel.progs);
+        maps.rule_tables
+            .update(
+                &(next & 1).to_ne_bytes(),
+                rules::bytes(&table),
+                MapFlags::ANY,
+            )
+            .context("no room for the rules")?;
+        epoch.store(next, Ordering::Release);
+        if hooks.is_empty() {
+            for program in [
+                &progs.rules_new_task,
+                &progs.rules_rename,
+                &progs.rules_credentials,
+                &progs.rules_cgroup,
+            ] {
+                let hook = program.attach().context("cannot hook in for rules")?;
+                hooks.push(hook);
+            }
+        }
+        // Children after their parents; where ids have wrapped, by the second.
+        let walk = progs.rules_walk.attach().context("cannot walk the tasks")?;
+        for _ in 0..2 {
+            Iter::new(&walk)?.read_to_end(&mut Vec::new())?;
+        }
+        if rules.is_empty() {
+            hooks.clear();
+        }
+        Ok(())
+    }
+
     /// Has the arbiter follow a design from its next round on.
     ///
     /// # Errors
@@ -339,7 +430,7 @@ impl Kernel<'_> {
     }
 }
 
-fn words(words: [u32; 4]) -> Vec<u8> {
+fn words<const N: usize>(words: [u32; N]) -> Vec<u8> {
     words.map(u32::to_ne_bytes).concat()
 }
 

@@ -4,13 +4,16 @@
 //!
 //!   cli, config  the command line and the configuration file
 //!   preflight    what must hold before anything is loaded
+//!   rules        which tasks are of which class, what applications are given
 //!   cpus         which CPUs may be granted
 //!   switch_cost  what a process switch costs here
 //!   scheduler    load, attach, detach
 //!   kernel       the loaded BPF half, as the others see it
+//!   takeover     one daemon relieves another
 //!   daemon       the loop that serves all of the following
 //!   control      requests of clients; message, peer, connection, clients, pages
 //!   events       requests of BPF
+//!   reload       another configuration while it runs; signals
 //!   steer        receive processing follows the granted cores
 //!   stats        statistics; metrics: the same for OpenMetrics
 //!   notify, wake systemd's notification; eventfds
@@ -32,10 +35,14 @@ mod notify;
 mod pages;
 mod peer;
 mod preflight;
+mod reload;
+mod rules;
 mod scheduler;
+mod signals;
 mod stats;
 mod steer;
 mod switch_cost;
+mod takeover;
 mod wake;
 
 use crate::cli::Options;
@@ -43,8 +50,10 @@ use crate::config::Config;
 use crate::connection::Listener;
 use crate::daemon::{Daemon, Stop};
 use crate::scheduler::Scheduler;
+use crate::stats::monotonic_ns;
 use crate::steer::Steer;
 use crate::switch_cost::Turns;
+use crate::takeover::{Outcome, Predecessor, Successor};
 use anyhow::{Context, Result, anyhow};
 use libbpf_rs::PrintLevel;
 use log::LevelFilter;
@@ -56,7 +65,7 @@ use std::sync::Arc;
 fn main() -> ExitCode {
     let arguments = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let arguments: Vec<String> = arguments.collect();
-    let config = match config::load(&arguments) {
+    let mut config = match config::load(&arguments) {
         Ok(config) => config,
         Err(lines) => {
             for line in lines.lines() {
@@ -65,7 +74,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match run(&config) {
+    match run(&mut config) {
         Ok(()) => ExitCode::SUCCESS,
         // Who read our standard output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -82,8 +91,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-fn run(config: &Config) -> Result<()> {
-    let options = &config.options;
+fn run(config: &mut Config) -> Result<()> {
+    let options = config.options.clone();
+    let options = &options;
     if options.print_config || options.check_config {
         let text = match options.print_config {
             true => config.print(),
@@ -109,7 +119,7 @@ fn run(config: &Config) -> Result<()> {
     if let Some(rounds) = options.check_designs {
         return scheduler::check_designs(options, rounds);
     }
-    preflight::check().map_err(|line| anyhow!(line))?;
+    preflight::check(options.replace).map_err(|line| anyhow!(line))?;
     start_logging(options)?;
     log::warn!("cpu.max of cgroups is not enforced while this scheduler runs");
 
@@ -127,12 +137,12 @@ fn run(config: &Config) -> Result<()> {
     // A change of the CPUs online ends the scheduler with a wish to be started
     // anew; clients connect anew and keep their pages.
     let turns = turns(options);
-    let metrics = options.metrics.as_ref().map(metrics::start).transpose()?;
-    while schedule(options, turns, &stop, metrics.as_ref())? {}
+    let mut metrics = None;
+    while schedule(config, turns, &stop, &mut metrics)? {}
     Ok(())
 }
 
-/// The operator's numbers, else such as fit the machine.
+/// Numbers that fit the machine, where the operator gives none.
 fn turns(options: &Options) -> Turns {
     let (slice, respite) = (options.slice_us, options.respite_us);
     let mut turns = Turns::default();
@@ -148,47 +158,105 @@ fn turns(options: &Options) -> Turns {
             },
         );
     }
-    turns.slice_ns = slice.map_or(turns.slice_ns, |us| us * 1_000);
-    turns.respite_ns = respite.map_or(turns.respite_ns, |us| us * 1_000);
+    let given = turns.or_by(options);
     log::info!(
         "slices of {} µs, a respite of {} µs",
-        turns.slice_ns / 1_000,
-        turns.respite_ns / 1_000
+        given.slice_ns / 1_000,
+        given.respite_ns / 1_000
     );
     turns
 }
 
 /// Schedules until the end; true when it asks to be started again.
 fn schedule(
-    options: &Options,
+    config: &mut Config,
     turns: Turns,
     stop: &Stop,
-    metrics: Option<&metrics::Source>,
+    metrics: &mut Option<metrics::Source>,
 ) -> Result<bool> {
+    let options = config.options.clone();
+    let state = options.socket.with_file_name("steer.state");
+    let mut object = MaybeUninit::uninit();
+    let (mut scheduler, listener, steer, gap_ns);
     // What can fail by the operator's mistake comes before the attach; who
     // connects already waits for it.
-    let listener = Listener::new(&options.socket, options.socket_group.as_deref())?;
-    let steer = Steer::new(&options.steer, options.socket.with_file_name("steer.state"))?;
-    let mut object = MaybeUninit::uninit();
-    let mut scheduler = Scheduler::attach(options, turns, &mut object)?;
-    let mut daemon = Daemon::new(options, &scheduler, listener, steer, metrics)?;
+    if options.replace && preflight::ours_runs() {
+        let mut devices = Steer::new(&options.steer, state, true)?;
+        scheduler = Scheduler::load(&options, turns.or_by(&options), &mut object)?;
+        let (predecessor, taken) = Predecessor::ask(&options.socket)?;
+        devices.take_on(monotonic_ns());
+        scheduler.attach()?;
+        gap_ns = predecessor.gap_ns();
+        let ms = gap_ns as f64 / 1e6;
+        log::info!("took over: {ms:.0} ms under the kernel's own scheduler");
+        taken.belong_to(options.socket_group.as_deref())?;
+        predecessor.relieve();
+        (listener, steer) = (taken, devices);
+        serve_metrics(&options, metrics)?;
+    } else {
+        gap_ns = 0;
+        serve_metrics(&options, metrics)?;
+        listener = Listener::new(&options.socket, options.socket_group.as_deref())?;
+        steer = Steer::new(&options.steer, state, false)?;
+        scheduler = Scheduler::load(&options, turns.or_by(&options), &mut object)?;
+        scheduler.attach()?;
+    }
+    scheduler.kernel.follow_rules(&config.rules.rules)?;
+    let kept = daemon::Kept {
+        config: config.clone(),
+        turns,
+        gap_ns,
+    };
+    let mut daemon = Daemon::new(kept, &scheduler, listener, steer, metrics.as_ref())?;
     println!("scx_flexnet attached");
     std::io::stdout().flush()?;
     notify::notify("READY=1");
 
     let served = daemon.run(&scheduler.kernel, stop);
+    // A restart follows what was reloaded.
+    *config = daemon.config().clone();
     if stop.asked() {
         notify::notify("STOPPING=1");
     }
-    let pages = daemon.detach(&scheduler.kernel);
+    let (pages, successor) = daemon.detach(&scheduler.kernel);
+    let detached_ns = monotonic_ns();
     let end = scheduler.detach();
     for page in pages {
         if let Err(errno) = page.mark_detached() {
             log::warn!("cannot mark a page detached: {errno}");
         }
     }
+    // Not before: its clients' pages are the other's from here on.
+    if let Some(successor) = successor {
+        return Ok(give_way(successor, detached_ns));
+    }
     served?;
     Ok(end?.should_restart() && !stop.asked())
+}
+
+/// Once in the life of the process.
+fn serve_metrics(options: &Options, metrics: &mut Option<metrics::Source>) -> Result<()> {
+    if let (None, Some(address)) = (&metrics, &options.metrics) {
+        *metrics = Some(metrics::start(address)?);
+    }
+    Ok(())
+}
+
+/// Waits until another daemon schedules; true when it does not and this one is to
+/// go on.
+fn give_way(successor: Successor, detached_ns: u64) -> bool {
+    let pid = successor.pid();
+    log::info!("process {pid} takes over");
+    match successor.await_relief(detached_ns) {
+        Outcome::Relieved => {
+            notify::notify_of_successor(pid);
+            false
+        }
+        Outcome::Abandoned => {
+            log::warn!("the one that was to take over is gone: this one goes on");
+            true
+        }
+    }
 }
 
 fn start_logging(options: &Options) -> Result<()> {

@@ -40,6 +40,10 @@ pub enum Request {
     },
     /// Tell what goes on.
     Status,
+    /// Read the configuration file anew.
+    Reload,
+    /// Give way to the daemon that asks.
+    TakeOver,
     /// Switch to a design, or (`None`) tell which is on.
     Design(Option<Choice>),
 }
@@ -97,6 +101,8 @@ fn request(kind: u16, bytes: &[u8]) -> Result<Request, Errno> {
             })
         }
         abi::MESSAGE_STATUS => Ok(Request::Status),
+        abi::MESSAGE_RELOAD => Ok(Request::Reload),
+        abi::MESSAGE_TAKEOVER => Ok(Request::TakeOver),
         abi::MESSAGE_DESIGN => {
             let design: DesignText = read(bytes)?;
             let text = name_text(&design.text);
@@ -173,7 +179,7 @@ mod tests {
         let mut other = header(5, 16);
         other.version = 2;
         assert_eq!(errno(other.as_bytes(), 16), Errno::PROTO);
-        for kind in [0, abi::MESSAGE_DETACH, 8, u16::MAX] {
+        for kind in [0, abi::MESSAGE_DETACH, 99, u16::MAX] {
             assert_eq!(errno(header(kind, 16).as_bytes(), 16), Errno::NOSYS);
         }
         let (message, _) = parse(&header(5, 16).as_bytes()[..16], 16).unwrap();

@@ -18,6 +18,15 @@ pub fn notify(state: &str) {
     }
 }
 
+/// Says that another process is the service from now on, if it runs in the same
+/// unit (SIGUSR2): one that an operator has started by hand is none.
+pub fn notify_of_successor(pid: i32) {
+    let unit = |pid: &str| std::fs::read(format!("/proc/{pid}/cgroup")).ok();
+    if unit("self").is_some_and(|ours| unit(&pid.to_string()) == Some(ours)) {
+        notify(&format!("MAINPID={pid}"));
+    }
+}
+
 fn send(path: &OsStr, state: &str) -> io::Result<()> {
     let address = match path.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,

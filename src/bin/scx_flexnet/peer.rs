@@ -5,9 +5,11 @@
 //! peer is held by a pidfd, a thread comes as a pidfd, and both are compared
 //! through /proc while they live.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 /// Of include/uapi/asm-generic/socket.h, Linux 6.5.
 const SO_PEERPIDFD: libc::c_int = 77;
@@ -31,6 +33,25 @@ impl Peer {
             uid: credentials.uid.as_raw(),
             process: peer_pidfd(socket)?,
         })
+    }
+
+    /// Waits until it has ended, for so long at most.
+    pub fn await_end(&self, limit: Duration) {
+        let timeout = Timespec {
+            tv_sec: limit.as_secs() as _,
+            tv_nsec: limit.subsec_nanos() as _,
+        };
+        let mut ended = [PollFd::new(&self.process, PollFlags::IN)];
+        // Interrupted, it has not ended: whoever waits goes on all the same.
+        let _ = poll(&mut ended, Some(&timeout));
+    }
+
+    /// Its process's name (comm), empty when it is gone.
+    pub fn command(&self) -> String {
+        let live = live_pid(self.process.as_fd()).ok();
+        let comm = live.and_then(|pid| read(&format!("/proc/{pid}/comm")).ok());
+        comm.map(|name| name.trim_end().to_owned())
+            .unwrap_or_default()
     }
 
     /// The id of a thread given as a pidfd, if it is one of the peer's.

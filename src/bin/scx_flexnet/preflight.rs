@@ -7,9 +7,11 @@ use std::path::Path;
 
 const SCHED_EXT: &str = "/sys/kernel/sched_ext";
 
-/// Checks kernel, privilege and that nobody else schedules.
-pub fn check() -> Result<(), String> {
+/// Checks kernel, privilege and that nobody else schedules, or (`replace`) only one
+/// of ours.
+pub fn check(replace: bool) -> Result<(), String> {
     verdict(
+        replace,
         Path::new(SCHED_EXT).is_dir(),
         &kernel_release(),
         rustix::process::geteuid().is_root(),
@@ -59,6 +61,7 @@ fn read(name: &str) -> String {
 }
 
 fn verdict(
+    replace: bool,
     sched_ext: bool,
     release: &str,
     root: bool,
@@ -74,7 +77,13 @@ fn verdict(
     if !root {
         return Err("must run as root: it loads a BPF scheduler".to_owned());
     }
-    if state == "enabled" {
+    if state == "enabled" && is_ours(ops) && !replace {
+        return Err(
+            "a scx_flexnet runs already: --replace takes over from it, without a stop between"
+                .to_owned(),
+        );
+    }
+    if state == "enabled" && !is_ours(ops) {
         let ops = if ops.is_empty() { "another" } else { ops };
         return Err(format!(
             "the scheduler {ops} is attached: stop it first, only one can be"
@@ -89,6 +98,9 @@ mod tests {
 
     #[test]
     fn each_failure_is_one_line_that_names_its_cause() {
+        let verdict = |sched_ext, release, root, state, ops| {
+            super::verdict(false, sched_ext, release, root, state, ops)
+        };
         let error = verdict(false, "6.1.0-debian", true, "", "").unwrap_err();
         assert!(error.contains("6.1.0-debian") && error.contains("ci/demo"));
         let error = verdict(true, "6.18.15", false, "disabled", "").unwrap_err();
@@ -96,6 +108,11 @@ mod tests {
         let error = verdict(true, "6.18.15", true, "enabled", "bpfland_1.1.4").unwrap_err();
         assert!(error.contains("bpfland_1.1.4") && !error.contains('\n'));
         assert_eq!(verdict(true, "6.18.15", true, "disabled", ""), Ok(()));
+        let error = verdict(true, "6.18.15", true, "enabled", "flexnet_1.0").unwrap_err();
+        assert!(error.contains("--replace"));
+        let replace = |ops| super::verdict(true, true, "6.18.15", true, "enabled", ops);
+        assert_eq!(replace("flexnet_1.0"), Ok(()));
+        assert!(replace("bpfland_1.1.4").unwrap_err().contains("stop it"));
     }
 
     #[test]

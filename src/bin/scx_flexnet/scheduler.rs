@@ -65,8 +65,9 @@ impl Drop for RealTime {
 }
 
 impl<'obj> Scheduler<'obj> {
-    /// Loads and attaches; `object` is where libbpf keeps it.
-    pub fn attach(
+    /// Loads it; `object` is where libbpf keeps it. Nothing is scheduled yet, and
+    /// another scheduler may be attached.
+    pub fn load(
         options: &Options,
         turns: Turns,
         object: &'obj mut MaybeUninit<OpenObject>,
@@ -78,16 +79,25 @@ impl<'obj> Scheduler<'obj> {
             options.min_general_cores,
             options.max_net_cores,
         );
-        let mut kernel = Kernel::new(load(options, turns, object, &online, &plan)?)?;
+        let kernel = Kernel::new(load(options, turns, object, &online, &plan)?)?;
         kernel.switch_design(&options.design)?;
-        let skel = kernel.skel();
+        Ok(Self {
+            kernel,
+            plan,
+            link: None,
+        })
+    }
+
+    /// Attaches it.
+    pub fn attach(&mut self) -> Result<()> {
+        let skel = self.kernel.skel();
         let link = {
             let _ahead = RealTime::enter();
             scx_ops_attach!(skel, flexnet_ops)?
         };
         // The kernel says yes before BPF's init has said no.
-        if kernel.exited() {
-            kernel.report()?;
+        if self.kernel.exited() {
+            self.kernel.report()?;
             bail!("the scheduler left at once");
         }
         let (state, ops) = (preflight::state(), preflight::ops());
@@ -96,15 +106,12 @@ impl<'obj> Scheduler<'obj> {
         }
         log::info!(
             "{} CPUs, at most {} granted, first {:?}",
-            plan.online,
-            plan.net_cores_max,
-            plan.grant_order.first()
+            self.plan.online,
+            self.plan.net_cores_max,
+            self.plan.grant_order.first()
         );
-        Ok(Self {
-            kernel,
-            plan,
-            link: Some(link),
-        })
+        self.link = Some(link);
+        Ok(())
     }
 
     /// Gives the tasks back to the kernel's scheduler and says why it ended.
@@ -161,18 +168,44 @@ fn load<'obj>(
     if preflight::version(&preflight::kernel_release()) >= (6, 19) {
         ops.cpu_release = std::ptr::null_mut();
     }
-    let rodata = skel
-        .maps
-        .rodata_data
-        .as_mut()
-        .context("the object has no settings")?;
-    configure(&mut rodata.settings, options, online, plan);
-    rodata.settings.slice_ns = turns.slice_ns;
-    rodata.settings.respite_ns = turns.respite_ns;
+    // Hooked in while there are rules (kernel.rs).
+    skel.progs.rules_new_task.set_autoattach(false);
+    skel.progs.rules_rename.set_autoattach(false);
+    skel.progs.rules_credentials.set_autoattach(false);
+    skel.progs.rules_cgroup.set_autoattach(false);
+    skel.progs.rules_walk.set_autoattach(false);
+    let maps = &mut skel.maps;
+    let rodata = maps.rodata_data.as_mut();
+    let machine = &mut rodata.context("the object has no machine")?.machine;
+    let data = maps.data_data.as_mut();
+    let settings = &mut data.context("the object has no settings")?.settings;
+    describe(machine, options, online, plan);
+    configure(settings, options, turns, plan);
     scx_ops_load!(skel, flexnet_ops, uei)
 }
 
-fn configure(settings: &mut types::flexnet_config, options: &Options, online: &[Cpu], plan: &Plan) {
+/// What BPF is told once.
+fn describe(machine: &mut types::flexnet_machine, options: &Options, online: &[Cpu], plan: &Plan) {
+    machine.cpus = plan.possible;
+    machine.steer = u32::from(!options.steer.is_empty());
+    machine.grant_candidates = plan.grant_order.len() as u32;
+    for (to, from) in machine.grant_order.iter_mut().zip(&plan.grant_order) {
+        *to = *from;
+    }
+    for cpu in online {
+        machine.llc_of[cpu.id] = cpu.llc as u16;
+    }
+}
+
+/// What may change while it runs.
+pub fn configure(
+    settings: &mut types::flexnet_config,
+    options: &Options,
+    turns: Turns,
+    plan: &Plan,
+) {
+    settings.slice_ns = turns.slice_ns;
+    settings.respite_ns = turns.respite_ns;
     settings.objective_ns = options.objective_us * 1_000;
     settings.low_mark_ns = options.low_mark_us * 1_000;
     settings.interval_ns = options.interval_us * 1_000;
@@ -181,15 +214,6 @@ fn configure(settings: &mut types::flexnet_config, options: &Options, online: &[
     settings.grace_ns = options.grace_us * 1_000;
     settings.latency_slice_ns = options.latency_slice_us * 1_000;
     settings.starvation_ns = options.starvation_ms * 1_000_000;
-    settings.cpus = plan.possible;
     settings.net_cores_max = plan.net_cores_max;
     settings.lend = u32::from(options.idle_cores == IdleCores::Lend);
-    settings.steer = u32::from(!options.steer.is_empty());
-    settings.grant_candidates = plan.grant_order.len() as u32;
-    for (to, from) in settings.grant_order.iter_mut().zip(&plan.grant_order) {
-        *to = *from;
-    }
-    for cpu in online {
-        settings.llc_of[cpu.id] = cpu.llc as u16;
-    }
 }

@@ -60,6 +60,12 @@ impl Follower {
         }
     }
 
+    /// The devices are steered, to where is not known; no core is granted yet.
+    pub fn written_by_another(&mut self, now_ns: u64) {
+        self.written = vec![u64::MAX];
+        self.empty_since_ns = Some(now_ns);
+    }
+
     /// When to call `step` next, if nothing else happens.
     pub fn due_ns(&self) -> Option<u64> {
         let settled = self.changed_ns.map_or(0, |at| at + CHANGE_NS);
@@ -96,6 +102,10 @@ struct Queue {
 }
 
 impl Queue {
+    fn is(&self, other: &Self) -> bool {
+        self.device == other.device && self.queue == other.queue
+    }
+
     fn write(&self, value: &str) {
         let path = queue_path(&self.device, &self.queue);
         if let Err(error) = fs::write(&path, value) {
@@ -115,9 +125,12 @@ pub struct Steer {
 
 impl Steer {
     /// Looks up the devices' queues. `state`: where found values are kept;
-    /// what a crashed daemon left there is written back first.
-    pub fn new(devices: &[String], state: PathBuf) -> Result<Self> {
-        restore_left(&state);
+    /// what a crashed daemon left there is written back first, unless a running
+    /// one is about to hand it over ([`Steer::take_on`]).
+    pub fn new(devices: &[String], state: PathBuf, handed_over: bool) -> Result<Self> {
+        if !handed_over {
+            restore_left(&state);
+        }
         let mut queues = Vec::new();
         for device in devices {
             queues.extend(queues_of(device)?);
@@ -128,6 +141,30 @@ impl Steer {
             state,
             saved: false,
         })
+    }
+
+    /// Leaves all as it is, for the daemon that takes over.
+    pub fn leave(&mut self) {
+        self.saved = false;
+    }
+
+    /// Takes on what another daemon has left: its steered devices stay steered
+    /// where they are ours, too, and are given back in the end as it found them.
+    pub fn take_on(&mut self, now_ns: u64) {
+        let left = left_in(&self.state);
+        let (ours, others): (Vec<Queue>, Vec<Queue>) = left
+            .into_iter()
+            .partition(|left| self.queues.iter().any(|queue| queue.is(left)));
+        others.iter().for_each(|queue| queue.write(&queue.value));
+        let _ = fs::remove_file(&self.state);
+        for left in &ours {
+            for queue in self.queues.iter_mut().filter(|queue| queue.is(left)) {
+                queue.value.clone_from(&left.value);
+            }
+        }
+        if !ours.is_empty() && self.save() {
+            self.follower.written_by_another(now_ns);
+        }
     }
 
     /// Are there devices to steer?
@@ -196,15 +233,24 @@ impl Drop for Steer {
     }
 }
 
-fn restore_left(state: &Path) {
+/// What a daemon before this one has found and not written back.
+fn left_in(state: &Path) -> Vec<Queue> {
     // Somebody else's file beside a socket in a public place is no word of ours.
     let ours = fs::symlink_metadata(state)
         .is_ok_and(|file| file.is_file() && file.uid() == rustix::process::geteuid().as_raw());
     if !ours {
-        return;
+        return Vec::new();
     }
     let left = fs::read_to_string(state).unwrap_or_default();
-    for queue in left.lines().filter_map(parse_left) {
+    left.lines().filter_map(parse_left).collect()
+}
+
+fn restore_left(state: &Path) {
+    let left = left_in(state);
+    if left.is_empty() {
+        return;
+    }
+    for queue in left {
         log::info!(
             "{} {}: steering restored after a crash",
             queue.device,
@@ -339,6 +385,18 @@ mod tests {
             assert_eq!(follower.step(at * MS), action, "at {at} ms");
             assert_eq!(follower.due_ns(), due.map(|due| due * MS), "at {at} ms");
         }
+    }
+
+    #[test]
+    fn what_another_has_written_is_kept_for_a_while() {
+        let mut follower = Follower::default();
+        follower.written_by_another(50 * MS);
+        assert_eq!(follower.step(1049 * MS), Action::Keep);
+        assert_eq!(follower.step(1050 * MS), Action::Restore);
+        let mut follower = Follower::default();
+        follower.written_by_another(50 * MS);
+        follower.granted(60 * MS, Some(&[2]));
+        assert_eq!(follower.step(60 * MS), Action::Write(vec![2]));
     }
 
     #[test]

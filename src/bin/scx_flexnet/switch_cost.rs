@@ -9,6 +9,7 @@
 //! From that follows how long who runs is left alone ([`Turns`]). Promises an
 //! answer within a moment, or none: there is a default.
 
+use crate::cli::Options;
 use anyhow::{Context, Result};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::io::{Read, Write};
@@ -56,6 +57,14 @@ impl Default for Turns {
 }
 
 impl Turns {
+    /// These, where the operator gives no numbers.
+    pub fn or_by(self, options: &Options) -> Self {
+        Self {
+            slice_ns: options.slice_us.map_or(self.slice_ns, |us| us * 1_000),
+            respite_ns: options.respite_us.map_or(self.respite_ns, |us| us * 1_000),
+        }
+    }
+
     /// Such that switches which cost `switch_ns` take no more than their share.
     pub fn of(switch_ns: u64) -> Self {
         let within = |times: u64, bounds: &RangeInclusive<u64>| {

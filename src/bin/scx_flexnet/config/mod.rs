@@ -1,57 +1,49 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The configuration file: every flag by its long name, checked by the flags'
-//! own definitions (cli.rs), so that there is one place that knows them.
+//! own definitions (cli.rs), so that there is one place that knows them; and
+//! tables of rules.
+//!
+//!   file    its text: keys as flags, and what is wrong where
+//!   tables  [[rule]] and [[application]]
 //!
 //! Promises: flags go before the file, the file before defaults; every mistake
 //! is told with its line and column, all of them in one run. Leaves to others:
 //! what a value means.
 
+mod file;
+mod tables;
+
 use crate::cli::Options;
+use crate::cpus;
+use crate::rules::Rules;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, CommandFactory, FromArgMatches};
-use std::collections::BTreeMap;
+use file::{Entries, File, NOT_IN_A_FILE};
+use scx_utils::NR_CPU_IDS;
 use std::fmt::Write;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
-use toml::de::{DeTable, DeValue};
+use std::path::PathBuf;
 
 /// Read when it is there and no other is named.
 pub const PATH: &str = "/etc/scx_flexnet/config.toml";
 
-/// Flags that say what to do now, not how it is done.
-const NOT_IN_A_FILE: [&str; 8] = [
-    "config",
-    "check-config",
-    "print-config",
-    "completions",
-    "man",
-    "monitor",
-    "help-stats",
-    "echo",
-];
-
-/// A key of the file, in order.
-#[derive(Clone, Debug, PartialEq)]
-struct Entry {
-    line: usize,
-    /// As flags.
-    arguments: Vec<String>,
-}
-
-type Entries = BTreeMap<String, Entry>;
-
-/// What is wrong in a file, a line each, in the order of the file.
-#[derive(Debug, PartialEq)]
-struct Mistakes(Vec<(usize, usize, String)>);
-
 /// The options that hold, and where each comes from.
+#[derive(Clone)]
 pub struct Config {
     pub options: Options,
+    /// The file's; there are no flags for them.
+    pub rules: Rules,
     path: PathBuf,
     /// Is there a file?
     found: bool,
+    arguments: Vec<String>,
     matches: ArgMatches,
     entries: Entries,
+}
+
+/// Can this flag stand in a file?
+fn in_files(arg: &Arg) -> bool {
+    let name = arg.get_long();
+    !arg.is_hide_set() && name.is_some_and(|name| !NOT_IN_A_FILE.contains(&name))
 }
 
 /// Reads the command line and the file.
@@ -68,10 +60,38 @@ pub fn load(arguments: &[String]) -> Result<Config, String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => None,
         Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
     };
-    let entries = read(text.as_deref().unwrap_or_default());
-    let entries = entries.map_err(|mistakes| mistakes.in_file(&path))?;
-    let mut config = merge(arguments, &flags, path, entries)?;
+    let mut config = of_text(
+        arguments,
+        &flags,
+        path,
+        text.as_deref().unwrap_or_default(),
+        grantable,
+    )?;
     config.found = text.is_some();
+    Ok(config)
+}
+
+/// Cores there may be for executors on this machine, by the options.
+fn grantable(options: &Options) -> Option<u32> {
+    let online = cpus::online().ok()?;
+    let (least, most) = (options.min_general_cores, options.max_net_cores);
+    Some(cpus::plan(&online, *NR_CPU_IDS, least, most).net_cores_max)
+}
+
+/// The command line and a file's text.
+fn of_text(
+    arguments: &[String],
+    flags: &ArgMatches,
+    path: PathBuf,
+    text: &str,
+    grantable: fn(&Options) -> Option<u32>,
+) -> Result<Config, String> {
+    let (file, mut mistakes) = file::read(text);
+    let config = merge(arguments, flags, path, file)?;
+    if let Some(cores) = grantable(&config.options) {
+        tables::check_guarantees(&config.rules, cores, &mut mistakes);
+    }
+    mistakes.verdict(&config.path)?;
     Ok(config)
 }
 
@@ -80,7 +100,7 @@ fn merge(
     arguments: &[String],
     flags: &ArgMatches,
     path: PathBuf,
-    entries: Entries,
+    file: File,
 ) -> Result<Config, String> {
     let command = Options::command();
     let is_flag = |name: &str| {
@@ -88,7 +108,8 @@ fn merge(
         let id = command.get_arguments().find(of_name).map(Arg::get_id);
         id.is_some_and(|id| flags.value_source(id.as_str()) == Some(ValueSource::CommandLine))
     };
-    let entries: Entries = entries
+    let entries: Entries = file
+        .entries
         .into_iter()
         .filter(|(name, _)| !is_flag(name))
         .collect();
@@ -104,119 +125,43 @@ fn merge(
     let options = Options::from_arg_matches(&matches).map_err(|error| error.to_string())?;
     Ok(Config {
         options,
+        rules: file.rules,
         path,
         found: true,
+        arguments: arguments.to_vec(),
         matches,
         entries,
     })
 }
 
-/// The file's keys as flags.
-fn read(text: &str) -> Result<Entries, Mistakes> {
-    let place = |offset: usize| {
-        let before = &text[..offset.min(text.len())];
-        let line = before.matches('\n').count() + 1;
-        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-        (line, column)
-    };
-    let mut mistakes = Vec::new();
-    let (table, errors) = DeTable::parse_recoverable(text);
-    for error in errors {
-        let (line, column) = place(error.span().unwrap_or(0..0).start);
-        mistakes.push((line, column, error.message().to_owned()));
-    }
-    // What is read of a line with such an error is a guess.
-    let broken: Vec<usize> = mistakes.iter().map(|(line, ..)| *line).collect();
-    let mut wrong = |span: Range<usize>, what: String| {
-        let (line, column) = place(span.start);
-        if !broken.contains(&line) {
-            mistakes.push((line, column, what));
-        }
-    };
-    let command = Options::command();
-    let mut entries = Entries::new();
-    for (key, value) in table.get_ref() {
-        let name: &str = key.get_ref();
-        let known = command
-            .get_arguments()
-            .find(|arg| arg.get_long() == Some(name) && !NOT_IN_A_FILE.contains(&name));
-        let Some(arg) = known else {
-            wrong(
-                key.span(),
-                format!("unknown key {name:?}; keys are the flags of --help"),
-            );
-            continue;
-        };
-        match arguments(arg, value.get_ref()) {
-            Ok(arguments) => {
-                let line = place(key.span().start).0;
-                entries.insert(name.to_owned(), Entry { line, arguments });
-            }
-            Err(what) => wrong(value.span(), what),
-        }
-    }
-    if mistakes.is_empty() {
-        Ok(entries)
-    } else {
-        mistakes.sort();
-        Err(Mistakes(mistakes))
-    }
-}
-
-/// A value as flags, checked.
-fn arguments(arg: &Arg, value: &DeValue<'_>) -> Result<Vec<String>, String> {
-    let name = arg.get_long().unwrap_or_default();
-    if matches!(arg.get_action(), ArgAction::SetTrue) {
-        return match value {
-            DeValue::Boolean(true) => Ok(vec![format!("--{name}")]),
-            DeValue::Boolean(false) => Ok(vec![]),
-            _ => Err(format!("{name}: true or false it must be")),
-        };
-    }
-    let values: Vec<String> = match value {
-        DeValue::Array(values) if matches!(arg.get_action(), ArgAction::Append) => {
-            let all = values.iter().map(|value| scalar(value.get_ref()));
-            all.collect::<Option<_>>()
-        }
-        value => scalar(value).map(|value| vec![value]),
-    }
-    .ok_or_else(|| format!("{name}: a number or a text it must be, or for steer several"))?;
-    let arguments: Vec<String> = values
-        .into_iter()
-        .map(|value| format!("--{name}={value}"))
-        .collect();
-    let program = ["scx_flexnet".to_owned()];
-    let tried = Options::command().try_get_matches_from(program.iter().chain(&arguments));
-    match tried {
-        Ok(_) => Ok(arguments),
-        Err(error) => {
-            let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default();
-            Err(first.trim_start_matches("error: ").to_owned())
-        }
-    }
-}
-
-fn scalar(value: &DeValue<'_>) -> Option<String> {
-    match value {
-        DeValue::String(text) => Some(text.to_string()),
-        DeValue::Integer(number) => Some(number.to_string()),
-        DeValue::Float(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
-impl Mistakes {
-    fn in_file(&self, path: &Path) -> String {
-        let lines = self
-            .0
-            .iter()
-            .map(|(line, column, what)| format!("{}:{line}:{column}: {what}", path.display()));
-        lines.collect::<Vec<_>>().join("\n")
-    }
-}
-
 impl Config {
+    /// The command line.
+    pub fn arguments(&self) -> &[String] {
+        &self.arguments
+    }
+
+    /// Reads the file anew, for the same command line.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn again(&self) -> Result<Self, String> {
+        load(&self.arguments)
+    }
+
+    /// Keys whose value is another one there.
+    pub fn changed(&self, new: &Self) -> Vec<String> {
+        let command = Options::command();
+        let other = |arg: &&Arg| {
+            let id = arg.get_id().as_str();
+            self.values(arg, id) != new.values(arg, id)
+        };
+        let args = command
+            .get_arguments()
+            .filter(|arg| in_files(arg))
+            .filter(other);
+        args.filter_map(Arg::get_long).map(str::to_owned).collect()
+    }
+
     /// What was checked.
     pub fn checked(&self) -> String {
         let path = self.path.display();
@@ -229,13 +174,11 @@ impl Config {
     /// The file that would say the same, with the origin of each value.
     pub fn print(&self) -> String {
         let mut text = String::new();
-        for arg in Options::command().get_arguments() {
-            let Some(name) = arg.get_long() else {
-                continue;
-            };
-            if arg.is_hide_set() || NOT_IN_A_FILE.contains(&name) {
-                continue;
-            }
+        for arg in Options::command()
+            .get_arguments()
+            .filter(|arg| in_files(arg))
+        {
+            let name = arg.get_long().unwrap_or_default();
             let id = arg.get_id().as_str();
             let origin = match (self.matches.value_source(id), self.entries.get(name)) {
                 (Some(ValueSource::CommandLine), Some(entry)) => {
@@ -251,6 +194,14 @@ impl Config {
                 Some(values) => writeln!(text, "{name} = {values}  # {origin}"),
                 None => writeln!(text, "# {name} is not set"),
             };
+        }
+        let path = self.path.display();
+        for rule in &self.rules.rules {
+            let _ = write!(text, "\n[[rule]]  # {path}:{}\n{rule}", rule.line);
+        }
+        for application in &self.rules.applications {
+            let line = application.line;
+            let _ = write!(text, "\n[[application]]  # {path}:{line}\n{application}");
         }
         text
     }
@@ -287,9 +238,9 @@ mod tests {
         let matches = Options::command()
             .try_get_matches_from(&arguments)
             .map_err(|error| error.to_string())?;
-        let path = Path::new("config.toml");
-        let entries = read(file).map_err(|mistakes| mistakes.in_file(path))?;
-        merge(&arguments, &matches, path.to_owned(), entries)
+        of_text(&arguments, &matches, "config.toml".into(), file, |_| {
+            Some(3)
+        })
     }
 
     #[test]
@@ -359,5 +310,102 @@ mod tests {
         ] {
             assert!(lines[at].contains(part), "{part}: {error}");
         }
+    }
+
+    const RULES: &str = "objective-us = 70\n\
+        [[rule]]\n\
+        cgroup = \"/system.slice/redis*.service\"\n\
+        command = 'redis-\"server\"'\n\
+        user = \"root\"\n\
+        class = \"latency\"\n\
+        [[rule]]\n\
+        user = 4711\n\
+        class = \"batch\"\n\
+        [[application]]\n\
+        name = \"kv*\"\n\
+        guarantee = 2\n\
+        burst = 4\n\
+        weight = 200\n";
+
+    #[test]
+    fn rules_are_read_in_their_order_and_printed() {
+        let read = config(&[], RULES).unwrap();
+        let [first, second] = &read.rules.rules[..] else {
+            panic!("{:?}", read.rules);
+        };
+        assert_eq!((first.line, first.class), (2, flexnet::abi::Class::Latency));
+        assert!(first.command.as_ref().unwrap().matches("redis-\"server\""));
+        assert_eq!(first.user.as_ref().unwrap().uid, 0);
+        assert_eq!((second.line, second.user.as_ref().unwrap().uid), (7, 4711));
+        let [kv] = &read.rules.applications[..] else {
+            panic!("{:?}", read.rules);
+        };
+        assert_eq!(kv.guarantee, Some((2, (12, 13))));
+        assert_eq!((kv.burst, kv.weight), (Some(4), Some(200)));
+        let printed = read.print();
+        assert!(printed.contains("[[rule]]  # config.toml:7\n"), "{printed}");
+        let again = config(&[], &printed).unwrap();
+        assert_eq!(again.rules.rules.len(), 2);
+        assert_eq!(again.rules.rules[0].command, first.command);
+        assert_eq!(again.rules.applications[0].weight, Some(200));
+    }
+
+    #[test]
+    fn ten_mistakes_among_rules_are_ten_lines() {
+        let rows = [
+            ("[[rule]]", Some(":1: a rule without a class")),
+            ("command = \"a[b\"", Some(":11: a set does not end")),
+            ("group = 5", Some(":1: unknown key \"group\" in [[rule]]")),
+            ("user = \"no-such-user\"", Some(":8: there is no user")),
+            ("[[rule]]", None),
+            (
+                "cgroup = \"system.slice\"",
+                Some(":10: \"system.slice\" is no path"),
+            ),
+            (
+                "class = \"fast\"",
+                Some(":9: class \"fast\": latency, normal or batch"),
+            ),
+            ("[[application]]", None),
+            ("name = 7", Some(":8: name: a text")),
+            ("guarantee = 2", None),
+            ("burst = 1", Some(":9: burst: 1 is less than the guarantee")),
+            (
+                "weight = 10001",
+                Some(":10: weight: a whole number from 1 to 10000"),
+            ),
+            ("[[application]]", None),
+            (
+                "guarantee = 2",
+                Some(":13: guarantee: up to here 4 cores are guaranteed; there may be 3"),
+            ),
+        ];
+        let text: String = rows.iter().map(|(line, _)| format!("{line}\n")).collect();
+        let error = config(&[], &text).map(|_| ()).unwrap_err();
+        let lines: Vec<&str> = error.lines().collect();
+        assert_eq!(lines.len(), 10, "{error}");
+        let expected = rows.iter().enumerate();
+        let expected = expected.filter_map(|(at, (_, what))| {
+            Some(format!("config.toml:{}{}", at + 1, what.as_ref()?))
+        });
+        for (line, expected) in lines.iter().zip(expected) {
+            assert!(line.starts_with(&expected), "{line}\n{expected}");
+        }
+    }
+
+    #[test]
+    fn what_changed_is_found_by_value() {
+        let old = config(
+            &["--grace-us", "7"],
+            "objective-us = 70\nsteer = [\"lo\"]\n",
+        )
+        .unwrap();
+        let new = config(
+            &["--grace-us", "7"],
+            "objective-us = 70\ngrace-us = 9\nquantum-us = 99\n",
+        )
+        .unwrap();
+        assert_eq!(old.changed(&new), ["quantum-us", "steer"]);
+        assert!(new.changed(&new).is_empty());
     }
 }

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A configuration file that is read anew while the scheduler runs: what changes
+//! at once, and what is told to need a restart.
+//!
+//! Promises that a file with mistakes changes nothing, and that a key that did not
+//! change in the file changes nothing either: a design switched by hand stays.
+
+use crate::config::Config;
+use crate::control::Control;
+use crate::cpus::Plan;
+use crate::kernel::Kernel;
+use crate::scheduler;
+use crate::switch_cost::Turns;
+use anyhow::{Context, Result};
+
+/// Keys that hold at once; all others are read at the start alone.
+const LIVE: [&str; 13] = [
+    "design",
+    "objective-us",
+    "low-mark-us",
+    "interval-us",
+    "idle-delay-ms",
+    "quantum-us",
+    "grace-us",
+    "slice-us",
+    "latency-slice-us",
+    "respite-us",
+    "starvation-ms",
+    "max-net-cores",
+    "idle-cores",
+];
+
+/// What a reload works on.
+pub struct Reload<'a, 'obj> {
+    pub kernel: &'a Kernel<'obj>,
+    pub control: &'a mut Control,
+    /// Of the start; its most cores are those of the configuration.
+    pub plan: &'a mut Plan,
+    pub turns: Turns,
+}
+
+/// Keys that changed: those that hold from now on, and those that need a restart.
+fn sort(changed: Vec<String>) -> (Vec<String>, Vec<String>) {
+    changed
+        .into_iter()
+        .partition(|key| LIVE.contains(&key.as_str()))
+}
+
+impl Reload<'_, '_> {
+    /// Goes over from one configuration to another; what is to be said of it.
+    ///
+    /// # Errors
+    /// The kernel's: some of the keys hold then, some do not.
+    pub fn follow(self, old: &Config, new: &Config) -> Result<String> {
+        let (live, restart) = sort(old.changed(new));
+        let options = &new.options;
+        self.plan.bound(options.max_net_cores);
+        let turns = self.turns.or_by(options);
+        let plan = &*self.plan;
+        self.kernel
+            .configure(|settings| scheduler::configure(settings, options, turns, plan))?;
+        if live.iter().any(|key| key == "design") {
+            self.control
+                .switch_design(self.kernel, options.design.clone())
+                .context("the design stays")?;
+        }
+        if old.rules.rules != new.rules.rules {
+            self.kernel.follow_rules(&new.rules.rules)?;
+        }
+        self.control.follow(self.kernel, |facts| {
+            facts.cores_max = plan.net_cores_max;
+            facts.objective_ns = options.objective_us * 1_000;
+            facts.rules = new.rules.clone();
+        });
+        Ok(report(old, new, &live, &restart))
+    }
+}
+
+fn report(old: &Config, new: &Config, live: &[String], restart: &[String]) -> String {
+    let mut changes = live.to_vec();
+    if old.rules.rules != new.rules.rules {
+        changes.push(format!("{} rules", new.rules.rules.len()));
+    }
+    if old.rules.applications != new.rules.applications {
+        changes.push(format!("{} applications", new.rules.applications.len()));
+    }
+    let mut text = match changes.is_empty() {
+        true => "nothing else holds than before".to_owned(),
+        false => format!("from now on: {}", changes.join(", ")),
+    };
+    if !restart.is_empty() {
+        text.push_str("\nnot before a restart: ");
+        text.push_str(&restart.join(", "));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Options;
+    use clap::CommandFactory;
+
+    #[test]
+    fn live_keys_are_flags() {
+        let command = Options::command();
+        for key in LIVE {
+            let known = command
+                .get_arguments()
+                .any(|arg| arg.get_long() == Some(key));
+            assert!(known, "{key}");
+        }
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_told_apart() {
+        let keys = ["steer", "quantum-us", "socket"].map(str::to_owned);
+        let (live, restart) = sort(keys.to_vec());
+        assert_eq!(
+            (live.join(" "), restart.join(" ")),
+            ("quantum-us".to_owned(), "steer socket".to_owned())
+        );
+    }
+}

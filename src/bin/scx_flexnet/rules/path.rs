@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Paths of cgroups below the cgroup2 mount, a glob a component; `**` is any
+//! number of components. A path names a cgroup and all below it.
+
+use super::glob::Glob;
+use crate::bpf_intf::{FLEXNET_NAME_BYTES, FLEXNET_PARTS_MAX};
+
+/// One component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// `**`; never two in a row, never the last.
+    Deep,
+    /// A cgroup's name.
+    One(Glob),
+}
+
+/// A path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupPath {
+    text: String,
+    /// None: all cgroups.
+    pub parts: Vec<Part>,
+}
+
+impl CgroupPath {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// In words: it does not begin at the root, has a component that cannot be, or
+    /// too many.
+    pub fn new(text: &str) -> Result<Self, String> {
+        let Some(below) = text.strip_prefix('/') else {
+            return Err(format!(
+                "{text:?} is no path of a cgroup: it begins with \"/\", the cgroup2 mount"
+            ));
+        };
+        let mut parts = Vec::new();
+        let below = below.strip_suffix('/').unwrap_or(below);
+        for name in below.split('/').filter(|_| !below.is_empty()) {
+            match name {
+                "" | "." | ".." => {
+                    return Err(format!(
+                        "{text:?} is no path of a cgroup: it has {name:?} in it"
+                    ));
+                }
+                "**" if matches!(parts.last(), Some(Part::Deep)) => {}
+                "**" => parts.push(Part::Deep),
+                name => parts.push(Part::One(Glob::new(name, FLEXNET_NAME_BYTES as usize - 1)?)),
+            }
+        }
+        // What is below a cgroup is meant anyway.
+        if matches!(parts.last(), Some(Part::Deep)) {
+            parts.pop();
+        }
+        if parts.len() > FLEXNET_PARTS_MAX as usize {
+            return Err(format!(
+                "{text:?} is too deep: {FLEXNET_PARTS_MAX} components at most"
+            ));
+        }
+        Ok(Self {
+            text: text.to_owned(),
+            parts,
+        })
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}

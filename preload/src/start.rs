@@ -32,6 +32,10 @@ pub(crate) const RING_BYTES: usize = 64 * 1024;
 /// by little.
 const FLOOR: u64 = 512;
 
+/// How long an executor looks for work where it keeps coming: a server under
+/// load sends its replies that far apart, and each wakeup costs it 3.3 to 3.6
+/// µs.
+const LOOK_UP_TO: Duration = Duration::from_micros(50);
 /// Flows a process has at most, for their memory: 256 MiB, as it is used. The
 /// sends of more sockets are their callers'.
 const FLOWS_MAX: u32 = 4096;
@@ -108,6 +112,7 @@ fn start(config: &Config) -> io::Result<Started> {
         .name(&name)
         .executors(config.executors)
         .flow_class(config.flow_class)
+        .look_up_to(LOOK_UP_TO)
         // Programs that know nothing of it make no coroutines.
         .coroutines(16);
     let mut link = None;

@@ -23,6 +23,7 @@ pub struct Builder {
     pub(super) linger: Duration,
     pub(super) link: Option<Arc<dyn Link>>,
     pub(super) design: Option<Box<dyn Design>>,
+    pub(super) look_up_to: Duration,
 }
 
 impl Default for Builder {
@@ -35,6 +36,7 @@ impl Default for Builder {
             linger: LINGER,
             link: None,
             design: None,
+            look_up_to: Duration::ZERO,
         }
     }
 }
@@ -90,6 +92,16 @@ impl Builder {
     #[must_use]
     pub fn design(mut self, design: Box<dyn Design>) -> Self {
         self.design = Some(design);
+        self
+    }
+
+    /// How long an executor looks for work at most before it parks (0 to 1 ms).
+    /// One that was woken sooner than that after it parked looks twice as long
+    /// the next time, as KVM's halt polling does: a wakeup costs the sender 3.3
+    /// to 3.6 µs. Default: 0, as long as the design says.
+    #[must_use]
+    pub fn look_up_to(mut self, longest: Duration) -> Self {
+        self.look_up_to = longest.min(Duration::from_millis(1));
         self
     }
 

@@ -58,6 +58,7 @@ pub(crate) struct Shared {
     /// Executors whose thread could be started.
     started: AtomicUsize,
     spins: bool,
+    look_up_to: Duration,
     linger: Duration,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -91,6 +92,13 @@ impl Shared {
     pub(crate) fn spin(&self) -> Duration {
         match self.spins {
             true => Duration::from_nanos(self.stack.look_ns()),
+            false => Duration::ZERO,
+        }
+    }
+    /// And how long where work has come soon after it parked.
+    pub(crate) fn look_up_to(&self) -> Duration {
+        match self.spins {
+            true => self.look_up_to,
             false => Duration::ZERO,
         }
     }
@@ -464,6 +472,7 @@ impl Runtime {
                 started: AtomicUsize::new(builder.executors),
                 // On one CPU who spins keeps who would bring work from running.
                 spins: cpus > 1,
+                look_up_to: builder.look_up_to,
                 linger: builder.linger,
                 threads: Mutex::new(Vec::new()),
             }),

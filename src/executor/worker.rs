@@ -163,6 +163,17 @@ struct Worker<'a> {
     generation: u64,
     turns: u32,
     stopping_since: Option<Instant>,
+    /// How long it looks for work, when longer than the design says.
+    look: Duration,
+}
+
+/// How long to look before the next sleep, after one of `slept`: twice as long
+/// where looking up to `longest` would have spared it, else only `least`.
+fn next_look(look: Duration, slept: Duration, least: Duration, longest: Duration) -> Duration {
+    if slept > longest {
+        return least;
+    }
+    (look * 2).clamp(least, longest.max(least))
 }
 
 /// The body of an executor's thread.
@@ -188,6 +199,7 @@ pub(crate) fn run(shared: Arc<Shared>, slot: u16) {
         generation: 0,
         turns: 0,
         stopping_since: None,
+        look: Duration::ZERO,
     };
     worker.register();
     worker.publish(ExecutorState::Running);
@@ -383,7 +395,7 @@ impl Worker<'_> {
     fn idle(&mut self) {
         let shared = self.shared.clone();
         let own = &shared.executors()[usize::from(self.slot)];
-        let spin = shared.spin();
+        let spin = shared.spin().max(self.look);
         if !spin.is_zero() && self.stopping_since.is_none() {
             let until = now_ns() + spin.as_nanos() as u64;
             while now_ns() < until {
@@ -422,6 +434,8 @@ impl Worker<'_> {
             }
         };
         let timeout = self.timeout(due);
+        let longest = shared.look_up_to();
+        let since = (!longest.is_zero()).then(now_ns);
         shared.set_idle(self.slot.into(), true);
         match sleep {
             Sleep::Futex => {
@@ -435,6 +449,10 @@ impl Worker<'_> {
             }
         }
         shared.set_idle(self.slot.into(), false);
+        if let Some(since) = since {
+            let slept = Duration::from_nanos(now_ns() - since);
+            self.look = next_look(self.look, slept, shared.spin(), longest);
+        }
         self.publish(ExecutorState::Running);
     }
 
@@ -516,5 +534,25 @@ impl Worker<'_> {
 
     fn publish(&self, state: ExecutorState) {
         self.shared.pages().publish_state(self.slot, state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_look;
+    use std::time::Duration;
+
+    #[test]
+    fn looks_grow_while_work_comes_soon_and_shrink_at_once() {
+        let us = Duration::from_micros;
+        for (look, slept, least, longest, expected) in [
+            (us(10), us(5), us(10), us(50), us(20)),
+            (us(40), us(50), us(10), us(50), us(50)),
+            (us(50), us(51), us(10), us(50), us(10)),
+            (us(0), us(0), us(10), us(50), us(10)),
+            (us(10), us(5), us(10), us(0), us(10)),
+        ] {
+            assert_eq!(next_look(look, slept, least, longest), expected);
+        }
     }
 }

@@ -200,6 +200,24 @@ pub(crate) fn forget(fd: RawFd) {
     entry.release();
 }
 
+/// The number is a new descriptor's, so it was closed past us (by a raw system
+/// call, or with its FILE): what was left must not go to the new one.
+#[cold]
+pub(crate) fn forget_stale(slot: &table::Slot) {
+    let word = slot.word();
+    let Some(_inside) = Inside::enter() else {
+        return;
+    };
+    if let Some(entry) = Entry::of(slot, word)
+        && slot.replace(word, UNKNOWN)
+    {
+        entry.flow().discard(libc::EBADF);
+        entry.flow().retire(false);
+        entry.handles.fetch_sub(1, Ordering::SeqCst);
+        entry.release();
+    }
+}
+
 /// `fd`, which is about to be closed, is not used by the flow any more.
 fn retire(entry: &Used, fd: RawFd, has_others: bool) {
     let flow = entry.flow();

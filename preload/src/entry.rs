@@ -35,7 +35,7 @@ pub(crate) struct Entry {
     pub(crate) ended: AtomicBool,
     /// The flow's error was told.
     pub(crate) told: AtomicBool,
-    /// Forks there were when it was made.
+    /// Forks there were when its socket was made.
     pub(crate) forks: AtomicU32,
     flow: UnsafeCell<MaybeUninit<(RawFlow, Kind)>>,
     next: AtomicPtr<Entry>,
@@ -174,6 +174,16 @@ impl Entry {
                 self.pass.store(true, Ordering::Relaxed);
                 (!self.told.swap(true, Ordering::AcqRel)).then_some(errno)
             }
+        }
+    }
+}
+
+impl Entry {
+    /// The error that was taken is to be told all the same.
+    pub(crate) fn untell(&self, errno: i32) {
+        match self.kind() {
+            Kind::Datagrams => self.flow().put_error(errno),
+            Kind::Stream => self.told.store(false, Ordering::Release),
         }
     }
 }

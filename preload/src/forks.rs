@@ -171,7 +171,8 @@ extern "C" fn prepare() {
         writer: None,
         internal: Vec::new(),
     };
-    let any = table::all().any(|(_, slot)| table::is_entry(slot.word()));
+    // Also those that have no flow yet: they may get one while the child lives.
+    let any = table::all().any(|(_, slot)| slot.word() >= table::CANDIDATE);
     let fork = own.forks.count.fetch_add(1, Ordering::SeqCst) + 1;
     if any {
         // Who only forks, and sends on no old flow, looks here.

@@ -217,7 +217,8 @@ fn make_flow_locked(own: &Own, fd: RawFd, slot: &Slot) -> bool {
         log::info!("sends are done by executors ({executors}) from here on");
     }
     let entry = Entry::new(fd, kind, flow);
-    entry.forks.store(own.forks.count(), Ordering::Relaxed);
+    let forks = slot.forks.load(Ordering::Relaxed);
+    entry.forks.store(forks, Ordering::Relaxed);
     own.highest.fetch_max(fd, Ordering::SeqCst);
     if slot.replace(CANDIDATE, entry.word()) {
         return true;

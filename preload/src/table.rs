@@ -32,6 +32,8 @@ const DESCRIPTORS_MAX: u64 = 1 << 20;
 #[derive(Default)]
 pub(crate) struct Slot {
     word: AtomicUsize,
+    /// Forks there were when it was made: later children share it.
+    pub(crate) forks: AtomicU32,
 }
 
 /// What belongs to this process and not to its children. Zeroed in a child.
@@ -156,9 +158,13 @@ pub(crate) fn mark(fd: RawFd, word: usize) {
         && own.alive.load(Ordering::Relaxed) != 0
         && slot.word() != INTERNAL
     {
+        if is_entry(slot.word()) {
+            crate::barrier::forget_stale(slot);
+        }
         if own.highest.load(Ordering::Relaxed) < fd {
             own.highest.fetch_max(fd, Ordering::SeqCst);
         }
+        slot.forks.store(own.forks.count(), Ordering::Relaxed);
         slot.set(word);
     }
 }

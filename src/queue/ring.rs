@@ -402,6 +402,17 @@ mod tests {
     }
 
     #[test]
+    fn slices_become_one_record() {
+        let ring = FlowRing::new(256);
+        let slices = [&b"one "[..], b"", b"two"].map(IoSlice::new);
+        assert_eq!(ring.push_gathered(&slices, 7, Charge::default), Ok(()));
+        // SAFETY: the only reader.
+        let reader = unsafe { ring.reader() };
+        let payloads: Vec<_> = reader.records().map(|record| record.payload).collect();
+        assert_eq!(payloads, [b"one two"]);
+    }
+
+    #[test]
     fn a_full_ring_refuses_and_counts_nothing() {
         let ring = FlowRing::new(256);
         assert_eq!(push(&ring, &[1; 48]), Ok(()));

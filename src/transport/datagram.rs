@@ -114,6 +114,16 @@ impl<S: Socket> Drain for DatagramDrain<S> {
         Progress::More
     }
 
+    fn abort(&mut self, work: &mut Work<'_>, errno: i32) {
+        while let Some(record) = work.records().next() {
+            if record.kind == RecordKind::Coroutine {
+                break;
+            }
+            work.consume(record.charge);
+        }
+        work.fail(errno);
+    }
+
     fn send_now(&mut self, bytes: &[u8]) -> Result<Progress, i32> {
         loop {
             match self.socket.send(&[IoSlice::new(bytes)]) {

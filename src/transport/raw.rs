@@ -199,6 +199,11 @@ impl RawFlow {
             .and_then(|error| error.raw_os_error())
     }
 
+    /// Puts back what [`RawFlow::take_error`] took.
+    pub fn put_error(&self, errno: i32) {
+        self.core.fail(errno);
+    }
+
     /// Accepts the slices, `length` bytes in all, as one record (a datagram, or
     /// a stretch of the stream) that an executor sends. False: there is no room,
     /// or it is longer than [`RawFlow::message_max`].

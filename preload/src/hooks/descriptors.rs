@@ -117,6 +117,12 @@ pub unsafe extern "C-unwind" fn shutdown(fd: c_int, how: c_int) -> c_int {
             entry.flow().end_when_drained();
             true
         });
+        if behind.is_none()
+            && let Some(slot) = table::slot(fd)
+        {
+            // No flow yet, and none any more.
+            slot.replace(CANDIDATE, PASS);
+        }
         if behind == Some(true) {
             if how == libc::SHUT_RDWR {
                 // SAFETY: as promised by the caller.

@@ -20,12 +20,11 @@ fn end(fd: c_int) -> ssize_t {
         return 0; // an empty datagram is one
     }
     match untold_error(fd) {
-        // The peer's end is one; only its reset is an error.
-        Some(errno) if errno != libc::EPIPE => {
+        Some(errno) => {
             real::set_errno(errno);
             -1
         }
-        _ => 0,
+        None => 0,
     }
 }
 
@@ -33,11 +32,12 @@ fn is_stream(fd: c_int) -> bool {
     with_entry(fd, |_, entry| entry.kind() == Kind::Stream).unwrap_or(false)
 }
 
-/// An error of a queued send that the program was not told of; it is by now.
+/// An error of a queued send that the program was not told of; it is by now. Not
+/// EPIPE, which only sends come to.
 pub(crate) fn untold_error(fd: c_int) -> Option<c_int> {
-    with_entry(fd, |_, entry| {
-        entry.flow().error()?;
-        entry.take_error()
+    with_entry(fd, |_, entry| match entry.flow().error()? {
+        libc::EPIPE => None,
+        _ => entry.take_error(),
     })?
 }
 

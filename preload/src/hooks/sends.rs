@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! write, writev, send, sendto, sendmsg, sendmmsg.
 
+use super::options::with_entry;
 use crate::barrier;
 use crate::real;
 use crate::send::{Message, Verdict, concerns, offer};
@@ -284,44 +285,62 @@ pub unsafe extern "C-unwind" fn sendmmsg(
     count: c_uint,
     flags: c_int,
 ) -> c_int {
-    if !messages.is_null() {
-        for i in 0..count as usize {
-            // SAFETY: the caller's array.
-            unsafe { pass_rights(&(*messages.add(i)).msg_hdr) };
-        }
-        for i in 0..count as usize {
-            let Some((slot, word)) = concerns(fd) else {
-                break;
-            };
-            // SAFETY: the caller's array.
-            let message = unsafe { &mut *messages.add(i) };
-            // SAFETY: as promised by the caller.
-            match unsafe { message_of_ours((fd, slot, word), &message.msg_hdr, flags) } {
-                Verdict::Accepted(bytes) => message.msg_len = bytes as c_uint,
-                Verdict::Failed(errno) if i == 0 => return fail(errno, flags) as c_int,
-                Verdict::RealFrom(sent) => {
-                    let slice = message.msg_hdr.msg_iov;
-                    // SAFETY: as promised by the caller; only one slice is
-                    // handed over.
-                    let done = unsafe { rest_of(fd, slice, sent, flags) };
-                    if done < 0 {
-                        return if i == 0 { -1 } else { i as c_int };
-                    }
-                    message.msg_len = done as c_uint;
-                    // SAFETY: the caller's slice.
-                    if (done as usize) < unsafe { (*slice).iov_len } {
-                        return i as c_int + 1;
-                    }
-                }
-                Verdict::Real if i == 0 => break,
-                // Fewer than all: the caller comes back for the others.
-                Verdict::Real | Verdict::Failed(_) => return i as c_int,
-            }
-            if i + 1 == count as usize {
-                return count as c_int;
-            }
-        }
+    if messages.is_null() {
+        // SAFETY: as promised by the caller.
+        return unsafe { real::sendmmsg(fd, messages, count, flags) };
     }
-    // SAFETY: as promised by the caller.
-    unsafe { real::sendmmsg(fd, messages, count, flags) }
+    let count = count as usize;
+    for i in 0..count {
+        // SAFETY: the caller's array.
+        unsafe { pass_rights(&(*messages.add(i)).msg_hdr) };
+    }
+    let mut sent = 0;
+    while sent < count
+        && let Some((slot, word)) = concerns(fd)
+    {
+        // SAFETY: the caller's array.
+        let message = unsafe { &mut *messages.add(sent) };
+        // SAFETY: as promised by the caller.
+        match unsafe { message_of_ours((fd, slot, word), &message.msg_hdr, flags) } {
+            Verdict::Real => break,
+            Verdict::Accepted(bytes) => message.msg_len = bytes as c_uint,
+            Verdict::Failed(errno) if sent == 0 => return fail(errno, flags) as c_int,
+            Verdict::Failed(errno) => {
+                tell_later(fd, errno);
+                return sent as c_int;
+            }
+            Verdict::RealFrom(from) => {
+                let slice = message.msg_hdr.msg_iov;
+                // SAFETY: as promised by the caller; only one slice is handed
+                // over.
+                let (done, whole) = unsafe { (rest_of(fd, slice, from, flags), (*slice).iov_len) };
+                if done < 0 {
+                    return if sent == 0 { -1 } else { sent as c_int };
+                }
+                message.msg_len = done as c_uint;
+                if (done as usize) < whole {
+                    return sent as c_int + 1;
+                }
+            }
+        }
+        sent += 1;
+    }
+    if sent == count && count > 0 {
+        return sent as c_int;
+    }
+    // SAFETY: as promised by the caller, for the messages that are left.
+    let more = unsafe { real::sendmmsg(fd, messages.add(sent), (count - sent) as c_uint, flags) };
+    match (more, sent) {
+        (-1, 0) => -1,
+        (-1, sent) => sent as c_int,
+        (more, sent) => more + sent as c_int,
+    }
+}
+
+/// An error of a message behind others that were sent: the next call says it, as
+/// the kernel does.
+fn tell_later(fd: RawFd, errno: c_int) {
+    if !matches!(errno, libc::EAGAIN | libc::EINTR | libc::ENOBUFS) {
+        with_entry(fd, |_, entry| entry.untell(errno));
+    }
 }

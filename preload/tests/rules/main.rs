@@ -41,6 +41,7 @@ const TESTS: &[Test] = tests! {
     sends::restarting_signals_end_nothing, "always";
     sends::close_keeps_the_rest, "always";
     sends::closed_sockets_raise_no_events, "always";
+    sends::linger_decides_at_close, "always";
     sends::large_sends_are_handed_over, "always";
     sends::large_sends_are_handed_over, "strict";
     sends::handlers_may_send, "always";

@@ -127,9 +127,10 @@ pub fn children_have_their_own() {
 /// The parent is synchronous on shared sockets while the child lives, and not
 /// any more when it has gone.
 pub fn shared_sockets_are_synchronous_until_the_child_ends() {
-    let (fd, peer) = pair(0, 0);
-    assert_eq!(write(fd, b"x"), Ok(1));
-    read_exactly(&peer, 1);
+    // Sent on before the fork, and not yet.
+    let sockets = [pair(0, 0), pair(0, 0)];
+    assert_eq!(write(sockets[0].0, b"x"), Ok(1));
+    read_exactly(&sockets[0].1, 1);
     let (told, tell) = rustix::pipe::pipe().expect("a pipe");
     // SAFETY: the child waits for the pipe's end.
     let child = unsafe { libc::fork() };
@@ -139,19 +140,23 @@ pub fn shared_sockets_are_synchronous_until_the_child_ends() {
         // SAFETY: ends at once.
         unsafe { libc::_exit(0) };
     }
-    for _ in 0..200 {
-        assert_eq!(write(fd, b"now"), Ok(3));
-        assert_eq!(read_now(&peer), 3, "sent when write returned");
+    for (fd, peer) in &sockets {
+        for _ in 0..200 {
+            assert_eq!(write(*fd, b"now"), Ok(3));
+            assert_eq!(read_now(peer), 3, "sent when write returned");
+        }
     }
     drop_raw(tell);
     assert_eq!(wait(child), 0);
     // Queued again: some send returns before the peer has it.
-    wait_until(|| {
-        assert_eq!(write(fd, b"now"), Ok(3));
-        let at_once = read_now(&peer);
-        read_exactly(&peer, 3 - at_once);
-        at_once == 0
-    });
+    for (fd, peer) in &sockets {
+        wait_until(|| {
+            assert_eq!(write(*fd, b"now"), Ok(3));
+            let at_once = read_now(peer);
+            read_exactly(peer, 3 - at_once);
+            at_once == 0
+        });
+    }
 }
 
 /// A server that forks for each connection keeps nothing of children that have
@@ -220,9 +225,18 @@ pub fn sigsuspend_gets_its_signals() {
         libc::sigemptyset(&mut blocked);
         libc::sigaddset(&mut blocked, libc::SIGUSR2);
         libc::sigprocmask(libc::SIG_BLOCK, &blocked, &mut before);
-        for _ in 0..50 {
+        for _ in 0..10 {
             CAME.store(false, Ordering::SeqCst);
             libc::kill(libc::getpid(), libc::SIGUSR2);
+            // Another thread that may take it would have by now.
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            let mut pending = std::mem::zeroed();
+            libc::sigpending(&mut pending);
+            assert_eq!(
+                libc::sigismember(&pending, libc::SIGUSR2),
+                1,
+                "an executor took it"
+            );
             libc::sigsuspend(&before);
             assert!(CAME.load(Ordering::SeqCst));
         }
@@ -320,6 +334,11 @@ pub fn descriptors_stay_the_programs() {
     // SAFETY: as above.
     unsafe { libc::close_range(3, u32::MAX, 0) };
     offload();
+    let open = descriptors();
+    assert!(
+        open.contains(&"512".to_owned()) && open.contains(&"513".to_owned()),
+        "{open:?}"
+    );
     let (fd, peer) = pair(4096, 20_000);
     nonblocking(fd);
     let (taken, _) = fill(fd, &[1; 500]);

@@ -256,6 +256,39 @@ pub fn closed_sockets_raise_no_events() {
     }
 }
 
+/// SO_LINGER of 0 drops the rest and resets at once, whether the peer reads or
+/// not; of some seconds it waits for the rest.
+pub fn linger_decides_at_close() {
+    let (fd, peer) = pair(4096, 20_000);
+    nonblocking(fd);
+    fill(fd, &[1; 900]);
+    let linger = |l_linger| libc::linger {
+        l_onoff: 1,
+        l_linger,
+    };
+    set(fd, libc::SO_LINGER, linger(0));
+    // SAFETY: the test's.
+    unsafe { libc::close(fd) };
+    wait_for(std::os::fd::AsRawFd::as_raw_fd(&peer), PollFlags::HUP);
+
+    let (fd, peer) = pair(4096, 20_000);
+    nonblocking(fd);
+    let (taken, _) = fill(fd, &[2; 900]);
+    set(fd, libc::SO_LINGER, linger(60));
+    let closed = Arc::new(AtomicBool::new(false));
+    let told = closed.clone();
+    let closing = std::thread::spawn(move || {
+        // SAFETY: the test's.
+        unsafe { libc::close(fd) };
+        told.store(true, Ordering::SeqCst);
+    });
+    // More than the kernel's buffers hold is left after this.
+    assert_eq!(read_exactly(&peer, 1000), [2; 1000]);
+    assert!(!closed.load(Ordering::SeqCst), "close did not wait");
+    assert_eq!(read_to_end(&peer), Ok(vec![2; taken - 1000]));
+    closing.join().expect("the closer");
+}
+
 /// Large blocking sends arrive whole, from the caller's buffer.
 pub fn large_sends_are_handed_over() {
     let (fd, peer) = pair(0, 0);

@@ -6,7 +6,7 @@
 //!   daemon      scx_flexnet as a child: start, stop, status, statistics
 //!   tasks       the tasks under test: this program again, in another role
 //!   attach, classes, designs, executors, loss, rules, reload,
-//!   takeover, control, stress: the tests
+//!   takeover, control, programs, stress: the tests
 //!
 //! A test panics to fail. It waits for what it asserts with a generous
 //! deadline, and judges times by ratios, medians or the scheduler's own
@@ -21,6 +21,7 @@ mod daemon;
 mod designs;
 mod executors;
 mod loss;
+mod programs;
 mod reload;
 mod rules;
 mod shown;
@@ -98,6 +99,8 @@ const TESTS: &[Test] = tests! {
         quotas_hold on [2],
         kept_pages_count on [2],
         random_packets_are_answered on [2];
+    programs:
+        a_c_program_is_granted_a_core on [2];
     shown:
         top_shows_cores_and_applications on [2],
         metrics_are_served on [2];

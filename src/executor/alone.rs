@@ -2,7 +2,8 @@
 //! Without executors, after the runtime's end: whoever has something on a flow
 //! waits for its socket and drains it.
 
-use super::flow::{FlowCore, Progress};
+use super::drain::Progress;
+use super::flow::FlowCore;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -6,13 +6,14 @@
 //! inline because no executor runs. What is in the ring leaves in its order,
 //! whoever drains.
 
+use super::drain::{Drain, Progress, Work};
 use super::runtime::Shared;
 use super::stack::Again;
 use super::waiters::Waiters;
 use super::worker;
 use crate::abi::FlowClass;
 use crate::coroutine::CellId;
-use crate::queue::{Charge, FlowRing, Full, Gate, Record, RecordKind, RingReader};
+use crate::queue::{Charge, FlowRing, Full, Gate, RecordKind};
 use std::cell::UnsafeCell;
 use std::io::{self, IoSlice};
 use std::mem::ManuallyDrop;
@@ -20,145 +21,6 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::task::{Context, Wake, Waker};
-use std::time::Duration;
-
-/// What draining came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// Nothing is left that this drain knows how to send.
-    Empty,
-    /// The budget is used up; there is more.
-    More,
-    /// The socket takes nothing now.
-    Blocked,
-    /// Try again after so long (the kernel lacks memory).
-    Later(Duration),
-    /// The coroutine whose turn it is waits, and wakes the flow itself; or the
-    /// submitter was asked to go on, who waits.
-    Waiting,
-}
-
-/// Sends a flow's records: what a transport implements.
-pub trait Drain: Send {
-    /// Sends records until one of the outcomes of [`Progress`] is reached, and
-    /// consumes what was sent. A [`RecordKind::Coroutine`] ends it with
-    /// [`Progress::Empty`]. `budget` is in bytes. Errors go to
-    /// [`Work::fail`].
-    fn drain(&mut self, work: &mut Work<'_>, budget: usize) -> Progress;
-
-    /// Sends `bytes` at once, before anything in the ring (which is empty), and
-    /// holds back what the socket does not take. An errno when nothing was
-    /// taken and nothing is held back.
-    ///
-    /// # Errors
-    /// The socket's errno.
-    fn send_now(&mut self, _bytes: &[u8]) -> Result<Progress, i32> {
-        Err(libc::EOPNOTSUPP)
-    }
-
-    /// Sends all of `bytes`, before anything in the ring (which is empty),
-    /// waiting for the socket as long as it takes. For a caller that blocks.
-    ///
-    /// # Errors
-    /// The socket's errno; some of the bytes may have been sent.
-    fn send_waiting(&mut self, _bytes: &[u8]) -> Result<(), i32> {
-        Err(libc::EOPNOTSUPP)
-    }
-
-    /// Ends the stream once nothing is left to send, at once if nothing is.
-    fn end_when_empty(&mut self, _work: &mut Work<'_>) {}
-
-    /// Takes a record of [`RecordKind::Handover`] off, if it is the oldest;
-    /// bytes of it that are sent.
-    fn withdraw(&mut self, _work: &mut Work<'_>, _data: u64) -> Option<usize> {
-        None
-    }
-
-    /// Nothing is sent any more: drops what there is.
-    fn abort(&mut self, _work: &mut Work<'_>, _errno: i32) {}
-
-    /// Bytes accepted and not yet sent.
-    fn pending_bytes(&self, work: &Work<'_>) -> usize {
-        work.records().map(|record| record.payload.len()).sum()
-    }
-
-    /// Is something held back outside of the ring (the rest of an inline send)?
-    fn has_rest(&self) -> bool {
-        false
-    }
-
-    /// What to wait on when [`Progress::Blocked`]: open, and the same, as long
-    /// as this lives (but for [`super::FlowCore::set_fd`]).
-    fn fd(&self) -> Option<BorrowedFd<'_>>;
-}
-
-/// What a [`Drain`] works on: the flow's records, and the account of who did
-/// them.
-pub struct Work<'a> {
-    reader: RingReader<'a>,
-    flow: &'a FlowCore,
-    by: Option<u16>,
-    charge: Charge,
-    done: u64,
-}
-
-impl<'a> Work<'a> {
-    /// The records there are, oldest first.
-    pub fn records(&self) -> impl Iterator<Item = Record<'a>> + use<'a> {
-        self.reader.records()
-    }
-
-    /// The oldest record was sent (or failed): takes it off.
-    #[inline]
-    pub fn consume(&mut self, charge: Charge) {
-        self.reader.consume();
-        if charge != self.charge {
-            self.settle();
-            self.charge = charge;
-        }
-        self.done += 1;
-    }
-
-    /// The oldest record counts as done: its submitter does the rest of it, and
-    /// takes it off by [`Work::consume_settled`].
-    pub(crate) fn settle_oldest(&mut self, charge: Charge) {
-        self.settle();
-        self.flow.shared.pages().settle(charge, 1, self.by);
-    }
-
-    /// Takes off the oldest record, which was counted before.
-    pub(crate) fn consume_settled(&mut self) {
-        self.reader.consume();
-    }
-
-    /// The flow failed with this errno: kept for the next operation.
-    pub fn fail(&self, errno: i32) {
-        self.flow.fail(errno);
-    }
-
-    /// Does an executor do this for which there are too few cores? Then what its
-    /// caller waits for is better left to him.
-    pub(crate) fn exceeds_cores(&self) -> bool {
-        self.by.is_some() && self.flow.shared.is_saturated()
-    }
-
-    /// Counts what was consumed as done, now and not when this is dropped.
-    pub(crate) fn settle(&mut self) {
-        if self.done > 0 {
-            self.flow
-                .shared
-                .pages()
-                .settle(self.charge, self.done, self.by);
-            self.done = 0;
-        }
-    }
-}
-
-impl Drop for Work<'_> {
-    fn drop(&mut self) {
-        self.settle();
-    }
-}
 
 /// Shared by a flow's handles, the run queue that has it and the reactor.
 pub(crate) struct FlowCore {
@@ -501,14 +363,8 @@ impl FlowCore {
     /// What there is to drain, by executor `by` or by a submitter. For who is
     /// inside.
     pub(crate) fn work<'a>(&'a self, _inside: &Inside<'_>, by: Option<u16>) -> Work<'a> {
-        Work {
-            // SAFETY: inside the gate: the only reader.
-            reader: unsafe { self.ring.reader() },
-            flow: self,
-            by,
-            charge: Charge::default(),
-            done: 0,
-        }
+        // SAFETY: inside the gate: the only reader.
+        Work::new(self, unsafe { self.ring.reader() }, by)
     }
 
     /// Drains within the budget.

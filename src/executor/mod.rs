@@ -17,6 +17,7 @@
 mod alone;
 mod builder;
 mod deadlines;
+mod drain;
 mod flow;
 mod handle;
 mod link;
@@ -29,7 +30,7 @@ mod worker;
 
 pub use crate::descriptors::set_descriptor_floor;
 pub use builder::Builder;
-pub use flow::{Drain, Progress, Work};
+pub use drain::{Drain, Progress, Work};
 pub use handle::{Flow, SubmitError, current_flow};
 pub use link::{Link, PageRef};
 pub use reactor::{Writable, writable};

@@ -3,7 +3,8 @@
 
 use super::builder::Builder;
 use super::deadlines::Deadlines;
-use super::flow::{Drain, FlowCore, Progress};
+use super::drain::{Drain, Progress};
+use super::flow::FlowCore;
 use super::handle::Flow;
 use super::link::{Link, Pages};
 use super::reactor::Reactor;
@@ -569,7 +570,7 @@ impl Drop for Runtime {
 struct Nothing;
 
 impl Drain for Nothing {
-    fn drain(&mut self, _work: &mut super::flow::Work<'_>, _budget: usize) -> Progress {
+    fn drain(&mut self, _work: &mut super::drain::Work<'_>, _budget: usize) -> Progress {
         Progress::Empty
     }
     fn fd(&self) -> Option<BorrowedFd<'_>> {

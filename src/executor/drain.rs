@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! What a transport implements, and what it works on: a flow's records, and the
+//! account of who did them.
+
+use super::flow::FlowCore;
+use crate::queue::{Charge, Record, RingReader};
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// What draining came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing is left that this drain knows how to send.
+    Empty,
+    /// The budget is used up; there is more.
+    More,
+    /// The socket takes nothing now.
+    Blocked,
+    /// Try again after so long (the kernel lacks memory).
+    Later(Duration),
+    /// The coroutine whose turn it is waits, and wakes the flow itself; or the
+    /// submitter was asked to go on, who waits.
+    Waiting,
+}
+
+/// Sends a flow's records: what a transport implements.
+pub trait Drain: Send {
+    /// Sends records until one of the outcomes of [`Progress`] is reached, and
+    /// consumes what was sent. A [`crate::queue::RecordKind::Coroutine`] ends it with
+    /// [`Progress::Empty`]. `budget` is in bytes. Errors go to
+    /// [`Work::fail`].
+    fn drain(&mut self, work: &mut Work<'_>, budget: usize) -> Progress;
+
+    /// Sends `bytes` at once, before anything in the ring (which is empty), and
+    /// holds back what the socket does not take. An errno when nothing was
+    /// taken and nothing is held back.
+    ///
+    /// # Errors
+    /// The socket's errno.
+    fn send_now(&mut self, _bytes: &[u8]) -> Result<Progress, i32> {
+        Err(libc::EOPNOTSUPP)
+    }
+
+    /// Sends all of `bytes`, before anything in the ring (which is empty),
+    /// waiting for the socket as long as it takes. For a caller that blocks.
+    ///
+    /// # Errors
+    /// The socket's errno; some of the bytes may have been sent.
+    fn send_waiting(&mut self, _bytes: &[u8]) -> Result<(), i32> {
+        Err(libc::EOPNOTSUPP)
+    }
+
+    /// Ends the stream once nothing is left to send, at once if nothing is.
+    fn end_when_empty(&mut self, _work: &mut Work<'_>) {}
+
+    /// Takes a record of [`crate::queue::RecordKind::Handover`] off, if it is the oldest;
+    /// bytes of it that are sent.
+    fn withdraw(&mut self, _work: &mut Work<'_>, _data: u64) -> Option<usize> {
+        None
+    }
+
+    /// Nothing is sent any more: drops what there is.
+    fn abort(&mut self, _work: &mut Work<'_>, _errno: i32) {}
+
+    /// Bytes accepted and not yet sent.
+    fn pending_bytes(&self, work: &Work<'_>) -> usize {
+        work.records().map(|record| record.payload.len()).sum()
+    }
+
+    /// Is something held back outside of the ring (the rest of an inline send)?
+    fn has_rest(&self) -> bool {
+        false
+    }
+
+    /// What to wait on when [`Progress::Blocked`]: open, and the same, as long
+    /// as this lives, unless its transport tells the flow of another.
+    fn fd(&self) -> Option<BorrowedFd<'_>>;
+}
+
+/// What a [`Drain`] works on: the flow's records, and the account of who did
+/// them.
+pub struct Work<'a> {
+    reader: RingReader<'a>,
+    flow: &'a FlowCore,
+    by: Option<u16>,
+    charge: Charge,
+    done: u64,
+}
+
+impl<'a> Work<'a> {
+    /// The flow's records, for executor `by` or (None) a submitter.
+    pub(super) fn new(flow: &'a FlowCore, reader: RingReader<'a>, by: Option<u16>) -> Self {
+        Self {
+            reader,
+            flow,
+            by,
+            charge: Charge::default(),
+            done: 0,
+        }
+    }
+
+    /// The records there are, oldest first.
+    pub fn records(&self) -> impl Iterator<Item = Record<'a>> + use<'a> {
+        self.reader.records()
+    }
+
+    /// The oldest record was sent (or failed): takes it off.
+    #[inline]
+    pub fn consume(&mut self, charge: Charge) {
+        self.reader.consume();
+        if charge != self.charge {
+            self.settle();
+            self.charge = charge;
+        }
+        self.done += 1;
+    }
+
+    /// The oldest record counts as done: its submitter does the rest of it, and
+    /// takes it off by [`Work::consume_settled`].
+    pub(crate) fn settle_oldest(&mut self, charge: Charge) {
+        self.settle();
+        self.flow.shared().pages().settle(charge, 1, self.by);
+    }
+
+    /// Takes off the oldest record, which was counted before.
+    pub(crate) fn consume_settled(&mut self) {
+        self.reader.consume();
+    }
+
+    /// The flow failed with this errno: kept for the next operation.
+    pub fn fail(&self, errno: i32) {
+        self.flow.fail(errno);
+    }
+
+    /// Does an executor do this for which there are too few cores? Then what its
+    /// caller waits for is better left to him.
+    pub(crate) fn exceeds_cores(&self) -> bool {
+        self.by.is_some() && self.flow.shared().is_saturated()
+    }
+
+    /// Counts what was consumed as done, now and not when this is dropped.
+    pub(crate) fn settle(&mut self) {
+        if self.done > 0 {
+            self.flow
+                .shared()
+                .pages()
+                .settle(self.charge, self.done, self.by);
+            self.done = 0;
+        }
+    }
+}
+
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}

@@ -133,6 +133,7 @@ pub fn one_that_fails_leaves_the_old_one() {
     for arguments in [
         &["--replace", "--config", wrong.to_str().unwrap()][..],
         &["--replace", "--steer", "nothing0"],
+        &["--replace", "--socket-group", "no-such-group"],
         &["--replace", "--socket", "/tmp/elsewhere.sock"],
     ] {
         let failed = run("scx_flexnet", arguments);

@@ -71,6 +71,14 @@ impl Listener {
         }
     }
 
+    /// Is there that group?
+    ///
+    /// # Errors
+    /// There is not.
+    pub fn check_group(group: Option<&str>) -> Result<()> {
+        group.map_or(Ok(()), |group| group_id(group).map(drop))
+    }
+
     /// Lets everybody connect, or one group.
     ///
     /// # Errors

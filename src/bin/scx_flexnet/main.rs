@@ -181,6 +181,7 @@ fn schedule(
     // What can fail by the operator's mistake comes before the attach; who
     // connects already waits for it.
     if options.replace && preflight::ours_runs() {
+        Listener::check_group(options.socket_group.as_deref())?;
         let mut devices = Steer::new(&options.steer, state, true)?;
         scheduler = Scheduler::load(&options, turns.or_by(&options), &mut object)?;
         let (predecessor, taken) = Predecessor::ask(&options.socket)?;
@@ -189,10 +190,14 @@ fn schedule(
         gap_ns = predecessor.gap_ns();
         let ms = gap_ns as f64 / 1e6;
         log::info!("took over: {ms:.0} ms under the kernel's own scheduler");
+        scheduler.kernel.follow_rules(&config.rules.rules)?;
         taken.belong_to(options.socket_group.as_deref())?;
         predecessor.relieve();
         (listener, steer) = (taken, devices);
-        serve_metrics(&options, metrics)?;
+        // No reason to leave all to the kernel now.
+        if let Err(error) = serve_metrics(&options, metrics) {
+            log::warn!("{error:#}");
+        }
     } else {
         gap_ns = 0;
         serve_metrics(&options, metrics)?;
@@ -200,8 +205,8 @@ fn schedule(
         steer = Steer::new(&options.steer, state, false)?;
         scheduler = Scheduler::load(&options, turns.or_by(&options), &mut object)?;
         scheduler.attach()?;
+        scheduler.kernel.follow_rules(&config.rules.rules)?;
     }
-    scheduler.kernel.follow_rules(&config.rules.rules)?;
     let kept = daemon::Kept {
         config: config.clone(),
         turns,

@@ -23,8 +23,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longest the other side may take for its next step: the old one to detach, the
-/// new one to attach. Under emulation both take half a second.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// new one to attach or, once it is lost, to end: together less than systemd waits for
+/// a sign of life (WatchdogSec). Under emulation each takes half a second.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The next packet, or nothing when the other end is gone or late.
 fn next(connection: &Connection) -> Option<Packet> {
@@ -179,11 +180,15 @@ impl Successor {
             detached_ns,
         };
         let _ = self.connection.send(told.as_bytes(), &[]);
-        let relieved = next(&self.connection).is_some();
-        if relieved || preflight::state() == "enabled" {
+        if next(&self.connection).is_some() {
             return Outcome::Relieved;
         }
-        Outcome::Abandoned
+        // What it may have attached goes with it.
+        self.connection.peer.await_end(PATIENCE);
+        match preflight::state().as_str() {
+            "enabled" => Outcome::Relieved,
+            _ => Outcome::Abandoned,
+        }
     }
 
     /// Its process.

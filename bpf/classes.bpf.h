@@ -107,8 +107,10 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 		if (cctx->kick_claim_ns)
 			cctx->kick_claim_ns = 0;
 	}
-	if (task_class < FLEXNET_CLASS_COUNT && tctx->enqueued_ns)
-		count_time(task_class, now > tctx->enqueued_ns ? now - tctx->enqueued_ns : 0);
+	if (task_class < FLEXNET_CLASS_COUNT && tctx->enqueued_ns) {
+		wait_ends(tctx, now);
+		count_time(task_class, tctx->history.last_wait_ns);
+	}
 	tctx->enqueued_ns = 0;
 	if (task_class != FLEXNET_CLASS_EXECUTOR) {
 		/* Racy across CPUs and harmless: it only ever lags. */
@@ -178,6 +180,7 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 	tctx->run_start_ns = 0;
 	if (stats && task_class < FLEXNET_CLASS_COUNT)
 		stats->run_ns[task_class] += ran;
+	turn_ends(tctx, ran, runnable && cctx && cctx->kick_claim_ns);
 	if (!cctx)
 		return;
 	/* As the core's own, not as a guest or elsewhere. */

@@ -407,6 +407,7 @@ static void enqueue_executor(struct task_struct *p, struct task_ctx *tctx, u64 e
 		tctx->flow_class = executor_flow_class(executor);
 	if (ectx)
 		ectx->flow_class = tctx->flow_class;
+	waits_in(tctx, FLEXNET_QUEUE_EXECUTOR);
 	if (vtime)
 		*vtime = flexnet_wakeup_vtime(*vtime, executor_vtime_now, settings.quantum_ns);
 	scx_bpf_dsq_insert_vtime(p,

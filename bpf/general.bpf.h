@@ -174,6 +174,7 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 			if (cctx && !pinned)
 				WRITE_ONCE(cctx->displaced_ns, now);
 			tctx->turn_ns = slice;
+			waits_in(tctx, FLEXNET_QUEUE_CPU);
 			scx_bpf_dsq_insert_vtime(p, pinned_dsq(prev_cpu), slice, vtime, enq_flags);
 			return;
 		}
@@ -184,6 +185,9 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 		dsq = pinned_dsq(prev_cpu);
 	else if (task_class == FLEXNET_CLASS_LATENCY)
 		dsq = DSQ_GENERAL_LATENCY;
+	waits_in(tctx, pinned				? FLEXNET_QUEUE_CPU :
+		       dsq == DSQ_GENERAL_LATENCY ? FLEXNET_QUEUE_LATENCY :
+						    FLEXNET_QUEUE_GENERAL);
 	scx_bpf_dsq_insert_vtime(p, dsq, slice, vtime, enq_flags);
 	kick_for(p, task_class, prev_cpu, pinned, now);
 }

@@ -76,6 +76,32 @@ struct flexnet_apply {
 	s32 tid; /* in the initial pid namespace */
 };
 
+/* What a task has been through: task storage, and told by look_at_task. */
+struct flexnet_task_history {
+	u64 run_ns;
+	u64 last_wait_ns;
+	u64 preemptions; /* displaced in its turn */
+	u64 wait_ns[FLEXNET_QUEUE_COUNT];
+	u64 waits[FLEXNET_QUEUE_COUNT];
+	u32 queue; /* enum flexnet_queue it waits in, or did */
+	u32 last_queue;
+};
+
+/* Argument of SEC("syscall") look_at_task: `tid` (initial pid namespace) in, the
+ * rest out. Returns 0 or -errno. */
+struct flexnet_task_look {
+	s32 tid;
+	u32 task_class;
+	u32 class_origin;
+	u32 policy;
+	u32 client;
+	u32 slot;
+	s32 on_cpu;
+	u32 reserved;
+	u64 waiting_ns;
+	struct flexnet_task_history history;
+};
+
 /* Argument of SEC("syscall") client_event; returns 0 or -errno. */
 enum flexnet_client_op {
 	FLEXNET_CLIENT_START = 1,  /* page is in `pages`, executors may register */

@@ -12,6 +12,7 @@
  *   histograms.bpf.h how long tasks, messages and cores were waited for
  *   clients.bpf.h    registrations and the shared pages
  *   pages.bpf.h      which of the pages live
+ *   why.bpf.h        what a task has been through
  *   quanta.bpf.h     budgets of executors on granted cores
  *   claims.bpf.h     whose granted cores are, where applications claim them
  *   dedicated.bpf.h  granted cores and who runs on them
@@ -32,6 +33,7 @@ UEI_DEFINE(uei);
 #include "histograms.bpf.h"
 #include "clients.bpf.h"
 #include "pages.bpf.h"
+#include "why.bpf.h"
 #include "quanta.bpf.h"
 #include "claims.bpf.h"
 #include "dedicated.bpf.h"
@@ -65,6 +67,7 @@ s32 BPF_STRUCT_OPS(flexnet_select_cpu, struct task_struct *p, s32 prev_cpu, u64 
 	if (cpu < 0)
 		return prev_cpu;
 	task_waits(tctx, now);
+	waits_in(tctx, FLEXNET_QUEUE_DIRECT);
 	tctx->turn_ns = slice_of(task_class);
 	tctx->turn_left_ns = 0;
 	scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, tctx->turn_ns, enq_flags);
@@ -89,6 +92,7 @@ void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 	/* Per-CPU kernel threads work for everybody on their CPU, and others
 	 * wait for them: first come, first served ahead of the queues. */
 	if (is_percpu_kthread(p) && task_class == FLEXNET_CLASS_KTHREAD) {
+		waits_in(tctx, FLEXNET_QUEUE_DIRECT);
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, settings.latency_slice_ns, enq_flags);
 		return;
 	}

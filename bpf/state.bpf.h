@@ -71,6 +71,7 @@ struct task_ctx {
 	u8 born_rule;		/* index + 1 of the parent's rule, of that epoch */
 	u8 rule;		/* index + 1 of its own */
 	u32 rules_epoch;	/* the rules it was matched with */
+	struct flexnet_task_history history;
 };
 
 struct {

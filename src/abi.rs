@@ -43,6 +43,17 @@ pub enum ClassOrigin {
     Kernel = 4,
 }
 
+/// Where a task waits for a CPU (`enum flexnet_queue`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Queue {
+    Direct = 0,
+    Latency = 1,
+    General = 2,
+    Cpu = 3,
+    Executor = 4,
+}
+
 /// What kind of flows an executor serves (`enum flexnet_flow_class`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
@@ -183,11 +194,15 @@ pub const MESSAGE_SET_CLASS: u16 = 4;
 pub const MESSAGE_STATUS: u16 = 5;
 pub const MESSAGE_DETACH: u16 = 6;
 pub const MESSAGE_DESIGN: u16 = 7;
+pub const MESSAGE_WHY: u16 = 10;
+pub const WHY_THREADS: usize = 16;
+pub const QUEUE_COUNT: usize = 5;
 pub const DESIGN_BYTES: usize = 64;
 pub const MESSAGE_RELOAD: u16 = 8;
 pub const RELOAD_BYTES: usize = 4080;
 pub const MESSAGE_TAKEOVER: u16 = 9;
 pub const STATUS_CPUS: usize = 1024;
+pub const STATUS_CHANGES: usize = 16;
 
 /// What a CPU does (`enum flexnet_cpu_state`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -353,6 +368,19 @@ pub struct StatusClient {
     pub depth: u64,
     pub delay_ns: u64,
     pub run_ns: u64,
+    pub cores: u32,
+    pub flow_classes: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct StatusChange {
+    pub at_ns: u64,
+    pub since_ns: u64,
+    pub before: u32,
+    pub after: u32,
+    pub reason: u32,
+    pub reserved: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -373,6 +401,11 @@ pub struct Status {
     pub client: [StatusClient; CLIENTS_MAX],
     pub cpu: [u8; STATUS_CPUS],
     pub gap_ns: u64,
+    pub takebacks: u64,
+    pub flag_kicks: u64,
+    pub rescues: u64,
+    pub changes: u64,
+    pub change: [StatusChange; STATUS_CHANGES],
 }
 
 impl Default for Status {
@@ -393,8 +426,53 @@ impl Default for Status {
             client: [StatusClient::default(); CLIENTS_MAX],
             cpu: [0; STATUS_CPUS],
             gap_ns: 0,
+            takebacks: 0,
+            flag_kicks: 0,
+            rescues: 0,
+            changes: 0,
+            change: [StatusChange::default(); STATUS_CHANGES],
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct WhyAsk {
+    pub message: Message,
+    pub after: u32,
+    pub reserved: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct WhyThread {
+    pub tid: u32,
+    pub task_class: u32,
+    pub class_origin: u32,
+    pub policy: u32,
+    pub client: u32,
+    pub slot: u32,
+    pub on_cpu: i32,
+    pub last_queue: u32,
+    pub name: [u8; 16],
+    pub run_ns: u64,
+    pub last_wait_ns: u64,
+    pub waiting_ns: u64,
+    pub preemptions: u64,
+    pub wait_ns: [u64; QUEUE_COUNT],
+    pub waits: [u64; QUEUE_COUNT],
+    pub cpus: [u64; STATUS_CPUS / 64],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Why {
+    pub message: Message,
+    pub pid: u32,
+    pub threads: u32,
+    pub more: u32,
+    pub reserved: u32,
+    pub thread: [WhyThread; WHY_THREADS],
 }
 
 /// Structures that travel over the control socket as their bytes.
@@ -430,7 +508,7 @@ macro_rules! wire {
         unsafe impl Wire for $name {}
     )* };
 }
-wire!(Message Hello Welcome Register SetClass DesignText Reload Takeover Status);
+wire!(Message Hello Welcome Register SetClass DesignText Reload Takeover Status WhyAsk Why);
 
 /// A name of at most 15 bytes, zero-terminated.
 pub fn name_bytes(name: &str) -> [u8; 16] {

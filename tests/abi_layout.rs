@@ -3,7 +3,7 @@
 //! every size, alignment and offset, and the constants. The C program also
 //! asserts by itself what abi.h promises about lines, as C11 and as C++17.
 
-use flexnet::abi::{self, Class, ClassOrigin, CpuState, ExecutorState, FlowClass};
+use flexnet::abi::{self, Class, ClassOrigin, CpuState, ExecutorState, FlowClass, Queue};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -83,6 +83,13 @@ fn rust_constants() -> Vec<String> {
         ("ORIGIN_RULE", ClassOrigin::Rule as u64),
         ("ORIGIN_REGISTRATION", ClassOrigin::Registration as u64),
         ("ORIGIN_KERNEL", ClassOrigin::Kernel as u64),
+        ("QUEUE_DIRECT", Queue::Direct as u64),
+        ("QUEUE_LATENCY", Queue::Latency as u64),
+        ("QUEUE_GENERAL", Queue::General as u64),
+        ("QUEUE_CPU", Queue::Cpu as u64),
+        ("QUEUE_EXECUTOR", Queue::Executor as u64),
+        ("QUEUE_COUNT", abi::QUEUE_COUNT as u64),
+        ("WHY_THREADS", abi::WHY_THREADS as u64),
         ("FLOW_THROUGHPUT", FlowClass::Throughput as u64),
         ("FLOW_LATENCY", FlowClass::Latency as u64),
         ("EXECUTOR_ABSENT", ExecutorState::Absent as u64),
@@ -102,10 +109,12 @@ fn rust_constants() -> Vec<String> {
         ("MESSAGE_STATUS", abi::MESSAGE_STATUS.into()),
         ("MESSAGE_DETACH", abi::MESSAGE_DETACH.into()),
         ("MESSAGE_DESIGN", abi::MESSAGE_DESIGN.into()),
+        ("MESSAGE_WHY", abi::MESSAGE_WHY.into()),
         ("DESIGN_BYTES", abi::DESIGN_BYTES as u64),
         ("MESSAGE_RELOAD", abi::MESSAGE_RELOAD.into()),
         ("RELOAD_BYTES", abi::RELOAD_BYTES as u64),
         ("MESSAGE_TAKEOVER", abi::MESSAGE_TAKEOVER.into()),
+        ("STATUS_CHANGES", abi::STATUS_CHANGES as u64),
         ("STATUS_CPUS", abi::STATUS_CPUS as u64),
         ("CPU_ABSENT", CpuState::Absent as u64),
         ("CPU_IDLE", CpuState::Idle as u64),
@@ -143,8 +152,12 @@ fn rust_layout() -> Vec<String> {
         flexnet_design_text = DesignText { message, text }
         flexnet_reload = Reload { message, text }
         flexnet_takeover = Takeover { message, detached_ns }
-        flexnet_status_client = StatusClient { client, pid, name, executors, executors_wanted, depth, delay_ns, run_ns }
-        flexnet_status = Status { message, cpus, cores_granted, cores_max, clients, grants, reclaims, preemptions, granted_core_ns, uptime_ns, version, design, client, cpu, gap_ns }
+        flexnet_why_ask = WhyAsk { message, after, reserved }
+        flexnet_why_thread = WhyThread { tid, task_class, class_origin, policy, client, slot, on_cpu, last_queue, name, run_ns, last_wait_ns, waiting_ns, preemptions, wait_ns, waits, cpus }
+        flexnet_why = Why { message, pid, threads, more, reserved, thread }
+        flexnet_status_client = StatusClient { client, pid, name, executors, executors_wanted, depth, delay_ns, run_ns, cores, flow_classes }
+        flexnet_status_change = StatusChange { at_ns, since_ns, before, after, reason, reserved }
+        flexnet_status = Status { message, cpus, cores_granted, cores_max, clients, grants, reclaims, preemptions, granted_core_ns, uptime_ns, version, design, client, cpu, gap_ns, takebacks, flag_kicks, rescues, changes, change }
     }
     lines
 }

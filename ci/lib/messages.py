@@ -15,7 +15,7 @@ FOR_DEVELOPERS = {
 }
 folders = ["src/bin/scx_flexnet", "src/client", "src/executor", "src/bin/flexnet/top", "preload/src"]
 files = [path for folder in folders for path in (root / folder).rglob("*.rs")]
-files += [root / "src/bin/flexnet" / name for name in ("run.rs", "status.rs", "design.rs")]
+files += [root / "src/bin/flexnet" / name for name in ("run.rs", "status.rs", "design.rs", "why.rs")]
 page = (root / "docs/troubleshooting.md").read_text()
 call = re.compile(r'(?:bail!|log::warn!|context|format!)\(\s*(?:\|\|\s*)?\{?\s*(?:format!\(\s*)?"((?:[^"\\]|\\.)*)"')
 missing = []

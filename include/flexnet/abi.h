@@ -60,6 +60,16 @@ enum flexnet_class_origin {
 	FLEXNET_ORIGIN_KERNEL = 4,	 /* a kernel thread bound to one CPU */
 };
 
+/* Where a task waits for a CPU. */
+enum flexnet_queue {
+	FLEXNET_QUEUE_DIRECT = 0,  /* a CPU's own: it was chosen at the wakeup */
+	FLEXNET_QUEUE_LATENCY = 1, /* of latency tasks, shared by the general cores */
+	FLEXNET_QUEUE_GENERAL = 2, /* of normal and batch tasks, shared likewise */
+	FLEXNET_QUEUE_CPU = 3,	   /* of those bound to one CPU, or displaced on it in their turn */
+	FLEXNET_QUEUE_EXECUTOR = 4, /* of executors, shared by the granted cores */
+	FLEXNET_QUEUE_COUNT = 5,
+};
+
 /* What kind of flows an executor has queued. */
 enum flexnet_flow_class {
 	FLEXNET_FLOW_THROUGHPUT = 0,
@@ -209,6 +219,10 @@ enum flexnet_message_type {
 	 * detached. The asker sends the message again once its own schedules, and
 	 * the answerer ends; should it hang up before, that one schedules again. */
 	FLEXNET_MESSAGE_TAKEOVER = 9,
+	/* struct flexnet_why_ask with a pidfd of a process or a thread of it;
+	 * answered by struct flexnet_why. For root and the user whose process it
+	 * is (-EPERM). */
+	FLEXNET_MESSAGE_WHY = 10,
 	/* daemon -> client, struct flexnet_message alone, no reply: the
 	 * scheduler goes away in good order; executors go on unpinned. */
 	FLEXNET_MESSAGE_DETACH = 6,
@@ -280,7 +294,22 @@ struct flexnet_status_client {
 	__u64 depth;	/* messages queued */
 	__u64 delay_ns; /* age of the oldest at the arbiter's last look */
 	__u64 run_ns;	/* CPU time of its executors */
+	__u32 cores;	/* granted cores its executors are on now */
+	__u32 flow_classes; /* of its executors: bit 1 << enum flexnet_flow_class */
 };
+
+/* A change of how many cores are granted. */
+struct flexnet_status_change {
+	__u64 at_ns;	/* of the uptime */
+	__u64 since_ns; /* from when its cause was first seen to then */
+	__u32 before;
+	__u32 after;
+	__u32 reason; /* enum flexnet_reason (arbiter.h) */
+	__u32 reserved;
+};
+
+/* The last changes a status tells of. */
+#define FLEXNET_STATUS_CHANGES 16
 
 /* CPUs a status tells of; those above are not shown. */
 #define FLEXNET_STATUS_CPUS 1024
@@ -313,6 +342,50 @@ struct flexnet_status {
 	__u8 cpu[FLEXNET_STATUS_CPUS]; /* enum flexnet_cpu_state */
 	/* Under the kernel's own scheduler when this one took over, 0: it did not. */
 	__u64 gap_ns;
+	__u64 takebacks;  /* of the preemptions: lent cores taken back */
+	__u64 flag_kicks; /* executors preempted since they did not yield */
+	__u64 rescues;	  /* tasks served by the starvation bound */
+	__u64 changes;	  /* in all; number n is in change[n % STATUS_CHANGES] */
+	struct flexnet_status_change change[FLEXNET_STATUS_CHANGES];
+};
+
+struct flexnet_why_ask {
+	struct flexnet_message message;
+	__u32 after; /* threads with higher ids; 0: from the first on */
+	__u32 reserved;
+};
+
+/* A thread, as the scheduler has it. Times since it started or the scheduler
+ * did. */
+struct flexnet_why_thread {
+	__u32 tid;	    /* in the daemon's pid namespace, as are all ids here */
+	__u32 task_class;   /* enum flexnet_class */
+	__u32 class_origin; /* enum flexnet_class_origin */
+	__u32 policy;	    /* SCHED_*: real-time ones are not the scheduler's */
+	__u32 client;	    /* executors only, as slot */
+	__u32 slot;
+	__s32 on_cpu;	  /* -1: on none */
+	__u32 last_queue; /* enum flexnet_queue of its last wait */
+	char name[16];
+	__u64 run_ns;
+	__u64 last_wait_ns;
+	__u64 waiting_ns; /* waits since so long, 0: does not */
+	__u64 preemptions; /* times it was displaced in its turn */
+	__u64 wait_ns[FLEXNET_QUEUE_COUNT]; /* by enum flexnet_queue, as waits */
+	__u64 waits[FLEXNET_QUEUE_COUNT];
+	__u64 cpus[FLEXNET_STATUS_CPUS / 64]; /* those it may run on, a bit each */
+};
+
+/* Threads a reply tells of at most. */
+#define FLEXNET_WHY_THREADS 16
+
+struct flexnet_why {
+	struct flexnet_message message;
+	__u32 pid;
+	__u32 threads; /* entries used, lowest id first */
+	__u32 more;    /* 1: there are higher ones; ask again after the last */
+	__u32 reserved;
+	struct flexnet_why_thread thread[FLEXNET_WHY_THREADS];
 };
 
 #endif /* FLEXNET_ABI_H */

@@ -14,7 +14,9 @@
 mod connection;
 mod socket;
 
-use crate::abi::{self, Class, DesignText, FlowClass, Message, Reload, SetClass, Status};
+use crate::abi::{
+    self, Class, DesignText, FlowClass, Message, Reload, SetClass, Status, Why, WhyAsk, WhyThread,
+};
 use crate::descriptors::raised;
 use crate::design::Choice;
 use crate::executor::{Link, PageRef};
@@ -194,6 +196,32 @@ pub fn reload(path: &Path) -> io::Result<Reloaded> {
     match check_status(&header) {
         Err(_) if !text.is_empty() => Ok(Reloaded::Mistakes(text)),
         status => status.map(|()| Reloaded::Done(text)),
+    }
+}
+
+/// What the scheduler has for the threads of the process that `pid` (in the
+/// caller's pid namespace) is, or is a thread of; lowest id first.
+///
+/// # Errors
+/// No scheduler listens at `path`, there is no such process, or it is another
+/// user's and the caller not root.
+pub fn why(path: &Path, pid: i32) -> io::Result<Vec<WhyThread>> {
+    let socket = ControlSocket::connect(path)?;
+    let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+    let pidfd = socket::pidfd_of(pid)?;
+    let mut threads: Vec<WhyThread> = Vec::new();
+    loop {
+        let ask = WhyAsk {
+            message: header(abi::MESSAGE_WHY, size_of::<WhyAsk>(), 1),
+            after: threads.last().map_or(0, |thread| thread.tid),
+            reserved: 0,
+        };
+        let (reply, _) = socket.call::<_, Why>(&ask, Some(pidfd.as_fd()))?;
+        let told = (reply.threads as usize).min(reply.thread.len());
+        threads.extend_from_slice(&reply.thread[..told]);
+        if reply.more == 0 || told == 0 {
+            return Ok(threads);
+        }
     }
 }
 

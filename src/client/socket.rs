@@ -118,7 +118,7 @@ impl ControlSocket {
         fd: Option<BorrowedFd<'_>>,
     ) -> io::Result<(Message, R, Vec<OwnedFd>)> {
         self.send(request, fd)?;
-        let mut buffer = vec![0; size_of::<abi::Status>()];
+        let mut buffer = vec![0; size_of::<R>().max(size_of::<Message>())];
         let packet = self.receive(&mut buffer)?;
         let bytes = &buffer[..packet.length];
         let header = Message::from_bytes(bytes).ok_or(io::ErrorKind::InvalidData)?;
@@ -148,8 +148,13 @@ pub(super) fn header(kind: u16, size: usize, sequence: u32) -> Message {
 
 /// A pidfd of the calling thread.
 pub(super) fn own_thread() -> io::Result<OwnedFd> {
+    pidfd_of(rustix::thread::gettid())
+}
+
+/// A pidfd of a thread or process.
+pub(super) fn pidfd_of(id: rustix::process::Pid) -> io::Result<OwnedFd> {
     use rustix::process::{PidfdFlags, pidfd_open};
     // PIDFD_THREAD is O_EXCL (Linux 6.9).
     let flags = PidfdFlags::from_bits_retain(libc::O_EXCL as u32);
-    Ok(pidfd_open(rustix::thread::gettid(), flags)?)
+    Ok(pidfd_open(id, flags)?)
 }

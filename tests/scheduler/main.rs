@@ -103,7 +103,8 @@ const TESTS: &[Test] = tests! {
         a_c_program_is_granted_a_core on [2];
     shown:
         top_shows_cores_and_applications on [2],
-        metrics_are_served on [2];
+        metrics_are_served on [2],
+        why_explains_classes_places_and_waits on [2];
     stress:
         one_cpu_is_enough on [1],
         cpus_go_and_come_back on [2],

@@ -3,11 +3,12 @@
 
 use crate::classes::granted_core;
 use crate::daemon::{Daemon, eventually, status};
-use crate::tasks::Task;
-use serde_json::Value;
+use crate::tasks::{Task, online_cpus};
+use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 /// `flexnet top` names the core an executor is on, and whose it is.
@@ -28,7 +29,11 @@ pub fn top_shows_cores_and_applications() {
     eventually("the executor in top", || {
         let look: Value = serde_json::from_str(&top(&["--json"])).unwrap();
         let busy = look["applications"][0]["cpus"].as_f64() > Some(0.0);
-        look["applications"][0]["name"] == "watched" && busy && look["cpus"][core] == "executor"
+        let held = look["applications"][0]["cores"] == 1;
+        look["applications"][0]["name"] == "watched"
+            && busy
+            && held
+            && look["cpus"][core] == "executor"
     });
     let screen = top(&["--width", "80"]);
     assert!(
@@ -102,5 +107,101 @@ pub fn metrics_are_served() {
         grants(&answer) > grants(&calm) && looks(&answer) > looks(&calm)
     });
     app.ask("idle");
+    daemon.stop();
+}
+
+/// What `flexnet why` tells as JSON, of each thread.
+fn why(uid: u32, pid: u32) -> Result<Vec<Value>, String> {
+    let mut command = Command::new("flexnet");
+    let output = command
+        .args(["why", "--json", &pid.to_string()])
+        .uid(uid)
+        .output()
+        .unwrap();
+    if !output.status.success() {
+        return Err(String::from_utf8(output.stderr).unwrap());
+    }
+    let look: Value = serde_json::from_slice(&output.stdout).unwrap();
+    Ok(look["threads"].as_array().unwrap().clone())
+}
+
+/// A task's class and who gave it, where it may run and has waited; for its owner
+/// and root alone.
+pub fn why_explains_classes_places_and_waits() {
+    const NOBODY: u32 = 65534;
+    let daemon = Daemon::start(&[]);
+    // It asked; what it forks inherits.
+    let asked = Task::play(&["flexnet", "run", "--class", "batch", "--"], &["hog"]);
+    let parent = Task::play(
+        &["flexnet", "run", "--class", "latency", "--"],
+        &["nested", "hog"],
+    );
+    let first = |pid| why(0, pid).unwrap()[0].clone();
+    eventually("who asked", || {
+        let thread = first(asked.pid());
+        thread["class"] == "batch" && thread["origin"] == "registration"
+    });
+    let children = format!("/proc/{0}/task/{0}/children", parent.pid());
+    eventually("whose parent asked", || {
+        let children = fs::read_to_string(&children).unwrap();
+        let child = children.split_whitespace().next();
+        let thread = child.and_then(|pid| why(0, pid.parse().unwrap()).ok());
+        thread.is_some_and(|threads| {
+            threads[0]["class"] == "latency" && threads[0]["origin"] == "parent"
+        })
+    });
+
+    // More hogs than CPUs: they wait in the shared queue, and are displaced.
+    let hogs: Vec<Task> = (0..3).map(|_| Task::hog()).collect();
+    hogs[0].pin(&[0]);
+    eventually("a hog's waits", || {
+        let (pinned, free) = (first(hogs[0].pid()), first(hogs[1].pid()));
+        let count = |of: &Value, queue: &str| of["waits"][queue]["count"].as_u64().unwrap();
+        let cpus = |of: &Value| {
+            let lists = ["general_cpus", "granted_cpus"];
+            lists
+                .map(|list| of[list].as_array().unwrap().len())
+                .iter()
+                .sum::<usize>()
+        };
+        assert_eq!((cpus(&pinned), cpus(&free)), (1, online_cpus().len()));
+        assert_eq!(
+            (&free["class"], &free["origin"]),
+            (&"normal".into(), &"default".into())
+        );
+        count(&pinned, "cpu") > 0
+            && count(&free, "general") > 0
+            && free["run_ns"].as_u64() > Some(0)
+    });
+    drop(hogs);
+
+    let mut app = Task::app("asking", 1);
+    app.ask("load 300 64 0");
+    let core = granted_core(&mut app);
+    eventually("the executor", || {
+        let threads = why(0, app.pid()).unwrap();
+        assert_eq!(threads.len(), crate::tasks::threads(app.pid()).len());
+        threads.iter().any(|thread| {
+            thread["class"] == "executor"
+                && thread["origin"] == "registration"
+                && thread["granted_cpus"] == json!([core])
+                && thread["waits"]["executor"]["count"].as_u64() > Some(0)
+        })
+    });
+    app.ask("idle");
+
+    // Another's is not told, one's own is.
+    let refused = why(NOBODY, app.pid()).unwrap_err();
+    assert!(refused.contains("only root may ask"), "{refused}");
+    let mut own = Command::new("sleep")
+        .arg("1000")
+        .uid(NOBODY)
+        .spawn()
+        .unwrap();
+    assert_eq!(why(NOBODY, own.id()).unwrap().len(), 1);
+    own.kill().unwrap();
+    own.wait().unwrap();
+    let gone = why(0, own.id()).unwrap_err();
+    assert!(gone.contains("no process"), "{gone}");
     daemon.stop();
 }

@@ -10,6 +10,7 @@ mod run;
 mod sim;
 mod status;
 mod top;
+mod why;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ enum Command {
     Status(status::Options),
     /// Watch the scheduler: cores, applications, events
     Top(top::Options),
+    /// Explain a process' class, where it may run and where it has waited
+    Why(why::Options),
     /// List the stack designs, show which is on, or switch to another live
     Design(design::Options),
     /// Have the scheduler read its configuration file anew
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Top(options) => top::run(&options),
+        Command::Why(options) => why::run(&options),
         Command::Design(options) => design::run(&options),
         Command::Reload(options) => reload::run(&options),
         Command::Sim(options) => sim::run(&options),

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `flexnet status`.
 
+use crate::top::flow_class;
 use anyhow::{Context, Result};
-use flexnet::abi::{SOCKET_PATH, Status, name_text};
+use flexnet::abi::{CpuState, SOCKET_PATH, Status, name_text};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -46,6 +47,7 @@ fn as_json(status: &Status) -> String {
         .iter()
         .map(|client| {
             json!({
+                "cores": client.cores, "class": flow_class(client.flow_classes),
                 "client": client.client, "pid": client.pid, "name": name_text(&client.name),
                 "executors": client.executors, "executors_wanted": client.executors_wanted,
                 "depth": client.depth, "delay_ns": client.delay_ns, "run_ns": client.run_ns,
@@ -55,6 +57,7 @@ fn as_json(status: &Status) -> String {
     json!({
         "version": name_text(&status.version), "design": name_text(&status.design),
         "cpus": status.cpus, "cores_granted": status.cores_granted, "cores_max": status.cores_max,
+        "takebacks": status.takebacks, "rescues": status.rescues,
         "grants": status.grants, "reclaims": status.reclaims, "preemptions": status.preemptions,
         "granted_core_ns": status.granted_core_ns, "uptime_ns": status.uptime_ns,
         "takeover_gap_ns": status.gap_ns, "clients": clients,
@@ -62,12 +65,26 @@ fn as_json(status: &Status) -> String {
     .to_string()
 }
 
+/// How many CPUs do what, where there are any.
+fn states(status: &Status) -> String {
+    use CpuState::{Busy, Executor, GrantedIdle, Idle, Latency, Lent};
+    [Executor, Lent, GrantedIdle, Latency, Busy, Idle]
+        .into_iter()
+        .filter_map(|state| {
+            let cpus = status.cpu.iter().filter(|&&of| of == state as u8).count();
+            (cpus > 0).then(|| format!("{cpus} {}", state.name()))
+        })
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
 fn as_text(status: &Status) -> String {
     let uptime = status.uptime_ns.max(1) as f64;
     let mut text = format!(
         "scx_flexnet {} (design {}), up {:.0} s\n\
          granted cores: {} of {} CPUs, at most {}, {:.2} on average\n\
-         grants {}, reclaims {}, preemptions {}",
+         now: {}\n\
+         grants {}, reclaims {}, preemptions {} ({} lent cores taken back), rescues {}",
         name_text(&status.version),
         name_text(&status.design),
         uptime / 1e9,
@@ -75,9 +92,12 @@ fn as_text(status: &Status) -> String {
         status.cpus,
         status.cores_max,
         status.granted_core_ns as f64 / uptime,
+        states(status),
         status.grants,
         status.reclaims,
         status.preemptions,
+        status.takebacks,
+        status.rescues,
     );
     if status.gap_ns > 0 {
         text.push_str(&format!(
@@ -89,15 +109,17 @@ fn as_text(status: &Status) -> String {
         text.push_str("\nno clients");
     } else {
         text.push_str(
-            "\nclient      pid name            executors wanted    depth delay µs   CPU s",
+            "\nclient      pid name            class      cores exec want    depth delay µs   CPU s",
         );
     }
     for client in clients(status) {
         text.push_str(&format!(
-            "\n{:>6} {:>8} {:<15} {:>9} {:>6} {:>8} {:>8.0} {:>7.2}",
+            "\n{:>6} {:>8} {:<15} {:<10} {:>5} {:>4} {:>4} {:>8} {:>8.0} {:>7.2}",
             client.client,
             client.pid,
             name_text(&client.name),
+            flow_class(client.flow_classes),
+            client.cores,
             client.executors,
             client.executors_wanted,
             client.depth,

@@ -12,12 +12,11 @@ use crate::kernel::{ClientOp, Kernel, Registration, Terms};
 use crate::message::{self, Request};
 use crate::pages::{Job, PageMap, Placed, Placer};
 use crate::rules::Rules;
-use crate::stats::integral;
+use crate::status::status;
 use crate::takeover::Successor;
 use crate::wake::Wake;
-use flexnet::abi::{
-    self, Class, DesignText, Message, Status, StatusClient, Welcome, Wire, name_bytes,
-};
+use crate::why;
+use flexnet::abi::{self, Class, DesignText, Message, Welcome, Why, Wire};
 use flexnet::design::Choice;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -271,8 +270,15 @@ impl Control {
                 Ok(()) => return self.orders.push((number, message, Order::TakeOver)),
                 Err(errno) => Err(errno),
             },
+            Request::Why { after } => match self.why(kernel, number, after, packet.fd) {
+                Ok(mut why) => {
+                    why.message = message::reply(&message, size_of::<Why>(), Ok(()));
+                    return self.send(kernel, number, why.as_bytes());
+                }
+                Err(errno) => Err(errno),
+            },
             Request::Status => {
-                let status = self.status(kernel, &message);
+                let status = status(kernel, &self.clients, &self.facts, &message);
                 return self.send(kernel, number, status.as_bytes());
             }
         };
@@ -451,48 +457,23 @@ impl Control {
         Ok(())
     }
 
+    fn why(
+        &self,
+        kernel: &Kernel<'_>,
+        number: u64,
+        after: u32,
+        pidfd: Option<OwnedFd>,
+    ) -> Result<Why, Errno> {
+        let connection = self.connections.get(&number).ok_or(Errno::NOTCONN)?;
+        let pidfd = pidfd.ok_or(Errno::BADF)?;
+        why::explain(kernel, connection.peer.uid, pidfd.as_fd(), after)
+    }
+
     fn client_of(&self, number: u64) -> Result<u32, Errno> {
         self.connections
             .get(&number)
             .and_then(|connection| connection.client)
             .ok_or(Errno::NOTCONN)
-    }
-
-    fn status(&self, kernel: &Kernel<'_>, message: &Message) -> Status {
-        let arbiter = kernel.arbiter();
-        let mut status = Status {
-            message: message::reply(message, size_of::<Status>(), Ok(())),
-            cpus: self.facts.cpus,
-            cores_granted: arbiter.granted,
-            cores_max: self.facts.cores_max,
-            grants: arbiter.grants,
-            reclaims: arbiter.reclaims,
-            preemptions: kernel.counters().map_or(0, |counters| counters.preemptions),
-            granted_core_ns: integral(&arbiter),
-            gap_ns: self.facts.gap_ns,
-            uptime_ns: self.facts.since.elapsed().as_nanos() as u64,
-            version: name_bytes(env!("CARGO_PKG_VERSION")),
-            design: name_bytes(self.facts.design.name()),
-            ..Status::default()
-        };
-        for ((id, client), entry) in self.clients.iter().zip(&mut status.client) {
-            let state = kernel.client(id);
-            *entry = StatusClient {
-                client: id,
-                pid: client.pid as u32,
-                name: client.name,
-                executors: state.executors,
-                executors_wanted: state.wanted,
-                depth: state.depth,
-                delay_ns: state.delay_ns,
-                run_ns: state.run_ns,
-            };
-            status.clients += 1;
-        }
-        for (cpu, state) in status.cpu.iter_mut().enumerate().take(kernel.cpus()) {
-            *state = kernel.cpu_state(cpu) as u8;
-        }
-        status
     }
 
     fn refuse(&mut self, kernel: &Kernel<'_>, number: u64, to: &Message, errno: Errno) {

@@ -8,7 +8,7 @@
 use crate::bpf_intf::{
     FLEXNET_CLIENTS_MAX, FLEXNET_EXECUTORS_MAX, flexnet_apply, flexnet_class_FLEXNET_CLASS_COUNT,
     flexnet_client_event, flexnet_cpu_stats, flexnet_design_case, flexnet_design_switch,
-    flexnet_registration,
+    flexnet_registration, flexnet_task_look,
 };
 use crate::bpf_skel::BpfSkel;
 use crate::bpf_skel::types;
@@ -166,14 +166,24 @@ impl<'obj> Kernel<'obj> {
         unsafe { (&raw const (*self.bss.as_ptr()).clients[index]).read_volatile() }
     }
 
+    /// Which flows a client's executors serve: bits of `1 << enum flexnet_flow_class`.
+    pub fn flow_classes(&self, id: u32) -> u32 {
+        (0..FLEXNET_EXECUTORS_MAX)
+            .map(|slot| {
+                let index =
+                    (id.min(FLEXNET_CLIENTS_MAX - 1) * FLEXNET_EXECUTORS_MAX + slot) as usize;
+                // SAFETY: as in `arbiter`; the index is within the array.
+                let ectx = unsafe {
+                    (&raw const (*self.bss.as_ptr()).executor_ctxs[index]).read_volatile()
+                };
+                u32::from(ectx.registered != 0) << ectx.flow_class.min(1)
+            })
+            .fold(0, |all, one| all | one)
+    }
+
     /// Possible CPUs.
     pub fn cpus(&self) -> usize {
         self.cpus
-    }
-
-    /// What a CPU does now.
-    pub fn cpu_state(&self, cpu: usize) -> CpuState {
-        self.cpu(cpu).0
     }
 
     /// What a CPU does now, and whose executor is on it, if it is granted.
@@ -409,6 +419,29 @@ impl Kernel<'_> {
             }
         }
         Err(Errno::AGAIN)
+    }
+
+    /// Tells of a task by its thread id.
+    ///
+    /// # Errors
+    /// `SRCH`: there is none.
+    pub fn look_at_task(&self, tid: i32) -> Result<flexnet_task_look, Errno> {
+        let mut bytes = [0; size_of::<flexnet_task_look>()];
+        bytes[..4].copy_from_slice(&tid.to_ne_bytes());
+        let output = self
+            .skel
+            .progs
+            .look_at_task
+            .test_run(ProgramInput {
+                context_in: Some(&mut bytes),
+                ..ProgramInput::default()
+            })
+            .map_err(|error| errno_of(&error))?;
+        match output.return_value as i32 {
+            // SAFETY: integers only, as many bytes as it has.
+            0 => Ok(unsafe { bytes.as_ptr().cast::<flexnet_task_look>().read_unaligned() }),
+            status => Err(Errno::from_raw_os_error(-status)),
+        }
     }
 
     /// Runs one round of the arbiter on a case's numbers, in BPF; the case is

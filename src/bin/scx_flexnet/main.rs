@@ -12,8 +12,10 @@
 //!   takeover     one daemon relieves another
 //!   daemon       the loop that serves all of the following
 //!   control      requests of clients; message, peer, connection, clients, pages
+//!   why          what a process' threads have been through
 //!   events       requests of BPF
 //!   reload       another configuration while it runs; signals
+//!   status       the answer to who asks what goes on
 //!   steer        receive processing follows the granted cores
 //!   stats        statistics; metrics: the same for OpenMetrics
 //!   notify, wake systemd's notification; eventfds
@@ -40,10 +42,12 @@ mod rules;
 mod scheduler;
 mod signals;
 mod stats;
+mod status;
 mod steer;
 mod switch_cost;
 mod takeover;
 mod wake;
+mod why;
 
 use crate::cli::Options;
 use crate::config::Config;

@@ -3,7 +3,7 @@
 //! bytes to a [`Request`] or an errno. Whether the sender may have it is
 //! control.rs's and clients.rs's.
 
-use flexnet::abi::{self, DesignText, Hello, Message, Register, SetClass, Wire, name_text};
+use flexnet::abi::{self, DesignText, Hello, Message, Register, SetClass, WhyAsk, Wire, name_text};
 use flexnet::design::Choice;
 use rustix::io::Errno;
 
@@ -44,6 +44,11 @@ pub enum Request {
     Reload,
     /// Give way to the daemon that asks.
     TakeOver,
+    /// Tell of a process' threads with ids above this one.
+    Why {
+        /// 0: from the first on.
+        after: u32,
+    },
     /// Switch to a design, or (`None`) tell which is on.
     Design(Option<Choice>),
 }
@@ -103,6 +108,10 @@ fn request(kind: u16, bytes: &[u8]) -> Result<Request, Errno> {
         abi::MESSAGE_STATUS => Ok(Request::Status),
         abi::MESSAGE_RELOAD => Ok(Request::Reload),
         abi::MESSAGE_TAKEOVER => Ok(Request::TakeOver),
+        abi::MESSAGE_WHY => {
+            let ask: WhyAsk = read(bytes)?;
+            Ok(Request::Why { after: ask.after })
+        }
         abi::MESSAGE_DESIGN => {
             let design: DesignText = read(bytes)?;
             let text = name_text(&design.text);

@@ -88,7 +88,7 @@ fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 }
 
 /// The id behind a pidfd: EBADF when it is none, ESRCH when its task is gone.
-fn live_pid(pidfd: BorrowedFd<'_>) -> Result<i32, Errno> {
+pub fn live_pid(pidfd: BorrowedFd<'_>) -> Result<i32, Errno> {
     let info = read(&format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
     match field(&info, "Pid:") {
         Some(pid) if pid > 0 => Ok(pid),
@@ -97,12 +97,12 @@ fn live_pid(pidfd: BorrowedFd<'_>) -> Result<i32, Errno> {
     }
 }
 
-fn read(path: &str) -> Result<String, Errno> {
+pub fn read(path: &str) -> Result<String, Errno> {
     std::fs::read_to_string(path).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
 /// The number after a name at the start of a line.
-fn field(text: &str, name: &str) -> Option<i32> {
+pub fn field(text: &str, name: &str) -> Option<i32> {
     text.lines()
         .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }

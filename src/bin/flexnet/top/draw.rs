@@ -38,31 +38,54 @@ fn core_lines(history: &History, width: u16) -> u16 {
     history.now().cpus().len().div_ceil(per_line(width)).max(1) as u16
 }
 
+/// From this width on the events stand beside the applications.
+const WIDE: u16 = 140;
+/// What the applications' columns take, names of 15 letters included.
+const APPS_WIDTH: u16 = 84;
+
 /// Lines that show everything.
 pub(super) fn height(history: &History, width: u16) -> u16 {
-    let apps = history.apps().len().max(1) as u16;
-    let events = history.events().count() as u16;
-    3 + core_lines(history, width) + 2 + apps + 1 + 1 + events.min(EVENTS)
+    let apps = history.apps().len().max(1) as u16 + 1;
+    let events = (history.events().count() as u16).min(EVENTS) + 1;
+    let below = match width >= WIDE {
+        true => apps.max(events),
+        false => apps + 1 + events,
+    };
+    3 + core_lines(history, width) + 1 + below
 }
 
 pub(super) fn draw(frame: &mut Frame<'_>, history: &History) {
     let area = frame.area();
-    let events = (history.events().count() as u16).min(EVENTS) + 1;
-    let parts = Layout::vertical([
+    let [top, middle, below] = Layout::vertical([
         Constraint::Length(3),
         Constraint::Length(core_lines(history, area.width) + 1),
         Constraint::Min(2),
-        Constraint::Length(events),
     ])
-    .split(area);
-    head(frame, parts[0], history);
-    cores(frame, parts[1], history);
-    apps(frame, parts[2], history);
+    .areas(area);
+    head(frame, top, history);
+    cores(frame, middle, history);
+    let [left, right] = match area.width >= WIDE {
+        true => Layout::horizontal([Constraint::Length(APPS_WIDTH), Constraint::Min(40)])
+            .spacing(2)
+            .areas(below),
+        false => {
+            // Applications have what they need, but for a few events.
+            let least = (history.events().count() as u16).min(EVENTS) + 1;
+            let wanted = history.apps().len() as u16 + 2;
+            let upper = wanted.min(below.height.saturating_sub(least));
+            Layout::vertical([Constraint::Length(upper.max(2)), Constraint::Min(0)]).areas(below)
+        }
+    };
+    apps(frame, left, history);
+    events(frame, right, history);
+}
+
+fn events(frame: &mut Frame<'_>, area: Rect, history: &History) {
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let mut lines = vec![Line::styled("last events (s of uptime)", bold)];
     let event = |(at, what): &(f64, String)| Line::raw(format!("{at:>10.1}  {what}"));
     lines.extend(history.events().map(event));
-    frame.render_widget(Paragraph::new(lines), parts[3]);
+    frame.render_widget(Paragraph::new(lines), area);
 }
 
 fn head(frame: &mut Frame<'_>, area: Rect, history: &History) {
@@ -122,6 +145,8 @@ fn apps(frame: &mut Frame<'_>, area: Rect, history: &History) {
     let head = [
         "    pid",
         "application",
+        "class",
+        "cores",
         "exec",
         "want",
         "CPUs",
@@ -130,7 +155,9 @@ fn apps(frame: &mut Frame<'_>, area: Rect, history: &History) {
     ];
     let widths = [
         Constraint::Length(7),
-        Constraint::Min(15),
+        Constraint::Min(11),
+        Constraint::Length(10),
+        Constraint::Length(5),
         Constraint::Length(4),
         Constraint::Length(4),
         Constraint::Length(5),
@@ -142,10 +169,19 @@ fn apps(frame: &mut Frame<'_>, area: Rect, history: &History) {
         frame.render_widget(Paragraph::new("no applications are connected"), area);
         return;
     }
-    let rows = apps.into_iter().map(|app| {
+    // The header, and who has no line left.
+    let room = usize::from(area.height.saturating_sub(1));
+    let shown = match apps.len() <= room {
+        true => apps.len(),
+        false => room.saturating_sub(1),
+    };
+    let more = apps.len() - shown;
+    let rows = apps.into_iter().take(shown).map(|app| {
         Row::new([
             format!("{:>7}", app.pid),
             app.name,
+            app.class.to_owned(),
+            format!("{:>5}", app.cores),
             format!("{:>4}", app.executors),
             format!("{:>4}", app.wanted),
             format!("{:>5.2}", app.cpus),
@@ -153,6 +189,8 @@ fn apps(frame: &mut Frame<'_>, area: Rect, history: &History) {
             format!("{:>9.0}", app.delay_us),
         ])
     });
+    let rest = (more > 0).then(|| Row::new([String::new(), format!("{more} more")]));
+    let rows = rows.chain(rest);
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let table = Table::new(rows, widths).header(Row::new(head).style(bold));
     frame.render_widget(table, area);

@@ -18,6 +18,7 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+pub(crate) use view::flow_class;
 use view::{History, Look};
 
 #[derive(clap::Args)]

@@ -2,7 +2,7 @@
 //! What a screen says, at both widths.
 
 use super::*;
-use flexnet::abi::{CpuState, Status, StatusClient, name_bytes};
+use flexnet::abi::{CpuState, Status, StatusChange, StatusClient, name_bytes};
 
 fn status(uptime_s: u64) -> Status {
     let mut status = Status {
@@ -27,6 +27,8 @@ fn status(uptime_s: u64) -> Status {
         depth: 12,
         delay_ns: 34_000,
         run_ns: uptime_s * 1_500_000_000,
+        cores: 1,
+        flow_classes: 2,
     };
     status
 }
@@ -37,6 +39,21 @@ fn history() -> History {
     before.grants = 5;
     let mut now = status(12);
     now.grants = 9;
+    now.preemptions = 31;
+    now.takebacks = 4;
+    // Nineteen since the look before, of which sixteen are told.
+    before.changes = 1;
+    now.changes = 20;
+    for number in 4..20u64 {
+        now.change[number as usize % 16] = StatusChange {
+            at_ns: 11_000_000_000 + number * 10_000_000,
+            since_ns: 1_500_000,
+            before: number as u32 % 2,
+            after: 1 - number as u32 % 2,
+            reason: 1 + 3 * (number as u32 % 2),
+            reserved: 0,
+        };
+    }
     let mut history = History::new(Look::new(before));
     history.add(Look::new(now));
     history
@@ -55,7 +72,10 @@ fn a_screen_says_it_all_at_any_width() {
             "4711",
             "kv",
             " 1.50 ",
-            "cores 1 → 2",
+            "latency        1    4    2  1.50      12        34",
+            "12.0  31 preemptions, 4 lent cores taken back",
+            "11.2  reclaim: cores 1 → 0 (no work, after 1.5 ms)",
+            "11.2  grant: cores 0 → 1 (work arrived, after 1.5 ms)",
         ] {
             assert!(screen.contains(part), "{width}: {part:?} in\n{screen}");
         }
@@ -94,4 +114,53 @@ fn scripts_get_json_and_a_loss_is_told() {
     // A new scheduler counts from its own start.
     history.add(Look::new(status(1)));
     assert_eq!(history.rate(|status| status.grants), 0.0);
+}
+
+#[test]
+fn events_stand_beside_applications_where_there_is_room() {
+    let line = |width, part: &str| {
+        let lines = text(&history(), width).unwrap();
+        lines.iter().position(|line| line.contains(part)).unwrap()
+    };
+    assert_eq!(line(300, "application"), line(300, "last events"));
+    assert!(line(80, "application") < line(80, "last events"));
+}
+
+#[test]
+fn what_is_lost_between_two_looks_is_told() {
+    let events: Vec<_> = history().events().cloned().collect();
+    assert_eq!(events.len(), 1 + 16 + 1);
+    assert_eq!(events[17].1, "3 more grants and reclaims");
+    assert!(events.is_sorted_by(|a, b| a.0 >= b.0));
+}
+
+#[test]
+fn applications_without_a_line_are_counted() {
+    let mut many = status(1);
+    many.clients = 40;
+    for (id, client) in many.client.iter_mut().enumerate().take(40) {
+        client.pid = id as u32 + 1;
+    }
+    let history = History::new(Look::new(many));
+    let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+    terminal.draw(|frame| draw::draw(frame, &history)).unwrap();
+    let screen = terminal.backend().to_string();
+    let told: usize = screen
+        .lines()
+        .filter_map(|line| {
+            line.split(" more")
+                .next()?
+                .split_whitespace()
+                .last()?
+                .parse()
+                .ok()
+        })
+        .next()
+        .unwrap();
+    let shown = screen.lines().filter(|line| line.contains("none")).count();
+    // The first one's is latency.
+    assert!(
+        shown > 5 && 1 + shown + told == 40,
+        "{shown} and {told} in\n{screen}"
+    );
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! From two looks at the scheduler to what is shown. Numbers only.
 
-use flexnet::abi::{CpuState, Status, StatusClient, name_text};
+use flexnet::abi::{CpuState, STATUS_CHANGES, Status, StatusChange, StatusClient, name_text};
 use serde_json::json;
 use std::collections::VecDeque;
 
@@ -42,6 +42,38 @@ pub(super) struct App {
     pub(super) delay_us: f64,
     /// CPUs' worth of time its executors had between the looks.
     pub(super) cpus: f64,
+    /// Granted cores its executors are on.
+    pub(super) cores: u32,
+    /// What its executors serve.
+    pub(super) class: &'static str,
+}
+
+/// In words; bits of `1 << enum flexnet_flow_class`.
+pub(crate) fn flow_class(bits: u32) -> &'static str {
+    match bits {
+        0 => "none",
+        1 => "throughput",
+        2 => "latency",
+        _ => "both",
+    }
+}
+
+/// In the order of `enum flexnet_reason`.
+const REASONS: [&str; 6] = ["", "work arrived", "delay", "calm", "no work", "limit"];
+
+/// A change of the grants, in words.
+fn change(of: &StatusChange) -> String {
+    let reason = REASONS.get(of.reason as usize).unwrap_or(&"");
+    let what = match of.after > of.before {
+        true => "grant",
+        false => "reclaim",
+    };
+    format!(
+        "{what}: cores {} → {} ({reason}, after {:.1} ms)",
+        of.before,
+        of.after,
+        of.since_ns as f64 / 1e6
+    )
 }
 
 /// What was seen, up to now.
@@ -106,15 +138,41 @@ impl History {
                 events.push(format!("{} left ({})", name_text(&client.name), client.pid));
             }
         }
-        if old.cores_granted != new.cores_granted {
-            events.push(format!(
-                "cores {} → {}",
-                old.cores_granted, new.cores_granted
-            ));
-        }
-        events.into_iter().for_each(|event| self.event(event));
         // Another scheduler counts anew.
-        self.before = (before.status.uptime_ns <= self.now.status.uptime_ns).then_some(before);
+        let same = old.uptime_ns <= new.uptime_ns;
+        if same {
+            events.extend(counted(old, new));
+        }
+        let changes = match same {
+            true => self.changes(before.status.changes),
+            false => Vec::new(),
+        };
+        // The changes happened on the way here.
+        self.events.extend(changes);
+        events.into_iter().for_each(|event| self.event(event));
+        if same {
+            let newest_first = |a: &(f64, String), b: &(f64, String)| b.0.total_cmp(&a.0);
+            self.events.make_contiguous().sort_by(newest_first);
+        }
+        self.events.truncate(EVENTS);
+        self.before = same.then_some(before);
+    }
+
+    /// The changes of the grants from number `from` on, with their times.
+    fn changes(&self, from: u64) -> Vec<(f64, String)> {
+        let status = &self.now.status;
+        let kept = status.changes.saturating_sub(STATUS_CHANGES as u64);
+        let first = from.max(kept);
+        let at = |number: u64| &status.change[(number % STATUS_CHANGES as u64) as usize];
+        let mut told: Vec<_> = (first..status.changes)
+            .map(|number| (at(number).at_ns as f64 / 1e9, change(at(number))))
+            .collect();
+        if let (Some(oldest), true) = (told.first(), kept > from) {
+            let what = format!("{} more grants and reclaims", kept - from);
+            told.insert(0, (oldest.0, what));
+        }
+        told.reverse();
+        told
     }
 
     fn event(&mut self, what: String) {
@@ -159,6 +217,8 @@ impl History {
             depth: client.depth,
             delay_us: client.delay_ns as f64 / 1e3,
             cpus: run_ns(client).unwrap_or(0.0),
+            cores: client.cores,
+            class: flow_class(client.flow_classes),
         };
         let mut apps: Vec<App> = self.now.clients().iter().map(app).collect();
         apps.sort_by(|a, b| b.cpus.total_cmp(&a.cpus).then(a.pid.cmp(&b.pid)));
@@ -176,8 +236,13 @@ impl History {
                     "pid": app.pid, "name": app.name, "executors": app.executors,
                     "executors_wanted": app.wanted, "depth": app.depth,
                     "delay_us": app.delay_us, "cpus": app.cpus,
+                    "cores": app.cores, "class": app.class,
                 })
             })
+            .collect();
+        let events: Vec<_> = self
+            .events()
+            .map(|(at, what)| json!({ "at_s": at, "what": what }))
             .collect();
         let cpus: Vec<_> = self.now.cpus().iter().map(|state| state.name()).collect();
         json!({
@@ -188,8 +253,28 @@ impl History {
             "grants_per_s": self.rate(|status| status.grants),
             "reclaims_per_s": self.rate(|status| status.reclaims),
             "preemptions_per_s": self.rate(|status| status.preemptions),
-            "cpus": cpus, "applications": apps,
+            "takebacks_per_s": self.rate(|status| status.takebacks),
+            "cpus": cpus, "applications": apps, "events": events,
         })
         .to_string()
     }
+}
+
+/// What is counted only, where there was any between two looks.
+fn counted(old: &Status, new: &Status) -> Option<String> {
+    let parts: Vec<String> = [
+        (old.preemptions, new.preemptions, "preemptions"),
+        (old.takebacks, new.takebacks, "lent cores taken back"),
+        (
+            old.flag_kicks,
+            new.flag_kicks,
+            "executors that did not yield",
+        ),
+        (old.rescues, new.rescues, "rescues from starving"),
+    ]
+    .into_iter()
+    .filter(|(old, new, _)| new > old)
+    .map(|(old, new, what)| format!("{} {what}", new - old))
+    .collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }

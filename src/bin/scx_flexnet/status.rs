@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The answer to a STATUS request: one look at everything, for `flexnet status`
+//! and `flexnet top`.
+
+use crate::clients::Clients;
+use crate::control::Facts;
+use crate::kernel::{Kernel, flexnet_arbiter_state};
+use crate::message;
+use crate::stats::{integral, monotonic_ns};
+use flexnet::abi::{Message, STATUS_CHANGES, Status, StatusChange, StatusClient, name_bytes};
+
+/// What holds now, as a reply to `asked`.
+pub fn status(kernel: &Kernel<'_>, clients: &Clients, facts: &Facts, asked: &Message) -> Status {
+    let arbiter = kernel.arbiter();
+    let uptime_ns = facts.since.elapsed().as_nanos() as u64;
+    let mut status = Status {
+        message: message::reply(asked, size_of::<Status>(), Ok(())),
+        cpus: facts.cpus,
+        cores_granted: arbiter.granted,
+        cores_max: facts.cores_max,
+        grants: arbiter.grants,
+        reclaims: arbiter.reclaims,
+        granted_core_ns: integral(&arbiter),
+        uptime_ns,
+        gap_ns: facts.gap_ns,
+        version: name_bytes(env!("CARGO_PKG_VERSION")),
+        design: name_bytes(facts.design.name()),
+        changes: arbiter.transitions,
+        change: changes(&arbiter, monotonic_ns().saturating_sub(uptime_ns)),
+        ..Status::default()
+    };
+    if let Ok(counters) = kernel.counters() {
+        status.preemptions = counters.preemptions;
+        status.takebacks = counters.takebacks;
+        status.flag_kicks = counters.flag_kicks;
+        status.rescues = counters.rescues;
+    }
+    let mut cores = vec![0u32; clients.capacity()];
+    for (cpu, state) in status.cpu.iter_mut().enumerate().take(kernel.cpus()) {
+        let (does, owner) = kernel.cpu(cpu);
+        *state = does as u8;
+        if let Some(count) = owner.and_then(|id| cores.get_mut(id as usize)) {
+            *count += 1;
+        }
+    }
+    for ((id, client), entry) in clients.iter().zip(&mut status.client) {
+        let state = kernel.client(id);
+        *entry = StatusClient {
+            client: id,
+            pid: client.pid as u32,
+            name: client.name,
+            executors: state.executors,
+            executors_wanted: state.wanted,
+            depth: state.depth,
+            delay_ns: state.delay_ns,
+            run_ns: state.run_ns,
+            cores: cores.get(id as usize).copied().unwrap_or(0),
+            flow_classes: kernel.flow_classes(id),
+        };
+        status.clients += 1;
+    }
+    status
+}
+
+/// The last changes of the grants, with their times since `start_ns`.
+fn changes(arbiter: &flexnet_arbiter_state, start_ns: u64) -> [StatusChange; STATUS_CHANGES] {
+    let mut told = [StatusChange::default(); STATUS_CHANGES];
+    let kept = arbiter.transition.len() as u64;
+    let first = arbiter.transitions.saturating_sub(STATUS_CHANGES as u64);
+    for number in first..arbiter.transitions {
+        let change = &arbiter.transition[(number % kept) as usize];
+        told[(number % STATUS_CHANGES as u64) as usize] = StatusChange {
+            at_ns: change.at_ns.saturating_sub(start_ns),
+            since_ns: change.at_ns.saturating_sub(change.cause_ns),
+            before: change.before,
+            after: change.after,
+            reason: change.reason,
+            reserved: 0,
+        };
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_changes_stand_where_their_numbers_say() {
+        let mut arbiter = flexnet_arbiter_state::default();
+        for number in 0..70u64 {
+            let change = &mut arbiter.transition[(number % 64) as usize];
+            (change.at_ns, change.cause_ns) = (1_000 + number, 995 + number);
+            arbiter.transitions += 1;
+        }
+        let told = changes(&arbiter, 1_000);
+        assert_eq!((told[69 % 16].at_ns, told[69 % 16].since_ns), (69, 5));
+        assert_eq!(told[54 % 16].at_ns, 54);
+        assert_eq!(changes(&flexnet_arbiter_state::default(), 0)[0].at_ns, 0);
+    }
+}

@@ -108,13 +108,11 @@ impl Case {
         assert_eq!(plain.1, hooked.1, "SIGPIPE: {}", context());
         match (plain.0, hooked.0) {
             (Err(libc::EAGAIN) | Ok(_), Ok(_)) => {}
-            // More was accepted before than the kernel's buffer holds, give or
-            // take what acknowledgements free in their own time.
+            // More was accepted before, or the kernel cut its buffers in other
+            // places; but never with all of it read.
             (_, Err(libc::EAGAIN)) => assert!(
-                2 * self.hooked.accepted + 50_000 >= self.plain.accepted,
-                "no room with {} bytes accepted, where the kernel has {}: {}",
-                self.hooked.accepted,
-                self.plain.accepted,
+                self.hooked.accepted > self.hooked.received,
+                "no room with nothing underway: {}",
                 context()
             ),
             (Err(plain), Err(hooked)) => assert_eq!(plain, hooked, "{what}"),

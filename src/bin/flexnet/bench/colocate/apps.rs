@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The experiment's processes: a latency service and its open-loop client, and
 //! bulk senders and their sinks.
-//!
-//! Each says "ready ADDRESS" on its standard output, waits for "go SECONDS" on
-//! its standard input, runs that long, prints one line of JSON and ends.
 
+use crate::bench::process::ready;
 use crate::run::ClassName;
 use anyhow::{Context, Result, bail};
 use flexnet::abi::{FlowClass, SOCKET_PATH};
@@ -13,7 +11,7 @@ use flexnet::executor::Runtime;
 use flexnet::transport::TcpFlow;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
-use std::io::{BufRead, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -78,21 +76,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(())
-}
-
-fn ready(address: Option<SocketAddr>) -> Result<Duration> {
-    match address {
-        Some(address) => println!("ready {address}"),
-        None => println!("ready -"),
-    }
-    std::io::stdout().flush()?;
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line)?;
-    let seconds: f64 = line
-        .strip_prefix("go ")
-        .and_then(|seconds| seconds.trim().parse().ok())
-        .context("not told to go")?;
-    Ok(Duration::from_secs_f64(seconds))
 }
 
 fn peer(options: &Options) -> Result<TcpStream> {

@@ -2,11 +2,11 @@
 //! One cell of one round: starts the processes, lets them run, collects.
 
 use super::apps::{self, Outcome, Role};
+use crate::bench::process::Process;
 use crate::bench::schedulers::Scheduler;
-use anyhow::{Context, Result, bail};
-use std::io::{BufRead, BufReader, Write};
+use anyhow::{Context, Result};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 /// The bulk senders run this long before the latency client starts, and as much
@@ -44,84 +44,74 @@ impl Measured {
     }
 }
 
-/// A process of the experiment; killed when dropped.
-struct App {
-    process: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-    address: String,
+/// Starts one of the experiment's processes.
+pub(in crate::bench) fn start(
+    scheduler: &Scheduler,
+    role: Role,
+    arguments: &[String],
+    socket: &Path,
+) -> Result<Process> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let name = clap::ValueEnum::to_possible_value(&role).context("no such role")?;
+    command
+        .args(["bench", "app", name.get_name()])
+        .args(arguments);
+    command.arg("--socket").arg(socket);
+    let latency = matches!(role, Role::LatencyServer | Role::LatencyClient);
+    if scheduler.classes && latency {
+        command.args(["--class", "latency"]);
+    }
+    if scheduler.library && matches!(role, Role::LatencyServer | Role::Sender) {
+        command.arg("--library");
+    }
+    Process::start(&mut command)
 }
 
-impl App {
-    fn start(
+/// Bulk senders and their sinks.
+pub(in crate::bench) struct Bulk {
+    sinks: Vec<Process>,
+    senders: Vec<Process>,
+}
+
+impl Bulk {
+    pub(in crate::bench) fn start(
         scheduler: &Scheduler,
-        role: Role,
-        arguments: &[String],
+        count: u32,
+        write: usize,
         socket: &Path,
     ) -> Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
-        let name = clap::ValueEnum::to_possible_value(&role).context("no such role")?;
-        command
-            .args(["bench", "app", name.get_name()])
-            .args(arguments);
-        command.arg("--socket").arg(socket);
-        let latency = matches!(role, Role::LatencyServer | Role::LatencyClient);
-        if scheduler.classes && latency {
-            command.args(["--class", "latency"]);
+        let write = ["--bytes".to_owned(), write.to_string()];
+        let (mut sinks, mut senders) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let sink = start(scheduler, Role::Sink, &write, socket)?;
+            let peer = ["--peer".to_owned(), sink.address.clone()];
+            let arguments = [&write[..], &peer].concat();
+            senders.push(start(scheduler, Role::Sender, &arguments, socket)?);
+            sinks.push(sink);
         }
-        if scheduler.library && matches!(role, Role::LatencyServer | Role::Sender) {
-            command.arg("--library");
-        }
-        let mut process = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let (Some(input), Some(output)) = (process.stdin.take(), process.stdout.take()) else {
-            bail!("a process without pipes");
-        };
-        let mut app = Self {
-            process,
-            input,
-            output: BufReader::new(output),
-            address: String::new(),
-        };
-        let line = app.line()?;
-        app.address = line
-            .strip_prefix("ready ")
-            .context("it is not ready")?
-            .to_owned();
-        Ok(app)
+        Ok(Self { sinks, senders })
     }
 
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        self.output.read_line(&mut line)?;
-        if line.is_empty() {
-            bail!(
-                "a process of the experiment ended: {}",
-                self.process.wait()?
-            );
+    /// They run for what is measured in `length` and longer, at both ends.
+    pub(in crate::bench) fn go(&mut self, length: Duration) -> Result<()> {
+        for app in self.sinks.iter_mut().chain(&mut self.senders) {
+            app.go(length + 2 * MARGIN)?;
         }
-        Ok(line.trim().to_owned())
-    }
-
-    fn go(&mut self, length: Duration) -> Result<()> {
-        writeln!(self.input, "go {}", length.as_secs_f64())?;
+        if !self.sinks.is_empty() {
+            // Not an event that is awaited but load that is let build up.
+            std::thread::sleep(MARGIN);
+        }
         Ok(())
     }
 
-    fn outcome(mut self) -> Result<Outcome> {
-        let line = self.line()?;
-        let outcome = serde_json::from_str(&line).context("an outcome that cannot be read")?;
-        self.process.wait()?;
-        Ok(outcome)
-    }
-}
-
-impl Drop for App {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+    /// MB/s that arrived, all together.
+    pub(in crate::bench) fn mb_s(self) -> Result<f64> {
+        let mut bytes_per_second = 0.0;
+        for sink in self.sinks {
+            let outcome: Outcome = sink.outcome()?;
+            bytes_per_second += outcome.bytes as f64 / outcome.seconds.max(1e-9);
+        }
+        Ok(bytes_per_second / 1e6)
     }
 }
 
@@ -139,40 +129,24 @@ pub(in crate::bench) fn measure(
     socket: &Path,
 ) -> Result<Measured> {
     let seconds = Duration::from_secs_f64(load.seconds);
-    let bulk = seconds + 2 * MARGIN + apps::WARM_UP;
-    let write = ["--bytes".to_owned(), load.write.to_string()];
     let message = ["--bytes".to_owned(), load.message.to_string()];
-    let peer = |app: &App| ["--peer".to_owned(), app.address.clone()];
-    let (mut sinks, mut senders) = (Vec::new(), Vec::new());
-    for _ in 0..load.t_apps {
-        let sink = App::start(scheduler, Role::Sink, &write, socket)?;
-        let arguments = [&write[..], &peer(&sink)].concat();
-        senders.push(App::start(scheduler, Role::Sender, &arguments, socket)?);
-        sinks.push(sink);
-    }
-    let mut server = App::start(scheduler, Role::LatencyServer, &message, socket)?;
-    let rate = ["--rate".to_owned(), load.rate.to_string()];
-    let arguments = [&message[..], &peer(&server), &rate].concat();
-    let mut client = App::start(scheduler, Role::LatencyClient, &arguments, socket)?;
+    let mut bulk = Bulk::start(scheduler, load.t_apps, load.write, socket)?;
+    let mut server = start(scheduler, Role::LatencyServer, &message, socket)?;
+    let arguments = [
+        &message[..],
+        &["--peer".to_owned(), server.address.clone()],
+        &["--rate".to_owned(), load.rate.to_string()],
+    ]
+    .concat();
+    let mut client = start(scheduler, Role::LatencyClient, &arguments, socket)?;
 
     server.go(seconds)?;
-    for app in sinks.iter_mut().chain(&mut senders) {
-        app.go(bulk)?;
-    }
-    if load.t_apps > 0 {
-        // Not an event that is awaited but load that is let build up.
-        std::thread::sleep(MARGIN);
-    }
+    bulk.go(seconds + apps::WARM_UP)?;
     let before = granted_core_ns(scheduler, socket);
     client.go(seconds)?;
-    let latency = client.outcome()?;
+    let latency: Outcome = client.outcome()?;
     let after = granted_core_ns(scheduler, socket);
-    let mut bytes_per_second = 0.0;
-    for sink in sinks {
-        let outcome = sink.outcome()?;
-        bytes_per_second += outcome.bytes as f64 / outcome.seconds.max(1e-9);
-    }
-    drop(senders);
+    let t_mb_s = bulk.mb_s()?;
     drop(server);
     let net_cores = before.zip(after).map(|(before, after)| {
         (after.0 - before.0) as f64 / (after.1.saturating_sub(before.1)).max(1) as f64
@@ -181,7 +155,7 @@ pub(in crate::bench) fn measure(
         latencies_us: latency.latencies_us,
         unsent: latency.unsent,
         unanswered: latency.unanswered,
-        t_mb_s: bytes_per_second / 1e6,
+        t_mb_s,
         net_cores,
     })
 }

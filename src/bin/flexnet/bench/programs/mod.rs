@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Unmodified programs, plain and with the preload library: redis, memcached,
+//! nginx and iperf3, alone and beside bulk senders, under EEVDF and scx_flexnet.
+//!
+//! Every round runs every cell once, in an order that is turned round each
+//! time. Services have two phases: an open loop at a fixed rate (10% of what
+//! the plain program reaches alone), latency from the time a request was due;
+//! and, alone, a closed loop for throughput and the time the program's own
+//! threads need for a request.
+
+mod cell;
+pub(crate) mod client;
+mod plot;
+mod program;
+mod protocol;
+mod report;
+
+use super::schedulers::Scheduler;
+use super::steal::Steal;
+use anyhow::{Context, Result, bail};
+use cell::{Bench, Key, Measured, Workload};
+use flexnet::abi::SOCKET_PATH;
+use program::{Offload, Scratch};
+use protocol::Service;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A round that lost more of the processor to others is done again.
+const STEAL_MAX: f64 = 0.05;
+/// The open loop's rate: this share of what the program reaches alone.
+const RATE_SHARE: f64 = 0.1;
+/// Between attaching a scheduler and its first cell.
+const SETTLE: Duration = Duration::from_millis(500);
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Rounds; each runs every cell once
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Seconds a phase of a cell is measured
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// On this machine's own scheduler, alone: what the library does to programs
+    /// that have the machine to themselves; needs no root
+    #[arg(long)]
+    native: bool,
+    /// Programs
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "redis,memcached,nginx,iperf3"
+    )]
+    programs: Vec<Program>,
+    /// Ways to run them; plain is what the others are compared with
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "plain,adaptive,always"
+    )]
+    offload: Vec<Offload>,
+    /// Numbers of bulk senders beside
+    #[arg(long, value_delimiter = ',', default_value = "0,8")]
+    neighbours: Vec<u32>,
+    /// The client's connections
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    connections: u32,
+    /// Bytes of a bulk sender's write
+    #[arg(long, value_name = "BYTES", default_value_t = 10_000_000)]
+    write: usize,
+    /// The device whose receive processing scx_flexnet steers; empty: none
+    #[arg(long, default_value = "lo")]
+    steer: String,
+    /// More arguments for scx_flexnet
+    #[arg(
+        long,
+        value_name = "ARGUMENTS",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
+    scx_flexnet: String,
+    /// The scheduler's control socket
+    #[arg(long, default_value = SOCKET_PATH)]
+    socket: PathBuf,
+    /// Write the result as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the result as a plot
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Program {
+    Redis,
+    Memcached,
+    Nginx,
+    /// Writes of 128 B and of 128 kB
+    Iperf3,
+}
+
+impl Program {
+    fn workloads(self) -> Vec<Workload> {
+        match self {
+            Self::Redis => vec![Workload::Service(Service::Redis)],
+            Self::Memcached => vec![Workload::Service(Service::Memcached)],
+            Self::Nginx => vec![Workload::Service(Service::Nginx)],
+            Self::Iperf3 => [128, 128 * 1024]
+                .map(|write| Workload::Iperf3 { write })
+                .to_vec(),
+        }
+    }
+}
+
+/// One cell over all rounds.
+struct Cell {
+    key: Key,
+    rounds: Vec<Measured>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if !options.native && !rustix::process::geteuid().is_root() {
+        bail!(
+            "attaching schedulers needs root; run it as root, with --native, or bench/programs, which boots a VM"
+        );
+    }
+    if options.write == 0 || options.seconds <= 0.0 {
+        bail!("--write needs a byte at least, --seconds more than none");
+    }
+    let schedulers = schedulers(options);
+    let scratch = Scratch::new()?;
+    let bench = Bench {
+        socket: &options.socket,
+        scratch: &scratch,
+        seconds: Duration::from_secs_f64(options.seconds),
+        write: options.write,
+        connections: options.connections,
+    };
+    let workloads: Vec<Workload> = options
+        .programs
+        .iter()
+        .flat_map(|p| p.workloads())
+        .collect();
+    let rates = rates(&bench, &schedulers[0], &workloads)?;
+    let mut cells: Vec<Cell> = keys(options, &schedulers, &workloads)
+        .into_iter()
+        .map(|key| Cell {
+            key,
+            rounds: vec![],
+        })
+        .collect();
+    let (mut good, mut repeated, mut noisy) = (0, 0, false);
+    while good < options.rounds {
+        let turned = (good + repeated) % 2 == 1;
+        let steal = Steal::start();
+        let measured = round(&bench, &schedulers, &cells, &rates, turned)?;
+        let stolen = steal.share();
+        let again = stolen > STEAL_MAX && repeated < options.rounds;
+        eprintln!(
+            "round {} of {}: {:.1}% of the processor stolen{}",
+            good + 1,
+            options.rounds,
+            stolen * 100.0,
+            if again { ", again" } else { "" }
+        );
+        if again {
+            repeated += 1;
+            continue;
+        }
+        noisy |= stolen > STEAL_MAX;
+        good += 1;
+        for (cell, measured) in cells.iter_mut().zip(measured) {
+            cell.rounds.push(measured);
+        }
+    }
+    let run = report::Run {
+        options,
+        rates: &rates,
+        repeated,
+        noisy,
+    };
+    let report = report::Report::new(&schedulers, &cells, &run);
+    println!("{}", report.table());
+    if let Some(file) = &options.json {
+        let text = serde_json::to_string_pretty(&report)?;
+        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    if let Some(file) = &options.svg {
+        plot::draw(&report, file).with_context(|| format!("cannot draw {}", file.display()))?;
+    }
+    Ok(())
+}
+
+fn schedulers(options: &Options) -> Vec<Scheduler> {
+    let mut all = vec![Scheduler::eevdf()];
+    if !options.native {
+        let mut arguments: Vec<String> = options
+            .scx_flexnet
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect();
+        if !options.steer.is_empty() {
+            arguments.extend(["--steer".into(), options.steer.clone()]);
+        }
+        // The bulk senders send through the library there, as in the
+        // co-location experiment.
+        all.push(Scheduler::flexnet(
+            "scx_flexnet",
+            &options.socket,
+            true,
+            &arguments,
+        ));
+    }
+    all
+}
+
+fn keys(options: &Options, schedulers: &[Scheduler], workloads: &[Workload]) -> Vec<Key> {
+    let neighbours: &[u32] = if options.native {
+        &[0]
+    } else {
+        &options.neighbours
+    };
+    let mut keys = Vec::new();
+    for scheduler in 0..schedulers.len() {
+        for &workload in workloads {
+            for &neighbours in neighbours {
+                keys.extend(options.offload.iter().map(|&offload| Key {
+                    scheduler,
+                    workload,
+                    offload,
+                    neighbours,
+                }));
+            }
+        }
+    }
+    keys
+}
+
+/// Each service's open-loop rate, by its workload.
+fn rates(
+    bench: &Bench<'_>,
+    eevdf: &Scheduler,
+    workloads: &[Workload],
+) -> Result<Vec<(Workload, f64)>> {
+    let mut rates = Vec::new();
+    for &workload in workloads {
+        let Workload::Service(service) = workload else {
+            continue;
+        };
+        let reached = bench
+            .reached(eevdf, service)
+            .with_context(|| format!("{} alone", workload.name()))?;
+        let rate = (reached * RATE_SHARE).max(1.0).round();
+        eprintln!(
+            "{} closed-loop alone: {reached:.0} requests/s; open-loop rate: {rate:.0}/s",
+            workload.name()
+        );
+        rates.push((workload, rate));
+    }
+    Ok(rates)
+}
+
+/// Every cell once, in the order of `cells`.
+fn round(
+    bench: &Bench<'_>,
+    schedulers: &[Scheduler],
+    cells: &[Cell],
+    rates: &[(Workload, f64)],
+    turned: bool,
+) -> Result<Vec<Measured>> {
+    let mut order: Vec<usize> = (0..cells.len()).collect();
+    let mut scheduler_order: Vec<usize> = (0..schedulers.len()).collect();
+    if turned {
+        order.reverse();
+        scheduler_order.reverse();
+    }
+    let mut measured = vec![Measured::default(); cells.len()];
+    for scheduler in scheduler_order {
+        let attached = schedulers[scheduler].attach(bench.socket)?;
+        // Not an event: what attaching and detaching leave behind (RCU, text
+        // patching) is no part of any cell.
+        std::thread::sleep(SETTLE);
+        for &at in order
+            .iter()
+            .filter(|&&at| cells[at].key.scheduler == scheduler)
+        {
+            let key = cells[at].key;
+            let found = rates.iter().find(|(workload, _)| *workload == key.workload);
+            let rate = found.map_or(0.0, |(_, rate)| *rate);
+            let label = format!(
+                "{:<12} {:<12} {:<9} {} beside",
+                schedulers[scheduler].name,
+                key.workload.name(),
+                key.offload.name(),
+                key.neighbours
+            );
+            measured[at] = bench
+                .measure(&schedulers[scheduler], key, rate)
+                .with_context(|| label.clone())?;
+            eprintln!("  {label}: {}", measured[at].line());
+        }
+        attached.detach()?;
+    }
+    Ok(measured)
+}

@@ -257,14 +257,14 @@ impl RawFlow {
         })
     }
 
-    /// Sleeps until a record of `length` bytes has room: until a quarter of the
-    /// ring is free, so that a sender is not woken for each record.
+    /// Sleeps until half of the ring is free, which any record fits: so a sender
+    /// is not woken for each one.
     pub fn wait_room(&self, deadline: Option<Instant>) -> Slept {
         if self.core.shared().is_stopped() {
             return self.wait_and_drain(deadline);
         }
         let ring = self.core.ring();
-        let room = || ring.used() <= ring.capacity() - ring.capacity() / 2;
+        let room = || ring.used() <= ring.capacity() / 2;
         self.core
             .waiters()
             .sleep_until(deadline, || room() || self.core.error().is_some())

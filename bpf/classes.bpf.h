@@ -70,6 +70,23 @@ static void classify_new_task(struct task_struct *p, struct task_ctx *tctx, bool
 	settle_class(tctx);
 }
 
+/* The class of a task about to wait. A kernel thread is bound to its CPU only after
+ * its fork, and may be let go again. */
+static __always_inline u32 class_now(struct task_struct *p, struct task_ctx *tctx)
+{
+	u32 task_class = class_of(tctx);
+
+	if (task_class == FLEXNET_CLASS_KTHREAD && !is_percpu_kthread(p)) {
+		tctx->task_class = FLEXNET_CLASS_NORMAL;
+		tctx->class_origin = FLEXNET_ORIGIN_DEFAULT;
+	} else if (task_class == FLEXNET_CLASS_NORMAL &&
+		   tctx->class_origin == FLEXNET_ORIGIN_DEFAULT && is_percpu_kthread(p)) {
+		tctx->task_class = FLEXNET_CLASS_KTHREAD;
+		tctx->class_origin = FLEXNET_ORIGIN_KERNEL;
+	}
+	return tctx->task_class;
+}
+
 /* A task waits from now, if it did not already: changes of affinity, weight or
  * class queue it anew, and must not make it young. */
 static __always_inline void task_waits(struct task_ctx *tctx, u64 now)
@@ -128,6 +145,8 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 		cctx->current_class = FLEXNET_CLASS_LATENCY;
 	if (cctx->granted && cctx->executor)
 		grant_served(cctx);
+	if (!cctx->granted && napi_storms(tctx))
+		cctx->current_class = FLEXNET_CLASS_NORMAL;
 	ectx->cpu = cpu;
 	ectx->flagged_ns = 0;
 	ectx->run_start_ns = now;
@@ -192,16 +211,24 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 		tctx->turn_left_ns = tctx->turn_ns - ran;
 	if (task_class == FLEXNET_CLASS_EXECUTOR) {
 		/* On a core of its own it takes from nobody. */
-		if (dedicated)
+		if (dedicated) {
 			quanta_account(cctx, now - ran, now);
-		else
+		} else {
 			tctx->vtime += flexnet_scale_by_weight(ran, weight_of(p, tctx));
+			/* What waits has its turn beside it, too. */
+			cctx->higher_used_ns = napi_storms(tctx) ? 0 : cctx->higher_used_ns + ran;
+		}
+		napi_ran(tctx, ran, runnable);
 		executor_stops(tctx, cctx, ran, runnable);
 		return;
 	}
 	if (tctx->cgroup_epoch != cgroup_epoch)
 		refresh_cgroup_weight(p, tctx);
 	tctx->vtime += flexnet_scale_by_weight(ran, weight_of(p, tctx));
+	if (tctx->backlog) {
+		__sync_fetch_and_add(&backlog.run_ns, ran);
+		cctx->latency_end_ns = now;
+	}
 	if (task_class == FLEXNET_CLASS_LATENCY) {
 		cctx->higher_used_ns += ran;
 		cctx->latency_end_ns = now;

@@ -61,6 +61,14 @@ static __always_inline u32 class_of(struct task_ctx *tctx)
 	return tctx->task_class;
 }
 
+/* Are its executors the kernel's own network threads? */
+static __always_inline bool is_kernel_client(u32 id)
+{
+	struct flexnet_client_state *client = client_of(id);
+
+	return client && client->ifindex;
+}
+
 /* A client's weight on granted cores, 1..10000: the operator's, else its wish. */
 static __always_inline u32 client_weight(const struct flexnet_client_state *client,
 					 struct flexnet_page *page)
@@ -183,6 +191,27 @@ static __always_inline void send_event(u32 kind, u32 client)
 	bpf_ringbuf_submit(event, 0);
 }
 
+/* A thread becomes the executor of a slot that is taken for it. */
+static __always_inline void enter_executor(struct task_ctx *tctx, struct executor_ctx *ectx,
+					   struct flexnet_client_state *client, u32 id, u32 slot,
+					   u32 flow_class, u32 origin)
+{
+	tctx->client = id;
+	tctx->slot = slot;
+	tctx->flow_class = flow_class;
+	tctx->client_generation = client->generation;
+	ectx->flow_class = flow_class;
+	tctx->serial = ++ectx->serial;
+	ectx->flagged_ns = 0;
+	ectx->cpu = -1;
+	ectx->runnable = 0;
+	if (client->slots <= slot)
+		client->slots = slot + 1;
+	barrier();
+	tctx->class_origin = origin;
+	tctx->task_class = FLEXNET_CLASS_EXECUTOR;
+}
+
 /* Applies what the loader stored for a thread by its pidfd. The thread id only
  * finds the thread: one that got the id since has no registration. */
 SEC("syscall")
@@ -217,27 +246,24 @@ int apply_registration(struct flexnet_apply *argument)
 		ret = -EINVAL;
 		goto out;
 	}
-	tctx->client = asked->client;
-	tctx->slot = asked->slot;
-	tctx->flow_class = asked->flow_class;
-	tctx->client_generation = client->generation;
-	ectx->flow_class = asked->flow_class;
-	tctx->serial = ++ectx->serial;
-	ectx->flagged_ns = 0;
-	ectx->cpu = -1;
-	ectx->runnable = 0;
 	if (!ectx->registered) {
 		ectx->registered = 1;
 		__sync_fetch_and_add(&client->executors, 1);
 	}
-	if (client->slots <= asked->slot)
-		client->slots = asked->slot + 1;
-	barrier();
-	tctx->class_origin = FLEXNET_ORIGIN_REGISTRATION;
-	tctx->task_class = FLEXNET_CLASS_EXECUTOR;
+	enter_executor(tctx, ectx, client, asked->client, asked->slot, asked->flow_class,
+		       FLEXNET_ORIGIN_REGISTRATION);
 out:
 	bpf_task_release(p);
 	return ret;
+}
+
+/* The client is a device's, its executors the kernel's own threads: they come by
+ * themselves, on any CPU (napi.bpf.h), so every slot is looked at. */
+static __always_inline void start_kernel_client(struct flexnet_client_state *client, u32 ifindex)
+{
+	client->ifindex = ifindex;
+	client->slots = FLEXNET_EXECUTORS_MAX;
+	__sync_fetch_and_or(&napi_devices, 1ULL << (ifindex & 63));
 }
 
 static void forget_executor(u32 index, struct flexnet_client_state *client)
@@ -275,6 +301,7 @@ int client_event(struct flexnet_client_event *argument)
 		return -EINVAL;
 	switch (argument->op) {
 	case FLEXNET_CLIENT_START:
+	case FLEXNET_CLIENT_START_KERNEL:
 		if (client->generation & 1)
 			return -EBUSY;
 		client->depth = 0;
@@ -287,6 +314,9 @@ int client_event(struct flexnet_client_event *argument)
 		client->asked_parks = 0;
 		set_terms(client, argument);
 		client->cores = 0;
+		client->ifindex = 0;
+		if (argument->op == FLEXNET_CLIENT_START_KERNEL)
+			start_kernel_client(client, argument->slot);
 		/* The page is new or was made to say so by the loader. */
 		bpf_for(slot, 0, FLEXNET_EXECUTORS_MAX) {
 			struct executor_ctx *ectx = executor_ctx_of(
@@ -298,8 +328,9 @@ int client_event(struct flexnet_client_event *argument)
 		page = page_of(argument->client);
 		if (!page)
 			return -ENOENT;
-		publish_grant(argument->client, client, page, FLEXNET_EXECUTORS_MAX,
-			      arbiter.granted, 0, true);
+		publish_grant(argument->client, client, page,
+			      client->ifindex ? 0 : FLEXNET_EXECUTORS_MAX, arbiter.granted, 0,
+			      true);
 		client->generation++;
 		return 0;
 	case FLEXNET_CLIENT_FORGET:

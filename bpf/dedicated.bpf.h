@@ -403,7 +403,7 @@ static void enqueue_executor(struct task_struct *p, struct task_ctx *tctx, u64 e
 	bool idle;
 	s32 cpu;
 
-	if (executor)
+	if (executor && !is_kernel_client(tctx->client))
 		tctx->flow_class = executor_flow_class(executor);
 	if (ectx)
 		ectx->flow_class = tctx->flow_class;

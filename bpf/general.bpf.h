@@ -89,22 +89,29 @@ static __always_inline u64 start_vtime(struct task_ctx *tctx, u32 task_class)
 	return flexnet_wakeup_vtime(tctx->vtime, vtime_now, slice_of(task_class));
 }
 
+/* A latency task waits that can run on this CPU only: whom it finds there makes
+ * way, now or when the respite ends. False: nobody is to. */
+static bool displace_for_pinned(s32 cpu, u64 now)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+
+	if (!cctx || !preemptible(cctx))
+		return false;
+	if (displaceable_ns(cctx) <= now)
+		preempt_cpu(cpu, now);
+	else
+		respite_arm(cpu, cctx, now);
+	return true;
+}
+
 /* Makes sure that somebody will look at the queue the task was put into. */
 static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool pinned, u64 now)
 {
-	struct cpu_ctx *cctx;
 	s32 cpu;
 
 	if (pinned) {
-		cctx = cpu_ctx_of(prev_cpu);
-		if (cctx && task_class == FLEXNET_CLASS_LATENCY && preemptible(cctx)) {
-			if (displaceable_ns(cctx) <= now)
-				preempt_cpu(prev_cpu, now);
-			else
-				respite_arm(prev_cpu, cctx, now);
-		} else {
+		if (task_class != FLEXNET_CLASS_LATENCY || !displace_for_pinned(prev_cpu, now))
 			scx_bpf_kick_cpu(prev_cpu, SCX_KICK_IDLE);
-		}
 		return;
 	}
 	cpu = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);

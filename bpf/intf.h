@@ -55,6 +55,7 @@ struct flexnet_config {
 struct flexnet_machine {
 	u32 cpus;		/* possible CPUs */
 	u32 steer;		/* tell the loader of changed grants */
+	u32 netns;		/* inode of the loader's network namespace */
 	/* Order in which CPUs are granted; the first `grant_candidates` count. */
 	u32 grant_candidates;
 	u32 grant_order[FLEXNET_CPUS_MAX];
@@ -108,15 +109,34 @@ enum flexnet_client_op {
 	FLEXNET_CLIENT_FORGET = 2, /* its executors become normal tasks */
 	FLEXNET_CLIENT_DROP_SLOT = 3,
 	FLEXNET_CLIENT_TERMS = 4, /* the operator's rules have changed */
+	/* As START; its executors are the kernel's own network threads. */
+	FLEXNET_CLIENT_START_KERNEL = 5,
 };
 struct flexnet_client_event {
 	u32 op;
 	u32 client;
-	u32 slot;
-	/* START and TERMS: */
+	u32 slot;	/* DROP_SLOT; START_KERNEL: the device's index instead */
+	/* START, START_KERNEL and TERMS: */
 	u32 guaranteed; /* cores that are its own under designs with claims */
 	u32 weight;	/* the operator's, 1..10000; 0: its page's */
 	u32 burst;	/* most granted cores by the operator; 0: no bound */
+};
+
+/* Argument of SEC("syscall") adopt_napi_thread: makes a kernel thread that polls
+ * a device an executor of that device's client. Returns 0, -ENOENT where it is
+ * no such thread or the device nobody's, or -ENOSPC: the device's clients are full. */
+struct flexnet_napi_thread {
+	s32 tid;     /* in the initial pid namespace */
+	u32 ifindex; /* out, with -ENOSPC */
+};
+
+/* Backlog NAPI threads (boot option thread_backlog_napi); bss `backlog`. The
+ * SEC("syscall") program look_at_backlog brings threads and depth up to date. */
+struct flexnet_backlog {
+	u64 run_ns;  /* CPU time of those that were seen */
+	u64 depth;   /* packets queued on all CPUs */
+	u32 threads;
+	u32 reserved;
 };
 
 /* Argument of SEC("syscall") switch_design: what to follow from now on. Returns 0
@@ -152,6 +172,8 @@ struct flexnet_client_state {
 	u32 cores;	/* cores it holds by claim */
 	u32 weight;	/* the operator's, 0: its page's */
 	u32 burst;	/* most granted cores by the operator, 0: no bound */
+	u32 ifindex;	/* of the device whose kernel threads are its executors, 0: none */
+	u32 reserved;
 };
 
 enum flexnet_event_kind {

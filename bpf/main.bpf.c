@@ -13,6 +13,7 @@
  *   clients.bpf.h    registrations and the shared pages
  *   pages.bpf.h      which of the pages live
  *   why.bpf.h        what a task has been through
+ *   napi.bpf.h       the kernel's own network threads
  *   quanta.bpf.h     budgets of executors on granted cores
  *   claims.bpf.h     whose granted cores are, where applications claim them
  *   dedicated.bpf.h  granted cores and who runs on them
@@ -34,6 +35,7 @@ UEI_DEFINE(uei);
 #include "clients.bpf.h"
 #include "pages.bpf.h"
 #include "why.bpf.h"
+#include "napi.bpf.h"
 #include "quanta.bpf.h"
 #include "claims.bpf.h"
 #include "dedicated.bpf.h"
@@ -87,23 +89,29 @@ void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, settings.slice_ns, enq_flags);
 		return;
 	}
-	task_class = class_of(tctx);
+	task_class = class_now(p, tctx);
 	task_waits(tctx, now);
 	/* Per-CPU kernel threads work for everybody on their CPU, and others
-	 * wait for them: first come, first served ahead of the queues. */
-	if (is_percpu_kthread(p) && task_class == FLEXNET_CLASS_KTHREAD) {
+	 * wait for them: first come, first served ahead of the queues. But one
+	 * that used up its turn (ksoftirqd, a backlog NAPI thread in a receive
+	 * storm) goes on by virtual time, as fair as a normal task. */
+	if (task_class == FLEXNET_CLASS_KTHREAD &&
+	    (p->scx.slice || (enq_flags & SCX_ENQ_WAKEUP))) {
 		waits_in(tctx, FLEXNET_QUEUE_DIRECT);
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, settings.latency_slice_ns, enq_flags);
+		if (tctx->backlog)
+			displace_for_pinned(scx_bpf_task_cpu(p), now);
 		return;
 	}
 	if (task_class == FLEXNET_CLASS_EXECUTOR) {
+		napi_waits(tctx);
 		executor_woke(tctx->client, executor_index(tctx), scx_bpf_task_cpu(p));
 		if (is_ahead(tctx) && may_run_granted(p) && !is_migration_disabled(p)) {
 			enqueue_executor(p, tctx, enq_flags, now);
 			return;
 		}
 		/* No granted core for it: a latency task on the general ones. */
-		task_class = FLEXNET_CLASS_LATENCY;
+		task_class = napi_storms(tctx) ? FLEXNET_CLASS_NORMAL : FLEXNET_CLASS_LATENCY;
 	}
 	enqueue_general(p, tctx, task_class, enq_flags, now);
 }
@@ -260,8 +268,10 @@ void BPF_STRUCT_OPS(flexnet_exit_task, struct task_struct *p, struct scx_exit_ta
 {
 	struct task_ctx *tctx = task_ctx_of(p);
 
-	if (tctx)
-		task_leaves(tctx);
+	if (!tctx)
+		return;
+	task_leaves(tctx);
+	napi_exits(tctx);
 }
 
 s32 BPF_STRUCT_OPS_SLEEPABLE(flexnet_cgroup_init, struct cgroup *cgrp,

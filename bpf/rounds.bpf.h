@@ -43,7 +43,7 @@ __noinline int look_at_executor(u32 client, u32 slot, u64 now)
 
 	if (!ectx || !executor || !state || !ectx->registered)
 		return 0;
-	depth = executor_look(executor, &age);
+	depth = state->ifindex ? napi_look(ectx, &age) : executor_look(executor, &age);
 	state->depth += depth;
 	round_sum.depth += depth;
 	if (age)
@@ -123,7 +123,8 @@ __noinline int look_at_client(u32 id, u64 now)
 		cores = most;
 	wanted = flexnet_executors_wanted(round_sum.client_runnable ? state->executors : 1, cores);
 	publish_grant(id, state, page, wanted, arbiter.granted, arbiter.saturated, false);
-	if (slots > 1)
+	/* The kernel's threads know no wish: they sleep when there is no packet. */
+	if (slots > 1 && !state->ifindex)
 		bpf_for(slot, 0, slots)
 			publish_park(id, slot, wanted);
 	if (round_sum.client_runnable)

@@ -71,6 +71,7 @@ struct task_ctx {
 	u8 born_rule;		/* index + 1 of the parent's rule, of that epoch */
 	u8 rule;		/* index + 1 of its own */
 	u32 rules_epoch;	/* the rules it was matched with */
+	u32 backlog;		/* it is a backlog NAPI thread */
 	struct flexnet_task_history history;
 };
 
@@ -182,6 +183,7 @@ struct executor_ctx {
 	u64 run_start_ns; /* on its CPU since, 0: on none */
 	u64 flagged_ns;	  /* quantum_expired raised since, 0: not */
 	u64 serial;	  /* moves with each registration of the slot */
+	struct flexnet_napi_load napi; /* kernel network threads only */
 } __attribute__((aligned(64)));
 struct executor_ctx executor_ctxs[FLEXNET_EXECUTORS_ALL];
 
@@ -195,6 +197,9 @@ u32 published_granted[FLEXNET_CLIENTS_MAX];
 
 /* Clients worth a look: a bit each, set when an executor becomes runnable. */
 u64 active_clients;
+/* Devices that are clients, a bit for each index modulo 64: most polls are of
+ * others, and shall not look through the clients for theirs. */
+u64 napi_devices;
 /* Moves with each change of any cgroup's weight. */
 u32 cgroup_epoch = 1;
 

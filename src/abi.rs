@@ -203,6 +203,7 @@ pub const RELOAD_BYTES: usize = 4080;
 pub const MESSAGE_TAKEOVER: u16 = 9;
 pub const STATUS_CPUS: usize = 1024;
 pub const STATUS_CHANGES: usize = 16;
+pub const PID_KERNEL: u32 = u32::MAX;
 
 /// What a CPU does (`enum flexnet_cpu_state`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -381,6 +382,14 @@ pub struct StatusChange {
     pub after: u32,
     pub reason: u32,
     pub reserved: u32,
+}
+
+impl StatusClient {
+    /// Are its executors the kernel's own network threads? Then it has no process,
+    /// and its name is the device's, or `backlog`.
+    pub fn is_kernel(&self) -> bool {
+        self.pid == PID_KERNEL
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

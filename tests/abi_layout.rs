@@ -116,6 +116,7 @@ fn rust_constants() -> Vec<String> {
         ("MESSAGE_TAKEOVER", abi::MESSAGE_TAKEOVER.into()),
         ("STATUS_CHANGES", abi::STATUS_CHANGES as u64),
         ("STATUS_CPUS", abi::STATUS_CPUS as u64),
+        ("PID_KERNEL", abi::PID_KERNEL.into()),
         ("CPU_ABSENT", CpuState::Absent as u64),
         ("CPU_IDLE", CpuState::Idle as u64),
         ("CPU_BUSY", CpuState::Busy as u64),

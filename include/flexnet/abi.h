@@ -57,7 +57,7 @@ enum flexnet_class_origin {
 	FLEXNET_ORIGIN_PARENT = 1,	 /* inherited at fork */
 	FLEXNET_ORIGIN_RULE = 2,	 /* an operator's rule */
 	FLEXNET_ORIGIN_REGISTRATION = 3, /* asked for over the control socket */
-	FLEXNET_ORIGIN_KERNEL = 4,	 /* a kernel thread bound to one CPU */
+	FLEXNET_ORIGIN_KERNEL = 4,	 /* a kernel thread bound to one CPU, or that polls a device */
 };
 
 /* Where a task waits for a CPU. */
@@ -285,10 +285,13 @@ struct flexnet_takeover {
 	__u64 detached_ns; /* CLOCK_MONOTONIC: since then nobody but the kernel schedules */
 };
 
+/* Not a process: the client's executors are the kernel's own network threads. */
+#define FLEXNET_PID_KERNEL 0xffffffffu
+
 struct flexnet_status_client {
 	__u32 client;
-	__u32 pid; /* in the daemon's pid namespace */
-	char name[16];
+	__u32 pid; /* in the daemon's pid namespace, or FLEXNET_PID_KERNEL */
+	char name[16]; /* as the client says; of the kernel's, the device or "backlog" */
 	__u32 executors;	/* registered */
 	__u32 executors_wanted;
 	__u64 depth;	/* messages queued */

@@ -360,4 +360,106 @@ FLEXNET_INLINE int flexnet_preempt_step(flexnet_u64 now_ns, flexnet_u64 run_star
 									       FLEXNET_PREEMPT_NO;
 }
 
+/*
+ * A kernel network thread's queue. It has no page, and its ring is the device's:
+ * nobody can look into it. But a poll that took less than its budget has seen it
+ * empty, and one that took all of it left more behind, most likely.
+ */
+
+/* Packets a receive ring holds at most: drivers allow 4,096 to 8,192 descriptors
+ * and begin with 256 to 1,024. */
+#define FLEXNET_NAPI_RING 4096u
+
+/* What is known of one such queue; times in ns. Starts as zeros. */
+struct flexnet_napi_load {
+	flexnet_u64 filled_ns; /* packets may wait since, 0: the last look found none */
+	flexnet_u64 polled_ns; /* end of the last poll, 0: none */
+	flexnet_u64 poll_ns;   /* what the last full poll after another poll took, 0: unknown */
+	flexnet_u64 used_ns;   /* CPU time since the queue was seen empty */
+	flexnet_u32 budget;    /* packets of the last poll that took all it might, 0: it did not */
+	flexnet_u32 turn_polls; /* polls since the thread was put on a CPU, capped at 1 */
+};
+
+/* The thread is runnable: an interrupt woke it, or its turn is over. */
+FLEXNET_INLINE void flexnet_napi_waits(struct flexnet_napi_load *load, flexnet_u64 now_ns)
+{
+	if (!load->filled_ns)
+		load->filled_ns = now_ns;
+}
+
+/* One poll ended that took `work` packets of at most `budget`. */
+FLEXNET_INLINE void flexnet_napi_polled(struct flexnet_napi_load *load, flexnet_u64 now_ns,
+					flexnet_u32 work, flexnet_u32 budget)
+{
+	load->budget = 0;
+	if (work < budget) {
+		load->filled_ns = 0;
+		load->used_ns = 0;
+	} else if (budget) {
+		load->budget = budget;
+		if (!load->filled_ns)
+			load->filled_ns = load->turn_polls ? load->polled_ns : now_ns;
+		if (load->turn_polls && now_ns > load->polled_ns)
+			load->poll_ns = now_ns - load->polled_ns;
+	}
+	load->polled_ns = now_ns;
+	load->turn_polls = 1;
+}
+
+/* The thread left its CPU after `ran_ns`, to sleep or (`runnable`) to wait for
+ * another turn. */
+FLEXNET_INLINE void flexnet_napi_ran(struct flexnet_napi_load *load, flexnet_u64 now_ns,
+				     flexnet_u64 ran_ns, flexnet_u32 runnable)
+{
+	flexnet_u64 filled = load->filled_ns && now_ns > load->filled_ns ? now_ns - load->filled_ns : 0;
+
+	load->turn_polls = 0;
+	if (!runnable) {
+		load->filled_ns = 0;
+		load->used_ns = 0;
+		load->budget = 0;
+		return;
+	}
+	/* What it ran before the queue filled was for others. */
+	load->used_ns += ran_ns < filled ? ran_ns : filled;
+}
+
+/* Packets that wait, at least. */
+FLEXNET_INLINE flexnet_u64 flexnet_napi_depth(const struct flexnet_napi_load *load)
+{
+	if (!load->filled_ns)
+		return 0;
+	return load->budget ? load->budget : 1;
+}
+
+/* Age of the oldest packet, at most, ns: not more than since when the queue was
+ * seen empty, and not more than a full ring takes at the pace of the last full
+ * poll, with what passed since the thread polled. */
+FLEXNET_INLINE flexnet_u64 flexnet_napi_delay(const struct flexnet_napi_load *load,
+					      flexnet_u64 now_ns)
+{
+	flexnet_u64 age, ring;
+
+	if (!load->filled_ns || now_ns <= load->filled_ns)
+		return 0;
+	age = now_ns - load->filled_ns;
+	if (!load->budget || !load->poll_ns)
+		return age;
+	ring = load->poll_ns * ((FLEXNET_NAPI_RING + load->budget - 1) / load->budget);
+	if (now_ns > load->polled_ns)
+		ring += now_ns - load->polled_ns;
+	return age < ring ? age : ring;
+}
+
+/*
+ * Receive livelock: more packets arrive than the thread can take, and what it
+ * takes is for applications that do not run. One that used `budget_ns` of CPU
+ * time without seeing its queue empty goes on among the others: in the
+ * throughput class on a granted core, as a normal task elsewhere.
+ */
+FLEXNET_INLINE int flexnet_napi_storms(const struct flexnet_napi_load *load, flexnet_u64 budget_ns)
+{
+	return load->used_ns >= budget_ns;
+}
+
 #endif /* FLEXNET_ARBITER_H */

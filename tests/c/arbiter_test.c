@@ -301,8 +301,71 @@ static void test_saturation(void)
 	EXPECT(!flexnet_is_saturated(&none, &none_left, &memory), "an operator who grants no cores");
 }
 
+/* A kernel network thread through its polls: what its queue looks like after. */
+static void test_napi(void)
+{
+	enum event { WAKES, POLLS, TURN_ENDS, SLEEPS };
+	static const struct {
+		const char *what;
+		enum event event;
+		flexnet_u64 at_us;
+		flexnet_u64 number; /* POLLS: packets of 64; TURN_ENDS, SLEEPS: us it ran */
+		flexnet_u64 look_us; /* then */
+		flexnet_u64 depth, delay_us; /* expected */
+		int storms;
+	} rows[] = {
+		{ "an interrupt", WAKES, 100, 0, 100, 1, 0, 0 },
+		{ "still waiting for a core", WAKES, 130, 0, 150, 1, 50, 0 },
+		{ "a poll that took all", POLLS, 160, 3, 170, 0, 0, 0 },
+		{ "asleep", SLEEPS, 162, 12, 900, 0, 0, 0 },
+		{ "an interrupt", WAKES, 1000, 0, 1010, 1, 10, 0 },
+		{ "a full poll: more is left", POLLS, 1050, 64, 1050, 64, 50, 0 },
+		{ "another: 20 us for 64, a ring in 1,280", POLLS, 1070, 64, 1100, 64, 100, 0 },
+		{ "empty", POLLS, 1080, 63, 1090, 0, 0, 0 },
+		{ "full again, in the same turn", POLLS, 1110, 64, 1120, 64, 40, 0 },
+		{ "the turn ends", TURN_ENDS, 3110, 9000, 3110, 64, 2030, 0 },
+		{ "others have the core", WAKES, 3111, 0, 4000, 64, 2920, 0 },
+		{ "a full poll after a pause tells no pace: 64 of 30 us", POLLS, 6000, 64, 6100, 64, 2020, 0 },
+		{ "20 ms of its own", TURN_ENDS, 24000, 18000, 24000, 64, 19920, 1 },
+		{ "empty: a latency thread again", POLLS, 24100, 0, 24200, 0, 0, 0 },
+		{ "a turn on an empty queue is nobody's storm", TURN_ENDS, 99000, 50000, 99000, 0, 0, 0 },
+	};
+	struct flexnet_napi_load load;
+	size_t i;
+
+	memset(&load, 0, sizeof(load));
+	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		flexnet_u64 at = rows[i].at_us * US, now = rows[i].look_us * US;
+
+		switch (rows[i].event) {
+		case WAKES:
+			flexnet_napi_waits(&load, at);
+			break;
+		case POLLS:
+			flexnet_napi_polled(&load, at, (flexnet_u32)rows[i].number, 64);
+			break;
+		case TURN_ENDS:
+		case SLEEPS:
+			flexnet_napi_ran(&load, at, rows[i].number * US, rows[i].event == TURN_ENDS);
+			break;
+		}
+		EXPECT(flexnet_napi_depth(&load) == rows[i].depth &&
+			       flexnet_napi_delay(&load, now) == rows[i].delay_us * US &&
+			       flexnet_napi_storms(&load, 20 * MS) == rows[i].storms,
+		       "kernel thread, row %zu (%s): %llu packets of %llu ns, storm %d", i,
+		       rows[i].what, (unsigned long long)flexnet_napi_depth(&load),
+		       (unsigned long long)flexnet_napi_delay(&load, now),
+		       flexnet_napi_storms(&load, 20 * MS));
+	}
+	flexnet_napi_waits(&load, 1);
+	flexnet_napi_polled(&load, 2, 0, 0);
+	EXPECT(flexnet_napi_depth(&load) == 1, "a poll without a budget tells nothing");
+	EXPECT(flexnet_napi_delay(&load, 0) == 0, "a clock that stands");
+}
+
 int main(void)
 {
+	test_napi();
 	test_saturation();
 	test_growth();
 	test_idle();

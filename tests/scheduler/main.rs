@@ -5,8 +5,8 @@
 //!
 //!   daemon      scx_flexnet as a child: start, stop, status, statistics
 //!   tasks       the tasks under test: this program again, in another role
-//!   attach, classes, designs, executors, loss, rules, reload,
-//!   takeover, control, programs, stress: the tests
+//!   attach, classes, designs, executors, loss, napi, rules, reload, takeover,
+//!   control, programs, shown, stress: the tests
 //!
 //! A test panics to fail. It waits for what it asserts with a generous
 //! deadline, and judges times by ratios, medians or the scheduler's own
@@ -21,6 +21,7 @@ mod daemon;
 mod designs;
 mod executors;
 mod loss;
+mod napi;
 mod programs;
 mod reload;
 mod rules;
@@ -94,6 +95,15 @@ const TESTS: &[Test] = tests! {
         a_signal_starts_a_successor on [2],
         one_that_fails_leaves_the_old_one on [2],
         one_that_dies_on_the_way_is_replaced_by_the_old_one on [2];
+    napi:
+        kernel_threads_get_cores_by_load on [2, 4],
+        a_devices_setting_returns_after_a_crash on [2],
+        kernel_threads_come_and_go on [2],
+        a_kernel_thread_may_be_bound on [2],
+        a_receive_storm_starves_nobody on [1, 2],
+        // By name, in a boot that has what they need (ci/test).
+        virtio_net_threads_get_cores_by_load on [],
+        backlog_threads_stay_where_they_are on [];
     control:
         foreign_threads_are_refused on [2],
         quotas_hold on [2],

@@ -6,6 +6,7 @@
 //!   app NAME EXECUTORS [CORES]  an application with executors, and guaranteed
 //!                               cores; see `app`
 //!   stream NAME EXECUTORS PORT  sends a pattern over TCP until told to stop
+//!   packets DEVICE BURST US     sends frames into a device, for ever
 //! and what is asked of them: CPU time, waiting, affinity. A child dies with
 //! its handle, and with the tests.
 
@@ -154,10 +155,7 @@ impl Task {
 
     /// The CPU its main thread was on last.
     pub fn last_cpu(&self) -> usize {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        // Field 39; the second is a name in parentheses.
-        let rest = stat.rsplit(')').next().unwrap();
-        rest.split_whitespace().nth(36).unwrap().parse().unwrap()
+        last_cpu_of(self.pid() as i32)
     }
 
     /// Binds all its threads.
@@ -198,6 +196,14 @@ impl Drop for Task {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The CPU a process's main thread was on last.
+pub fn last_cpu_of(pid: i32) -> usize {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // Field 39; the second is a name in parentheses.
+    let rest = stat.rsplit(')').next().unwrap();
+    rest.split_whitespace().nth(36).unwrap().parse().unwrap()
 }
 
 /// Thread ids of a process; none when it is gone.
@@ -284,6 +290,10 @@ pub fn play(role: &str, rest: &[&str]) {
         ("keepers", [count]) => crate::control::keepers(count.parse().unwrap()),
         ("turns", [uid]) => crate::rules::turns(uid.parse().unwrap()),
         ("heir", []) => crate::control::heir(),
+        ("packets", [device, burst, pause_us]) => {
+            let pause = Duration::from_micros(pause_us.parse().unwrap());
+            crate::napi::packets(device, burst.parse().unwrap(), pause);
+        }
         ("hellos", [count]) => crate::control::hellos(count.parse().unwrap()),
         _ => panic!("no role {role} {rest:?}"),
     }

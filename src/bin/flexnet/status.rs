@@ -3,7 +3,7 @@
 
 use crate::top::flow_class;
 use anyhow::{Context, Result};
-use flexnet::abi::{CpuState, SOCKET_PATH, Status, name_text};
+use flexnet::abi::{CpuState, SOCKET_PATH, Status, StatusClient, name_text};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -37,9 +37,23 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn clients(status: &Status) -> &[flexnet::abi::StatusClient] {
+fn clients(status: &Status) -> &[StatusClient] {
     let count = (status.clients as usize).min(status.client.len());
     &status.client[..count]
+}
+
+/// What it is: an application, or the kernel's own network threads.
+pub(crate) fn kind(client: &StatusClient) -> &'static str {
+    if client.is_kernel() {
+        "kernel"
+    } else {
+        "application"
+    }
+}
+
+/// Its process, if it has one.
+pub(crate) fn pid(client: &StatusClient) -> Option<u32> {
+    (!client.is_kernel()).then_some(client.pid)
 }
 
 fn as_json(status: &Status) -> String {
@@ -47,8 +61,9 @@ fn as_json(status: &Status) -> String {
         .iter()
         .map(|client| {
             json!({
+                "client": client.client, "kind": kind(client), "pid": pid(client),
+                "name": name_text(&client.name),
                 "cores": client.cores, "class": flow_class(client.flow_classes),
-                "client": client.client, "pid": client.pid, "name": name_text(&client.name),
                 "executors": client.executors, "executors_wanted": client.executors_wanted,
                 "depth": client.depth, "delay_ns": client.delay_ns, "run_ns": client.run_ns,
             })
@@ -116,7 +131,7 @@ fn as_text(status: &Status) -> String {
         text.push_str(&format!(
             "\n{:>6} {:>8} {:<15} {:<10} {:>5} {:>4} {:>4} {:>8} {:>8.0} {:>7.2}",
             client.client,
-            client.pid,
+            pid(client).map_or_else(|| kind(client).to_owned(), |pid| pid.to_string()),
             name_text(&client.name),
             flow_class(client.flow_classes),
             client.cores,

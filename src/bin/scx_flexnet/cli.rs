@@ -91,6 +91,11 @@ pub struct Options {
     #[arg(long, value_name = "DEVICE")]
     pub steer: Vec<String>,
 
+    /// Have kernel threads poll this network device (threaded NAPI) and treat them
+    /// as executors; repeatable.
+    #[arg(long, value_name = "DEVICE")]
+    pub napi: Vec<String>,
+
     /// The control socket.
     #[arg(long, value_name = "PATH", default_value = flexnet::abi::SOCKET_PATH)]
     pub socket: PathBuf,

@@ -10,13 +10,14 @@ use crate::clients::{Client, Clients};
 use crate::connection::{Connection, Listener, Packet};
 use crate::kernel::{ClientOp, Kernel, Registration, Terms};
 use crate::message::{self, Request};
-use crate::pages::{Job, PageMap, Placed, Placer};
+use crate::pages::{self, Job, PageMap, Placed, Placer};
 use crate::rules::Rules;
 use crate::status::status;
 use crate::takeover::Successor;
 use crate::wake::Wake;
 use crate::why;
-use flexnet::abi::{self, Class, DesignText, Message, Welcome, Why, Wire};
+use anyhow::{Context, Result as AnyResult};
+use flexnet::abi::{self, Class, DesignText, Message, Welcome, Why, Wire, name_bytes};
 use flexnet::design::Choice;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -82,6 +83,55 @@ impl Control {
             facts,
             orders: Vec::new(),
         }
+    }
+
+    /// Makes a client of a device, which has kernel threads for executors and no
+    /// connection. Waits for RCU, 11 to 22 ms: rarely.
+    ///
+    /// # Errors
+    /// There are as many clients as there may be, or the kernel refuses.
+    pub fn start_device(
+        &mut self,
+        kernel: &Kernel<'_>,
+        device: &str,
+        ifindex: u32,
+    ) -> AnyResult<u32> {
+        let id = self
+            .clients
+            .admit(0)
+            .with_context(|| format!("--napi {device}: there are too few --clients-max"))?;
+        let mut client = Client {
+            pid: abi::PID_KERNEL as i32,
+            uid: 0,
+            name: name_bytes(device),
+            slots: 0,
+            command: String::new(),
+            cores_asked: 0,
+            terms: Terms::default(),
+            bell: Wake::new()?,
+            map: None,
+            page: None,
+        };
+        let (rules, cores_max) = (&self.facts.rules, self.facts.cores_max);
+        client.terms = self.clients.admit_terms(&client, rules, cores_max);
+        let job = Job {
+            connection: 0,
+            client: id,
+            executors_max: self.clients.executors_max(),
+            old: None,
+        };
+        let page = pages::place(&kernel.pages()?, job)?;
+        kernel.device_starts(id, ifindex, client.terms)?;
+        client.map = Some(page.id);
+        client.page = Some(page);
+        self.clients.insert(id, client);
+        log::info!("client {id}: kernel threads of {device}");
+        Ok(id)
+    }
+
+    /// Ends a device's client.
+    pub fn end_device(&mut self, kernel: &Kernel<'_>, id: u32) {
+        self.forget(kernel, id);
     }
 
     /// The descriptor of new connections.
@@ -498,6 +548,10 @@ impl Control {
         let Some(id) = connection.client else {
             return;
         };
+        self.forget(kernel, id);
+    }
+
+    fn forget(&mut self, kernel: &Kernel<'_>, id: u32) {
         self.clients.remove(id);
         if let Err(errno) = kernel.client_event(ClientOp::Forget, id, 0) {
             log::warn!("cannot forget client {id}: {errno}");

@@ -12,6 +12,7 @@ use crate::events::{Event, Events};
 use crate::kernel::Kernel;
 use crate::message;
 use crate::metrics::Source;
+use crate::napi::Napi;
 use crate::notify::notify;
 use crate::pages::{PageMap, Placer};
 use crate::preflight;
@@ -69,6 +70,7 @@ pub struct Daemon {
     events: Events,
     desk: StatsDesk,
     steer: Steer,
+    napi: Napi,
     logged: u64,
     successor: Option<Successor>,
     kept: Kept,
@@ -93,6 +95,7 @@ impl Daemon {
         scheduler: &Scheduler<'_>,
         listener: Listener,
         steer: Steer,
+        mut napi: Napi,
         metrics: Option<&Source>,
     ) -> Result<Self> {
         let (kernel, config) = (&scheduler.kernel, &kept.config);
@@ -107,12 +110,14 @@ impl Daemon {
             design: options.design.clone(),
             rules: config.rules.clone(),
         };
-        let control = Control::new(
+        let mut control = Control::new(
             listener,
             Placer::start(kernel.pages()?)?,
             Clients::new(options.clients_max, options.executors_max),
             facts,
         );
+        napi.adopt(kernel, &mut control)?;
+        kernel.backlog();
         let desk = StatsDesk::launch(snapshot(kernel, &control)?)?;
         if let Some(metrics) = metrics {
             metrics.set(desk.asker());
@@ -122,6 +127,7 @@ impl Daemon {
             desk,
             control,
             steer,
+            napi,
             logged: 0,
             successor: None,
             kept,
@@ -163,6 +169,7 @@ impl Daemon {
     pub fn detach(mut self, kernel: &Kernel<'_>) -> (Vec<PageMap>, Option<Successor>) {
         if self.successor.is_some() {
             self.steer.leave();
+            self.napi.leave();
         }
         (self.control.detach(kernel), self.successor)
     }
@@ -272,6 +279,9 @@ impl Daemon {
             notify("WATCHDOG=1");
         }
         self.look_at_grants(kernel, now_ns);
+        if let Err(error) = self.napi.watch(kernel, &mut self.control) {
+            log::warn!("not all kernel network threads are executors: {error:#}");
+        }
         if log::log_enabled!(log::Level::Debug) {
             let arbiter = kernel.arbiter();
             for line in transitions(&arbiter, self.logged) {

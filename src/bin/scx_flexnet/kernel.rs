@@ -8,11 +8,11 @@
 use crate::bpf_intf::{
     FLEXNET_CLIENTS_MAX, FLEXNET_EXECUTORS_MAX, flexnet_apply, flexnet_class_FLEXNET_CLASS_COUNT,
     flexnet_client_event, flexnet_cpu_stats, flexnet_design_case, flexnet_design_switch,
-    flexnet_registration, flexnet_task_look,
+    flexnet_napi_thread, flexnet_registration, flexnet_task_look,
 };
 use crate::bpf_skel::BpfSkel;
 use crate::bpf_skel::types;
-pub use crate::bpf_skel::types::{flexnet_arbiter_state, flexnet_client_state};
+pub use crate::bpf_skel::types::{flexnet_arbiter_state, flexnet_backlog, flexnet_client_state};
 use crate::rules::{self, Rule};
 use anyhow::{Context, Result, anyhow, ensure};
 use flexnet::abi::{Class, CpuState};
@@ -35,6 +35,7 @@ const SWITCH_TRIES: u32 = 1000;
 const _: () = assert!(size_of::<flexnet_registration>() == 16);
 const _: () = assert!(size_of::<flexnet_client_event>() == 24);
 const _: () = assert!(size_of::<flexnet_apply>() == 4);
+const _: () = assert!(size_of::<flexnet_napi_thread>() == 8);
 const _: () = assert!(size_of::<flexnet_design_case>() == CASE_BYTES);
 
 /// What happened to a client (`enum flexnet_client_op`).
@@ -49,6 +50,19 @@ pub enum ClientOp {
     DropSlot = 3,
     /// The operator's rules have changed.
     Terms = 4,
+    /// As `Start`, for a device.
+    StartKernel = 5,
+}
+
+/// What became of a thread that may poll a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adopted {
+    /// It is an executor.
+    Yes,
+    /// It polls no device that is a client.
+    NotOurs,
+    /// The clients of this device (by index) have as many as they may.
+    NoRoom(u32),
 }
 
 /// What a client is given.
@@ -268,6 +282,50 @@ impl<'obj> Kernel<'obj> {
         )
     }
 
+    /// The same for a device, by its index: its kernel threads may be executors.
+    pub fn device_starts(&self, client: u32, ifindex: u32, terms: Terms) -> Result<(), Errno> {
+        let Terms {
+            guarantee,
+            weight,
+            burst,
+        } = terms;
+        let op = ClientOp::StartKernel as u32;
+        run(
+            &self.skel.progs.client_event,
+            &words([op, client, ifindex, guarantee, weight, burst]),
+        )
+    }
+
+    /// Makes a kernel thread an executor, if it polls a device that is a client.
+    pub fn adopt_napi_thread(&self, tid: i32) -> Result<Adopted, Errno> {
+        let mut thread = [tid.to_ne_bytes(), [0; 4]].concat();
+        let output = self.skel.progs.adopt_napi_thread.test_run(ProgramInput {
+            context_in: Some(&mut thread),
+            ..ProgramInput::default()
+        });
+        let status = output.map_err(|error| errno_of(&error))?.return_value as i32;
+        if status == 0 {
+            return Ok(Adopted::Yes);
+        }
+        match Errno::from_raw_os_error(-status) {
+            Errno::NOENT => Ok(Adopted::NotOurs),
+            Errno::NOSPC => {
+                let index = thread[4..].try_into().map_err(|_| Errno::INVAL)?;
+                Ok(Adopted::NoRoom(u32::from_ne_bytes(index)))
+            }
+            errno => Err(errno),
+        }
+    }
+
+    /// The backlog NAPI threads, looked at now.
+    pub fn backlog(&self) -> flexnet_backlog {
+        if let Err(errno) = run(&self.skel.progs.look_at_backlog, &[]) {
+            log::debug!("cannot look at the backlog threads: {errno}");
+        }
+        // SAFETY: as in `arbiter`.
+        unsafe { (&raw const (*self.bss.as_ptr()).backlog).read_volatile() }
+    }
+
     /// Makes a thread what it asked to be. The pidfd names the thread; `tid`
     /// only finds it, and finds nothing when it is another's by now.
     pub fn register(
@@ -472,7 +530,8 @@ fn run(program: &ProgramMut<'_>, argument: &[u8]) -> Result<(), Errno> {
     let mut context = argument.to_vec();
     let output = program
         .test_run(ProgramInput {
-            context_in: Some(&mut context),
+            // The kernel refuses an empty one.
+            context_in: (!context.is_empty()).then_some(&mut context),
             ..ProgramInput::default()
         })
         .map_err(|error| errno_of(&error))?;

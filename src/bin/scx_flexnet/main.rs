@@ -17,6 +17,8 @@
 //!   reload       another configuration while it runs; signals
 //!   status       the answer to who asks what goes on
 //!   steer        receive processing follows the granted cores
+//!   napi         kernel threads poll devices, as executors
+//!   device       settings of devices that are written back; for these two
 //!   stats        statistics; metrics: the same for OpenMetrics
 //!   notify, wake systemd's notification; eventfds
 
@@ -29,10 +31,12 @@ mod connection;
 mod control;
 mod cpus;
 mod daemon;
+mod device;
 mod events;
 mod kernel;
 mod message;
 mod metrics;
+mod napi;
 mod notify;
 mod pages;
 mod peer;
@@ -53,6 +57,7 @@ use crate::cli::Options;
 use crate::config::Config;
 use crate::connection::Listener;
 use crate::daemon::{Daemon, Stop};
+use crate::napi::Napi;
 use crate::scheduler::Scheduler;
 use crate::stats::monotonic_ns;
 use crate::steer::Steer;
@@ -180,16 +185,20 @@ fn schedule(
 ) -> Result<bool> {
     let options = config.options.clone();
     let state = options.socket.with_file_name("steer.state");
+    let napi_state = options.socket.with_file_name("napi.state");
     let mut object = MaybeUninit::uninit();
     let (mut scheduler, listener, steer, gap_ns);
+    let mut napi;
     // What can fail by the operator's mistake comes before the attach; who
     // connects already waits for it.
     if options.replace && preflight::ours_runs() {
         Listener::check_group(options.socket_group.as_deref())?;
         let mut devices = Steer::new(&options.steer, state, true)?;
+        napi = Napi::find(&options.napi, napi_state, true)?;
         scheduler = Scheduler::load(&options, turns.or_by(&options), &mut object)?;
         let (predecessor, taken) = Predecessor::ask(&options.socket)?;
         devices.take_on(monotonic_ns());
+        napi.take_on()?;
         scheduler.attach()?;
         gap_ns = predecessor.gap_ns();
         let ms = gap_ns as f64 / 1e6;
@@ -207,6 +216,8 @@ fn schedule(
         serve_metrics(&options, metrics)?;
         listener = Listener::new(&options.socket, options.socket_group.as_deref())?;
         steer = Steer::new(&options.steer, state, false)?;
+        napi = Napi::find(&options.napi, napi_state, false)?;
+        napi.switch_on()?;
         scheduler = Scheduler::load(&options, turns.or_by(&options), &mut object)?;
         scheduler.attach()?;
         scheduler.kernel.follow_rules(&config.rules.rules)?;
@@ -216,7 +227,7 @@ fn schedule(
         turns,
         gap_ns,
     };
-    let mut daemon = Daemon::new(kept, &scheduler, listener, steer, metrics.as_ref())?;
+    let mut daemon = Daemon::new(kept, &scheduler, listener, steer, napi, metrics.as_ref())?;
     println!("scx_flexnet attached");
     std::io::stdout().flush()?;
     notify::notify("READY=1");

@@ -9,6 +9,7 @@ use crate::bpf_skel::{BpfSkel, BpfSkelBuilder, types};
 use crate::cli::{IdleCores, Options};
 use crate::cpus::{self, Cpu, Plan};
 use crate::kernel::Kernel;
+use crate::napi;
 use crate::preflight;
 use crate::switch_cost::Turns;
 use anyhow::{Context, Result, bail};
@@ -163,6 +164,9 @@ fn load<'obj>(
     // Or the kernel takes who is displaced by a real-time task for one that
     // cannot migrate (6.16, 6.18), and it waits there as long as that runs.
     ops.flags |= *compat::SCX_OPS_ENQ_MIGRATION_DISABLED;
+    skel.progs
+        .napi_polled
+        .set_autoload(!options.napi.is_empty());
     // From 6.19 on the kernel itself hands on what waited on a CPU that
     // another class took, and warns about the callback.
     if preflight::version(&preflight::kernel_release()) >= (6, 19) {
@@ -180,6 +184,7 @@ fn load<'obj>(
     let data = maps.data_data.as_mut();
     let settings = &mut data.context("the object has no settings")?.settings;
     describe(machine, options, online, plan);
+    machine.netns = napi::namespace()?;
     configure(settings, options, turns, plan);
     scx_ops_load!(skel, flexnet_ops, uei)
 }

@@ -7,7 +7,10 @@ use crate::control::Facts;
 use crate::kernel::{Kernel, flexnet_arbiter_state};
 use crate::message;
 use crate::stats::{integral, monotonic_ns};
-use flexnet::abi::{Message, STATUS_CHANGES, Status, StatusChange, StatusClient, name_bytes};
+use flexnet::abi::{
+    CLIENTS_MAX, Message, PID_KERNEL, STATUS_CHANGES, Status, StatusChange, StatusClient,
+    name_bytes,
+};
 
 /// What holds now, as a reply to `asked`.
 pub fn status(kernel: &Kernel<'_>, clients: &Clients, facts: &Facts, asked: &Message) -> Status {
@@ -59,7 +62,29 @@ pub fn status(kernel: &Kernel<'_>, clients: &Clients, facts: &Facts, asked: &Mes
         };
         status.clients += 1;
     }
+    if let Some(entry) = status.client.get_mut(status.clients as usize)
+        && let Some(threads) = backlog(kernel)
+    {
+        *entry = threads;
+        status.clients += 1;
+    }
     status
+}
+
+/// The backlog NAPI threads, where there are any: none is a client, but they are
+/// shown among those of the kernel.
+fn backlog(kernel: &Kernel<'_>) -> Option<StatusClient> {
+    let backlog = kernel.backlog();
+    (backlog.threads > 0).then(|| StatusClient {
+        client: CLIENTS_MAX as u32,
+        pid: PID_KERNEL,
+        name: name_bytes("backlog"),
+        executors: backlog.threads,
+        executors_wanted: backlog.threads,
+        depth: backlog.depth,
+        run_ns: backlog.run_ns,
+        ..StatusClient::default()
+    })
 }
 
 /// The last changes of the grants, with their times since `start_ns`.

@@ -8,13 +8,12 @@
 //! It is followed coarsely: every change of the mask moves flows and reorders
 //! segments (changed each millisecond, 124 segments in 3,000 changes; each
 //! 100 ms, 2 in 40), and one from empty to non-empty patches kernel text.
-//! Promises that the values found are written back, by this daemon or, after
-//! a crash, by the next: they are on disk before the first change.
+//! Promises that the devices' own setting returns (device.rs).
 
+use crate::device::{self, Setting, Settings};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// At least so long between two changes.
 const CHANGE_NS: u64 = 100_000_000;
@@ -93,77 +92,38 @@ impl Follower {
     }
 }
 
-/// One receive queue and the value found there.
-#[derive(Debug, PartialEq, Eq)]
-struct Queue {
-    device: String,
-    queue: String,
-    value: String,
-}
-
-impl Queue {
-    fn is(&self, other: &Self) -> bool {
-        self.device == other.device && self.queue == other.queue
-    }
-
-    fn write(&self, value: &str) {
-        let path = queue_path(&self.device, &self.queue);
-        if let Err(error) = fs::write(&path, value) {
-            log::warn!("cannot write {}: {error}", path.display());
-        }
-    }
-}
-
 /// The steered devices.
 #[derive(Debug)]
 pub struct Steer {
     follower: Follower,
-    queues: Vec<Queue>,
-    state: PathBuf,
-    saved: bool,
+    queues: Settings,
 }
 
 impl Steer {
-    /// Looks up the devices' queues. `state`: where found values are kept;
-    /// what a crashed daemon left there is written back first, unless a running
-    /// one is about to hand it over ([`Steer::take_on`]).
+    /// Looks up the devices' queues. `state` and `handed_over` as for [`Settings`].
     pub fn new(devices: &[String], state: PathBuf, handed_over: bool) -> Result<Self> {
-        if !handed_over {
-            restore_left(&state);
-        }
-        let mut queues = Vec::new();
-        for device in devices {
-            queues.extend(queues_of(device)?);
-        }
+        let find = || {
+            let queues: Result<Vec<_>> = devices.iter().map(|device| queues_of(device)).collect();
+            queues.map(|queues| queues.concat())
+        };
         Ok(Self {
             follower: Follower::default(),
-            queues,
-            state,
-            saved: false,
+            queues: Settings::new(state, handed_over, find)?,
         })
     }
 
     /// Leaves all as it is, for the daemon that takes over.
     pub fn leave(&mut self) {
-        self.saved = false;
+        self.queues.leave();
     }
 
     /// Takes on what another daemon has left: its steered devices stay steered
     /// where they are ours, too, and are given back in the end as it found them.
     pub fn take_on(&mut self, now_ns: u64) {
-        let left = left_in(&self.state);
-        let (ours, others): (Vec<Queue>, Vec<Queue>) = left
-            .into_iter()
-            .partition(|left| self.queues.iter().any(|queue| queue.is(left)));
-        others.iter().for_each(|queue| queue.write(&queue.value));
-        let _ = fs::remove_file(&self.state);
-        for left in &ours {
-            for queue in self.queues.iter_mut().filter(|queue| queue.is(left)) {
-                queue.value.clone_from(&left.value);
-            }
-        }
-        if !ours.is_empty() && self.save() {
-            self.follower.written_by_another(now_ns);
+        match self.queues.take_on() {
+            Ok(true) => self.follower.written_by_another(now_ns),
+            Ok(false) => {}
+            Err(error) => self.cannot_save(&error),
         }
     }
 
@@ -187,123 +147,36 @@ impl Steer {
         match self.follower.step(now_ns) {
             Action::Keep => {}
             Action::Write(mask) => {
-                if !self.save() {
-                    return;
+                if let Err(error) = self.queues.save() {
+                    return self.cannot_save(&error);
                 }
                 let text = mask_text(&mask);
-                self.queues.iter().for_each(|queue| queue.write(&text));
+                self.queues.iter().for_each(|queue| queue.try_write(&text));
             }
-            Action::Restore => self.restore(),
+            Action::Restore => self.queues.restore(),
         }
     }
 
-    fn save(&mut self) -> bool {
-        if !self.saved {
-            let text: String = self
-                .queues
-                .iter()
-                .map(|queue| format!("{} {} {}\n", queue.device, queue.queue, queue.value))
-                .collect();
-            if let Err(error) = fs::write(&self.state, text) {
-                log::warn!(
-                    "no steering: cannot write {}: {error}",
-                    self.state.display()
-                );
-                return false;
-            }
-            self.saved = true;
-        }
-        true
-    }
-
-    fn restore(&mut self) {
-        if self.saved {
-            self.queues
-                .iter()
-                .for_each(|queue| queue.write(&queue.value));
-            let _ = fs::remove_file(&self.state);
-            self.saved = false;
-        }
+    fn cannot_save(&self, error: &std::io::Error) {
+        let state = self.queues.state().display();
+        log::warn!("no steering: cannot write {state}: {error}");
     }
 }
 
-impl Drop for Steer {
-    fn drop(&mut self) {
-        self.restore();
-    }
-}
-
-/// What a daemon before this one has found and not written back.
-fn left_in(state: &Path) -> Vec<Queue> {
-    // Somebody else's file beside a socket in a public place is no word of ours.
-    let ours = fs::symlink_metadata(state)
-        .is_ok_and(|file| file.is_file() && file.uid() == rustix::process::geteuid().as_raw());
-    if !ours {
-        return Vec::new();
-    }
-    let left = fs::read_to_string(state).unwrap_or_default();
-    left.lines().filter_map(parse_left).collect()
-}
-
-fn restore_left(state: &Path) {
-    let left = left_in(state);
-    if left.is_empty() {
-        return;
-    }
-    for queue in left {
-        log::info!(
-            "{} {}: steering restored after a crash",
-            queue.device,
-            queue.queue
-        );
-        queue.write(&queue.value);
-    }
-    let _ = fs::remove_file(state);
-}
-
-fn parse_left(line: &str) -> Option<Queue> {
-    let mut words = line.split(' ').map(str::to_owned);
-    let (device, queue, value) = (words.next()?, words.next()?, words.next()?);
-    let good = words.next().is_none()
-        && is_component(&device)
-        && is_component(&queue)
-        && queue.starts_with("rx-")
-        && value.chars().all(|c| c.is_ascii_hexdigit() || c == ',');
-    good.then_some(Queue {
-        device,
-        queue,
-        value,
-    })
-}
-
-fn is_component(name: &str) -> bool {
-    !name.is_empty() && !name.contains(['/', '\0', ' ']) && name != "." && name != ".."
-}
-
-fn queue_path(device: &str, queue: &str) -> PathBuf {
-    Path::new("/sys/class/net")
-        .join(device)
-        .join("queues")
-        .join(queue)
-        .join("rps_cpus")
-}
-
-fn queues_of(device: &str) -> Result<Vec<Queue>> {
-    ensure!(is_component(device), "--steer {device}: no device's name");
-    let directory = Path::new("/sys/class/net").join(device).join("queues");
-    let entries = fs::read_dir(&directory)
+fn queues_of(device: &str) -> Result<Vec<Setting>> {
+    ensure!(
+        device::is_name(device),
+        "--steer {device}: no device's name"
+    );
+    let entries = fs::read_dir(device::directory(device).join("queues"))
         .with_context(|| format!("--steer {device}: there is no such device"))?;
     let mut queues = Vec::new();
     for entry in entries {
         let queue = entry?.file_name().to_string_lossy().into_owned();
         if queue.starts_with("rx-") {
-            let value = fs::read_to_string(queue_path(device, &queue))
+            let found = Setting::find(device, format!("queues/{queue}/rps_cpus"))
                 .with_context(|| format!("--steer {device}: it has no receive packet steering"))?;
-            queues.push(Queue {
-                device: device.to_owned(),
-                queue,
-                value: value.trim().to_owned(),
-            });
+            queues.push(found);
         }
     }
     if queues.is_empty() {
@@ -428,24 +301,6 @@ mod tests {
             if !mask.is_empty() {
                 assert_eq!(mask_text(mask), text);
             }
-        }
-    }
-
-    #[test]
-    fn left_state_names_queues_only() {
-        let queue = parse_left("eth0 rx-0 ff,00000000").unwrap();
-        assert_eq!(queue.value, "ff,00000000");
-        for line in [
-            "",
-            "eth0 rx-0",
-            "eth0 rx-0 zz",
-            "../x rx-0 1",
-            ".. rx-0 1",
-            "eth0 ../rx-0 1",
-            "eth0 tx-0 1",
-            "eth0 rx-0 1 2",
-        ] {
-            assert_eq!(parse_left(line), None, "{line}");
         }
     }
 }

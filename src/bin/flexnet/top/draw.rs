@@ -178,7 +178,8 @@ fn apps(frame: &mut Frame<'_>, area: Rect, history: &History) {
     let more = apps.len() - shown;
     let rows = apps.into_iter().take(shown).map(|app| {
         Row::new([
-            format!("{:>7}", app.pid),
+            app.pid
+                .map_or_else(|| format!("{:>7}", app.kind), |pid| format!("{pid:>7}")),
             app.name,
             app.class.to_owned(),
             format!("{:>5}", app.cores),

@@ -2,14 +2,14 @@
 //! What a screen says, at both widths.
 
 use super::*;
-use flexnet::abi::{CpuState, Status, StatusChange, StatusClient, name_bytes};
+use flexnet::abi::{CpuState, PID_KERNEL, Status, StatusChange, StatusClient, name_bytes};
 
 fn status(uptime_s: u64) -> Status {
     let mut status = Status {
         cpus: 20,
         cores_granted: 2,
         cores_max: 19,
-        clients: 1,
+        clients: 2,
         uptime_ns: uptime_s * 1_000_000_000,
         version: name_bytes("1.2.3"),
         design: name_bytes("shenango"),
@@ -29,6 +29,13 @@ fn status(uptime_s: u64) -> Status {
         run_ns: uptime_s * 1_500_000_000,
         cores: 1,
         flow_classes: 2,
+    };
+    status.client[1] = StatusClient {
+        client: 1,
+        pid: PID_KERNEL,
+        name: name_bytes("eth0"),
+        executors: 8,
+        ..StatusClient::default()
     };
     status
 }
@@ -71,6 +78,7 @@ fn a_screen_says_it_all_at_any_width() {
             "gggggggg gggggggg gGEg",
             "4711",
             "kv",
+            " kernel eth0",
             " 1.50 ",
             "latency        1    4    2  1.50      12        34",
             "12.0  31 preemptions, 4 lent cores taken back",
@@ -106,6 +114,9 @@ fn scripts_get_json_and_a_loss_is_told() {
     let mut history = history();
     let json: serde_json::Value = serde_json::from_str(&history.json()).unwrap();
     assert_eq!(json["applications"][0]["cpus"], 1.5);
+    assert_eq!(json["applications"][0]["kind"], "application");
+    assert_eq!(json["applications"][1]["kind"], "kernel");
+    assert!(json["applications"][1]["pid"].is_null());
     assert_eq!(json["cpus"][18], "executor");
     assert_eq!(json["cpus"].as_array().unwrap().len(), 20);
     history.lose("no status");

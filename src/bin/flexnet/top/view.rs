@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! From two looks at the scheduler to what is shown. Numbers only.
 
+use crate::status::{kind, pid};
 use flexnet::abi::{CpuState, STATUS_CHANGES, Status, StatusChange, StatusClient, name_text};
 use serde_json::json;
 use std::collections::VecDeque;
@@ -31,10 +32,17 @@ impl Look {
     }
 }
 
-/// An application.
+/// The process, or that it is the kernel's.
+fn whose(client: &StatusClient) -> String {
+    pid(client).map_or_else(|| kind(client).to_owned(), |pid| pid.to_string())
+}
+
+/// An application, or a device that the kernel's threads poll.
 #[derive(Debug, PartialEq)]
 pub(super) struct App {
-    pub(super) pid: u32,
+    /// None: the kernel's own network threads.
+    pub(super) pid: Option<u32>,
+    pub(super) kind: &'static str,
     pub(super) name: String,
     pub(super) executors: u32,
     pub(super) wanted: u32,
@@ -130,12 +138,20 @@ impl History {
         };
         for client in self.now.clients() {
             if !known(before.clients(), client) {
-                events.push(format!("{} came ({})", name_text(&client.name), client.pid));
+                events.push(format!(
+                    "{} came ({})",
+                    name_text(&client.name),
+                    whose(client)
+                ));
             }
         }
         for client in before.clients() {
             if !known(self.now.clients(), client) {
-                events.push(format!("{} left ({})", name_text(&client.name), client.pid));
+                events.push(format!(
+                    "{} left ({})",
+                    name_text(&client.name),
+                    whose(client)
+                ));
             }
         }
         // Another scheduler counts anew.
@@ -210,7 +226,8 @@ impl History {
             Some(grown as f64 / 1e9 / self.seconds(before))
         };
         let app = |client: &StatusClient| App {
-            pid: client.pid,
+            pid: pid(client),
+            kind: kind(client),
             name: name_text(&client.name),
             executors: client.executors,
             wanted: client.executors_wanted,
@@ -233,7 +250,8 @@ impl History {
             .into_iter()
             .map(|app| {
                 json!({
-                    "pid": app.pid, "name": app.name, "executors": app.executors,
+                    "kind": app.kind, "pid": app.pid, "name": app.name,
+                    "executors": app.executors,
                     "executors_wanted": app.wanted, "depth": app.depth,
                     "delay_us": app.delay_us, "cpus": app.cpus,
                     "cores": app.cores, "class": app.class,

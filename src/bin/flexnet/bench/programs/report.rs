@@ -116,9 +116,22 @@ impl Report {
                 "{name}: {rate:.0} requests/s, latency from when each was due\n"
             ));
         }
-        text.push_str(
-            "\nscheduler   program      offload  beside   P50 µs   P99 µs P99.9 µs  to EEVDF plain [95%] throughput to plain [95%]        CPU µs to plain [95%]     neighb. MB/s to EEVDF plain [95%]\n",
-        );
+        text.push_str(&format!(
+            "\n{:<11} {:<12} {:<8} {:>6} {:>8} {:>8} {:>8}  {:<20} {:>10} {:<20} {:>8} {:<20} {:>11} to EEVDF plain\n",
+            "scheduler",
+            "program",
+            "offload",
+            "beside",
+            "P50 µs",
+            "P99 µs",
+            "P99.9 µs",
+            "P99 to EEVDF plain",
+            "throughput",
+            "to plain [95%]",
+            "CPU µs",
+            "to plain [95%]",
+            "beside MB/s",
+        ));
         for cell in &self.cells {
             text.push_str(&cell.row());
         }
@@ -185,7 +198,7 @@ impl CellReport {
             )
         };
         format!(
-            "{:<11} {:<12} {:<8} {:>6} {:>8} {:>8} {:>8}  {:<20} {:>10} {:<20} {:>6} {:<20} {:>9} {}\n",
+            "{:<11} {:<12} {:<8} {:>6} {:>8} {:>8} {:>8}  {:<20} {:>10} {:<20} {:>8} {:<20} {:>11} {}\n",
             self.scheduler,
             self.program,
             self.offload,

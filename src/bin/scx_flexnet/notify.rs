@@ -23,7 +23,8 @@ pub fn notify(state: &str) {
 pub fn notify_of_successor(pid: i32) {
     let unit = |pid: &str| std::fs::read(format!("/proc/{pid}/cgroup")).ok();
     if unit("self").is_some_and(|ours| unit(&pid.to_string()) == Some(ours)) {
-        notify(&format!("MAINPID={pid}"));
+        // And a sign of life: its own come only from its first tick on.
+        notify(&format!("MAINPID={pid}\nWATCHDOG=1"));
     }
 }
 

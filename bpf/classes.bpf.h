@@ -143,6 +143,7 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 		cctx->executor = executor_index(tctx) + 1;
 	else
 		cctx->current_class = FLEXNET_CLASS_LATENCY;
+	trace_executor(FLEXNET_TRACE_ON_CPU, cpu, executor_index(tctx), p);
 	if (cctx->granted && cctx->executor)
 		grant_served(cctx);
 	if (!cctx->granted && napi_storms(tctx))
@@ -210,6 +211,7 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 	if (runnable && cctx->kick_claim_ns && tctx->turn_ns > ran + TURN_LEFT_MIN)
 		tctx->turn_left_ns = tctx->turn_ns - ran;
 	if (task_class == FLEXNET_CLASS_EXECUTOR) {
+		trace_executor(FLEXNET_TRACE_OFF_CPU, cpu, executor_index(tctx), p);
 		/* On a core of its own it takes from nobody. */
 		if (dedicated) {
 			quanta_account(cctx, now - ran, now);

@@ -170,6 +170,7 @@ __noinline int move_one_core(u32 wanted, s32 near, u64 cause_ns)
 		cctx = cpu_ctx_of(cpu);
 		if (cctx)
 			grant_begins(cctx, cause_ns);
+		trace_core(FLEXNET_TRACE_GRANT, cpu, cause_ns);
 		arbiter.granted++;
 		arbiter.grants++;
 	} else {
@@ -180,6 +181,7 @@ __noinline int move_one_core(u32 wanted, s32 near, u64 cause_ns)
 		cctx = cpu_ctx_of(cpu);
 		if (cctx)
 			grant_begins(cctx, 0);
+		trace_core(FLEXNET_TRACE_RECLAIM, cpu, 0);
 		arbiter.granted--;
 		arbiter.reclaims++;
 	}
@@ -245,6 +247,7 @@ static bool claim_cpu(s32 cpu, u64 now)
 	if (__sync_val_compare_and_swap(&cctx->kick_claim_ns, claimed, now) != claimed)
 		return false;
 	stat_add(preemptions, 1);
+	trace_core(FLEXNET_TRACE_PREEMPT, cpu, 0);
 	return true;
 }
 

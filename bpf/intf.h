@@ -20,6 +20,7 @@ typedef unsigned char __u8;
 typedef unsigned short __u16;
 typedef unsigned int __u32;
 typedef unsigned long long __u64;
+typedef signed short __s16;
 typedef signed int __s32;
 #define __VMLINUX_H__ 1 /* abi.h takes its types from above */
 #endif

@@ -10,6 +10,7 @@
  * This file is the table of operations and what is common to them:
  *   state.bpf.h      maps, globals, per-task and per-CPU state
  *   histograms.bpf.h how long tasks, messages and cores were waited for
+ *   trace.bpf.h      events, while somebody traces
  *   clients.bpf.h    registrations and the shared pages
  *   pages.bpf.h      which of the pages live
  *   why.bpf.h        what a task has been through
@@ -32,6 +33,7 @@ UEI_DEFINE(uei);
 
 #include "state.bpf.h"
 #include "histograms.bpf.h"
+#include "trace.bpf.h"
 #include "clients.bpf.h"
 #include "pages.bpf.h"
 #include "why.bpf.h"

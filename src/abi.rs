@@ -54,6 +54,40 @@ pub enum Queue {
     Executor = 4,
 }
 
+/// What happened, in a trace (`enum flexnet_trace_kind`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum TraceKind {
+    Grant = 1,
+    Reclaim = 2,
+    Preempt = 3,
+    OnCpu = 4,
+    OffCpu = 5,
+    Submit = 6,
+    Resume = 7,
+    Yield = 8,
+    Finish = 9,
+}
+
+impl TraceKind {
+    /// Of an event, if it is known.
+    pub fn of(kind: u16) -> Option<Self> {
+        [
+            Self::Grant,
+            Self::Reclaim,
+            Self::Preempt,
+            Self::OnCpu,
+            Self::OffCpu,
+            Self::Submit,
+            Self::Resume,
+            Self::Yield,
+            Self::Finish,
+        ]
+        .into_iter()
+        .find(|known| *known as u16 == kind)
+    }
+}
+
 /// What kind of flows an executor serves (`enum flexnet_flow_class`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
@@ -195,6 +229,8 @@ pub const MESSAGE_STATUS: u16 = 5;
 pub const MESSAGE_DETACH: u16 = 6;
 pub const MESSAGE_DESIGN: u16 = 7;
 pub const MESSAGE_WHY: u16 = 10;
+pub const MESSAGE_TRACE: u16 = 11;
+pub const TRACE_NO_EXECUTOR: u32 = u32::MAX;
 pub const WHY_THREADS: usize = 16;
 pub const QUEUE_COUNT: usize = 5;
 pub const DESIGN_BYTES: usize = 64;
@@ -484,6 +520,49 @@ pub struct Why {
     pub thread: [WhyThread; WHY_THREADS],
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct TraceAsk {
+    pub message: Message,
+    pub on: u32,
+    pub pid: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct TraceTold {
+    pub message: Message,
+    pub probes: u32,
+    pub reserved: u32,
+    pub lost: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct TraceEvent {
+    pub at_ns: u64,
+    pub value: u64,
+    pub kind: u16,
+    pub cpu: i16,
+    pub tid: u32,
+    pub pid: u32,
+    pub executor: u32,
+}
+
+impl TraceEvent {
+    /// As it stands in a pipe.
+    pub fn as_bytes(&self) -> [u8; size_of::<Self>()] {
+        // SAFETY: integers only, laid out without padding (tests/abi_layout.rs).
+        unsafe { std::mem::transmute::<Self, [u8; size_of::<Self>()]>(*self) }
+    }
+
+    /// From a pipe.
+    pub fn from_bytes(bytes: &[u8; size_of::<Self>()]) -> Self {
+        // SAFETY: as above; every bit pattern is valid.
+        unsafe { std::mem::transmute::<[u8; size_of::<Self>()], Self>(*bytes) }
+    }
+}
+
 /// Structures that travel over the control socket as their bytes.
 ///
 /// # Safety
@@ -517,7 +596,7 @@ macro_rules! wire {
         unsafe impl Wire for $name {}
     )* };
 }
-wire!(Message Hello Welcome Register SetClass DesignText Reload Takeover Status WhyAsk Why);
+wire!(Message Hello Welcome Register SetClass DesignText Reload Takeover Status WhyAsk Why TraceAsk TraceTold);
 
 /// A name of at most 15 bytes, zero-terminated.
 pub fn name_bytes(name: &str) -> [u8; 16] {

@@ -3,7 +3,9 @@
 //! every size, alignment and offset, and the constants. The C program also
 //! asserts by itself what abi.h promises about lines, as C11 and as C++17.
 
-use flexnet::abi::{self, Class, ClassOrigin, CpuState, ExecutorState, FlowClass, Queue};
+use flexnet::abi::{
+    self, Class, ClassOrigin, CpuState, ExecutorState, FlowClass, Queue, TraceKind,
+};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -89,6 +91,17 @@ fn rust_constants() -> Vec<String> {
         ("QUEUE_CPU", Queue::Cpu as u64),
         ("QUEUE_EXECUTOR", Queue::Executor as u64),
         ("QUEUE_COUNT", abi::QUEUE_COUNT as u64),
+        ("TRACE_GRANT", TraceKind::Grant as u64),
+        ("TRACE_RECLAIM", TraceKind::Reclaim as u64),
+        ("TRACE_PREEMPT", TraceKind::Preempt as u64),
+        ("TRACE_ON_CPU", TraceKind::OnCpu as u64),
+        ("TRACE_OFF_CPU", TraceKind::OffCpu as u64),
+        ("TRACE_SUBMIT", TraceKind::Submit as u64),
+        ("TRACE_RESUME", TraceKind::Resume as u64),
+        ("TRACE_YIELD", TraceKind::Yield as u64),
+        ("TRACE_FINISH", TraceKind::Finish as u64),
+        ("TRACE_NO_EXECUTOR", abi::TRACE_NO_EXECUTOR.into()),
+        ("MESSAGE_TRACE", abi::MESSAGE_TRACE.into()),
         ("WHY_THREADS", abi::WHY_THREADS as u64),
         ("FLOW_THROUGHPUT", FlowClass::Throughput as u64),
         ("FLOW_LATENCY", FlowClass::Latency as u64),
@@ -156,6 +169,9 @@ fn rust_layout() -> Vec<String> {
         flexnet_why_ask = WhyAsk { message, after, reserved }
         flexnet_why_thread = WhyThread { tid, task_class, class_origin, policy, client, slot, on_cpu, last_queue, name, run_ns, last_wait_ns, waiting_ns, preemptions, wait_ns, waits, cpus }
         flexnet_why = Why { message, pid, threads, more, reserved, thread }
+        flexnet_trace_ask = TraceAsk { message, on, pid }
+        flexnet_trace_told = TraceTold { message, probes, reserved, lost }
+        flexnet_trace_event = TraceEvent { at_ns, value, kind, cpu, tid, pid, executor }
         flexnet_status_client = StatusClient { client, pid, name, executors, executors_wanted, depth, delay_ns, run_ns, cores, flow_classes }
         flexnet_status_change = StatusChange { at_ns, since_ns, before, after, reason, reserved }
         flexnet_status = Status { message, cpus, cores_granted, cores_max, clients, grants, reclaims, preemptions, granted_core_ns, uptime_ns, version, design, client, cpu, gap_ns, takebacks, flag_kicks, rescues, changes, change }

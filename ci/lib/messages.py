@@ -10,10 +10,10 @@ import sys
 
 root = pathlib.Path(__file__).resolve().parents[2]
 FOR_DEVELOPERS = {
-    "the object has no", "no counters", "cannot duplicate the page table", "no CPU", "no pipe",
+    "the object has no", "cannot duplicate the ring", "no probe is called", "no counters", "cannot duplicate the page table", "no CPU", "no pipe",
     "cannot start a thread", "cannot handle signals", "cannot write", "comes out otherwise in BPF",
 }
-folders = ["src/bin/scx_flexnet", "src/client", "src/executor", "src/bin/flexnet/top", "preload/src"]
+folders = ["src/bin/scx_flexnet", "src/client", "src/executor", "src/bin/flexnet/top", "src/bin/flexnet/trace", "preload/src"]
 files = [path for folder in folders for path in (root / folder).rglob("*.rs")]
 files += [root / "src/bin/flexnet" / name for name in ("run.rs", "status.rs", "design.rs", "why.rs")]
 page = (root / "docs/troubleshooting.md").read_text()

@@ -223,6 +223,13 @@ enum flexnet_message_type {
 	 * answered by struct flexnet_why. For root and the user whose process it
 	 * is (-EPERM). */
 	FLEXNET_MESSAGE_WHY = 10,
+	/* struct flexnet_trace_ask, root's (-EPERM); answered by struct
+	 * flexnet_trace_told. To start, with the write end of a pipe, into which
+	 * struct flexnet_trace_event go until the trace is stopped over the same
+	 * connection or that ends; one at a time (-EBUSY). To attach, with a file
+	 * a process runs that has the library's probes: the asker opens it, since
+	 * the daemon may not. */
+	FLEXNET_MESSAGE_TRACE = 11,
 	/* daemon -> client, struct flexnet_message alone, no reply: the
 	 * scheduler goes away in good order; executors go on unpinned. */
 	FLEXNET_MESSAGE_DETACH = 6,
@@ -389,6 +396,44 @@ struct flexnet_why {
 	__u32 more;    /* 1: there are higher ones; ask again after the last */
 	__u32 reserved;
 	struct flexnet_why_thread thread[FLEXNET_WHY_THREADS];
+};
+
+struct flexnet_trace_ask {
+	struct flexnet_message message;
+	__u32 on;  /* 1: start, 0: stop, 2: attach */
+	__u32 pid; /* attach: the process */
+};
+
+struct flexnet_trace_told {
+	struct flexnet_message message;
+	__u32 probes; /* kinds of events that processes tell of themselves, attached so far */
+	__u32 reserved;
+	__u64 lost; /* events lost since the start */
+};
+
+enum flexnet_trace_kind {
+	FLEXNET_TRACE_GRANT = 1,   /* cpu; value: when its cause was seen, ns */
+	FLEXNET_TRACE_RECLAIM = 2, /* cpu */
+	FLEXNET_TRACE_PREEMPT = 3, /* cpu, on which somebody is preempted */
+	FLEXNET_TRACE_ON_CPU = 4,  /* an executor, on cpu */
+	FLEXNET_TRACE_OFF_CPU = 5,
+	FLEXNET_TRACE_SUBMIT = 6,  /* by any thread; value: the flow, as all below */
+	FLEXNET_TRACE_RESUME = 7,  /* by an executor, as all below */
+	FLEXNET_TRACE_YIELD = 8,   /* the flow is queued again */
+	FLEXNET_TRACE_FINISH = 9,  /* nothing of the flow is left */
+};
+
+/* No executor, in `executor`. */
+#define FLEXNET_TRACE_NO_EXECUTOR 0xffffffffu
+
+struct flexnet_trace_event {
+	__u64 at_ns; /* CLOCK_MONOTONIC; events of several CPUs are not in its order */
+	__u64 value;
+	__u16 kind; /* enum flexnet_trace_kind */
+	__s16 cpu;  /* -1: none */
+	__u32 tid;  /* in the initial pid namespace, 0: none */
+	__u32 pid;
+	__u32 executor; /* client * FLEXNET_EXECUTORS_MAX + slot, where it is known */
 };
 
 #endif /* FLEXNET_ABI_H */

@@ -15,7 +15,8 @@ mod connection;
 mod socket;
 
 use crate::abi::{
-    self, Class, DesignText, FlowClass, Message, Reload, SetClass, Status, Why, WhyAsk, WhyThread,
+    self, Class, DesignText, FlowClass, Message, Reload, SetClass, Status, TraceAsk, TraceTold,
+    Why, WhyAsk, WhyThread,
 };
 use crate::descriptors::raised;
 use crate::design::Choice;
@@ -24,7 +25,7 @@ use connection::Connection;
 use rustix::event::{EventfdFlags, eventfd};
 use socket::{ControlSocket, check_status, header, own_thread};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -196,6 +197,50 @@ pub fn reload(path: &Path) -> io::Result<Reloaded> {
     match check_status(&header) {
         Err(_) if !text.is_empty() => Ok(Reloaded::Mistakes(text)),
         status => status.map(|()| Reloaded::Done(text)),
+    }
+}
+
+/// A trace that is being taken; it ends with this.
+pub struct Tracing {
+    socket: ControlSocket,
+}
+
+impl Tracing {
+    /// Has events written into the write end of a pipe, as
+    /// [`abi::TraceEvent`]s, from now on.
+    ///
+    /// # Errors
+    /// No scheduler listens at `path`, the caller is not root, or somebody else
+    /// traces (`ResourceBusy`).
+    pub fn start(path: &Path, pipe: OwnedFd) -> io::Result<Self> {
+        let socket = ControlSocket::connect(path)?;
+        let this = Self { socket };
+        this.call(1, 0, Some(pipe.as_fd()))?;
+        Ok(this)
+    }
+
+    /// Has a process' own events in it: submits, resumes, yields and finishes,
+    /// by the probes of this library in `file`, which it runs. How many kinds of
+    /// events are attached to by now, over all calls.
+    ///
+    /// # Errors
+    /// The scheduler went away.
+    pub fn attach(&self, pid: u32, file: BorrowedFd<'_>) -> io::Result<u32> {
+        Ok(self.call(2, pid, Some(file))?.probes)
+    }
+
+    /// Ends it; the pipe's other end sees its end after the last event. How many
+    /// events were lost.
+    ///
+    /// # Errors
+    /// The scheduler went away.
+    pub fn stop(self) -> io::Result<u64> {
+        Ok(self.call(0, 0, None)?.lost)
+    }
+
+    fn call(&self, on: u32, pid: u32, fd: Option<BorrowedFd<'_>>) -> io::Result<TraceTold> {
+        let message = header(abi::MESSAGE_TRACE, size_of::<TraceAsk>(), on);
+        Ok(self.socket.call(&TraceAsk { message, on, pid }, fd)?.0)
     }
 }
 

@@ -14,6 +14,7 @@ use super::worker;
 use crate::abi::FlowClass;
 use crate::coroutine::CellId;
 use crate::queue::{Charge, FlowRing, Full, Gate, RecordKind};
+use probe::probe;
 use std::cell::UnsafeCell;
 use std::io::{self, IoSlice};
 use std::mem::ManuallyDrop;
@@ -281,10 +282,17 @@ impl FlowCore {
     /// A record was pushed.
     #[inline]
     fn announce(self: &Arc<Self>, home: u16, charge: Charge, number: u64) {
+        probe!(flexnet, submit, self.trace_id());
         if self.gate.notify() {
             self.shared.pages().stamp_if_first(charge, number);
             self.enqueue(home);
         }
+    }
+
+    /// What a trace calls it; another flow's once it is gone.
+    #[inline]
+    pub(super) fn trace_id(self: &Arc<Self>) -> usize {
+        Arc::as_ptr(self) as usize
     }
 
     /// Puts a notified flow into a run queue.

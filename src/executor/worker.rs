@@ -9,6 +9,7 @@ use crate::abi::ExecutorState;
 use crate::coroutine::{CellId, Cells, Exhausted, Timers, in_turn, with_timers};
 use crate::design::Item;
 use crate::queue::{Owner, Sleep};
+use probe::probe;
 use std::cell::Cell;
 use std::ptr;
 use std::sync::Arc;
@@ -261,9 +262,14 @@ impl Worker<'_> {
         let flag = &page.executors[usize::from(self.slot)].sched.quantum_expired;
         let quantum = Duration::from_nanos(self.shared.stack().quantum_ns());
         self.shared.pages().publish_resume(self.slot);
-        drop(in_turn(quantum, flag, || {
-            flow.serve(self.shared, Some(self.slot))
-        }));
+        let id = flow.trace_id();
+        probe!(flexnet, resume, id);
+        let left = in_turn(quantum, flag, || flow.serve(self.shared, Some(self.slot)));
+        match &left {
+            Some(_) => probe!(flexnet, finish, id),
+            None => probe!(flexnet, yield, id),
+        }
+        drop(left);
         self.obey();
     }
 

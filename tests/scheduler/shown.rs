@@ -5,6 +5,7 @@ use crate::classes::granted_core;
 use crate::daemon::{Daemon, eventually, status};
 use crate::tasks::{Task, online_cpus};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -203,5 +204,86 @@ pub fn why_explains_classes_places_and_waits() {
     own.wait().unwrap();
     let gone = why(0, own.id()).unwrap_err();
     assert!(gone.contains("no process"), "{gone}");
+    daemon.stop();
+}
+
+fn trace(uid: u32, arguments: &[&str]) -> Command {
+    let mut command = Command::new("flexnet");
+    command.arg("trace").args(arguments).uid(uid);
+    command
+}
+
+/// Does this trace have slices that nest on every track, grants with executors in
+/// them and turns of flows in executors' time on a CPU?
+fn is_whole(trace: &Value, app: u32) -> bool {
+    let mut open: BTreeMap<(u64, u64), Vec<String>> = BTreeMap::new();
+    let mut last: BTreeMap<(u64, u64), f64> = BTreeMap::new();
+    let (mut granted, mut turns, mut submits) = (0, 0, 0);
+    for event in trace["traceEvents"].as_array().unwrap() {
+        let track = (
+            event["pid"].as_u64().unwrap(),
+            event["tid"].as_u64().unwrap_or(0),
+        );
+        let (phase, name) = (event["ph"].as_str().unwrap(), event["name"].as_str());
+        if matches!(phase, "M" | "C") {
+            continue;
+        }
+        let at = event["ts"].as_f64().unwrap();
+        let before = last.insert(track, at).unwrap_or(0.0);
+        assert!(before <= at, "{event} is earlier than {before}");
+        let stack = open.entry(track).or_default();
+        let outer = stack.last().map(String::as_str).unwrap_or_default();
+        match phase {
+            "B" => {
+                let name = name.unwrap();
+                let turn = name.starts_with("flow ");
+                assert!(!turn || outer.starts_with("CPU "), "{event} in {outer}");
+                turns += usize::from(turn && track.0 == u64::from(app));
+                granted += usize::from(name == "traced/0" && outer == "granted");
+                stack.push(name.to_owned());
+            }
+            "E" => assert!(stack.pop().is_some(), "{event} ends nothing"),
+            "i" => submits += usize::from(name == Some("submit")),
+            other => panic!("phase {other}"),
+        }
+    }
+    assert!(open.values().all(Vec::is_empty), "left open: {open:?}");
+    println!("  {granted} times on a granted core, {turns} turns, {submits} submits");
+    granted > 0 && turns > 0 && submits > 0
+}
+
+/// `flexnet trace` under load: it is root's, its file has what it should, and one
+/// that is killed leaves nothing behind.
+pub fn a_trace_has_cores_executors_and_turns() {
+    const FILE: &str = "/out/trace.json";
+    let daemon = Daemon::start(&[]);
+    let mut app = Task::app("traced", 1);
+    app.ask("load 300 64 0");
+    granted_core(&mut app);
+    let refused = trace(65534, &["--output", "/tmp/no"]).output().unwrap();
+    assert!(!refused.status.success());
+
+    let mut killed = trace(0, &["--seconds", "60", "--output", "/tmp/killed"]);
+    let mut killed = killed.spawn().unwrap();
+    let short = ["--seconds", "0.5", "--output", FILE];
+    eventually("somebody else's trace", || {
+        let output = trace(0, &short).output().unwrap();
+        String::from_utf8_lossy(&output.stderr).contains("somebody else traces")
+    });
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    eventually("a whole trace", || {
+        let output = trace(0, &short).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            return false; // the killed one's end is still to be seen
+        }
+        print!("  {said}");
+        let file: Value = serde_json::from_slice(&fs::read(FILE).unwrap()).unwrap();
+        assert!(said.contains("1 of 1 applications"), "{said}");
+        is_whole(&file, app.pid())
+    });
+    app.await_progress(20);
+    app.ask("idle");
     daemon.stop();
 }

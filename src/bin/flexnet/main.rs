@@ -10,6 +10,7 @@ mod run;
 mod sim;
 mod status;
 mod top;
+mod trace;
 mod why;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -33,6 +34,8 @@ enum Command {
     Top(top::Options),
     /// Explain a process' class, where it may run and where it has waited
     Why(why::Options),
+    /// Trace what cores and executors do, for Perfetto's viewer
+    Trace(trace::Options),
     /// List the stack designs, show which is on, or switch to another live
     Design(design::Options),
     /// Have the scheduler read its configuration file anew
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Status(options) => status::run(&options),
         Command::Top(options) => top::run(&options),
         Command::Why(options) => why::run(&options),
+        Command::Trace(options) => trace::run(&options),
         Command::Design(options) => design::run(&options),
         Command::Reload(options) => reload::run(&options),
         Command::Sim(options) => sim::run(&options),

@@ -14,10 +14,11 @@ use crate::pages::{self, Job, PageMap, Placed, Placer};
 use crate::rules::Rules;
 use crate::status::status;
 use crate::takeover::Successor;
+use crate::trace::Trace;
 use crate::wake::Wake;
 use crate::why;
 use anyhow::{Context, Result as AnyResult};
-use flexnet::abi::{self, Class, DesignText, Message, Welcome, Why, Wire, name_bytes};
+use flexnet::abi::{self, Class, DesignText, Message, TraceTold, Welcome, Why, Wire, name_bytes};
 use flexnet::design::Choice;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -68,6 +69,8 @@ pub struct Control {
     connections_max: usize,
     facts: Facts,
     orders: Vec<(u64, Message, Order)>,
+    /// The trace that is taken, and over which connection.
+    trace: Option<(u64, Trace)>,
 }
 
 impl Control {
@@ -82,6 +85,7 @@ impl Control {
             next: 0,
             facts,
             orders: Vec::new(),
+            trace: None,
         }
     }
 
@@ -265,6 +269,9 @@ impl Control {
             // One who does not listen sees the connection end.
             let _ = connection.send(message.as_bytes(), &[]);
         }
+        if let Some((_, trace)) = self.trace.take() {
+            trace.stop(kernel);
+        }
         let ids: Vec<u32> = self.clients.iter().map(|(id, _)| id).collect();
         ids.iter()
             .filter_map(|&id| {
@@ -320,6 +327,15 @@ impl Control {
                 Ok(()) => return self.orders.push((number, message, Order::TakeOver)),
                 Err(errno) => Err(errno),
             },
+            request @ (Request::TraceStart | Request::TraceStop | Request::TraceAttach { .. }) => {
+                match self.trace(kernel, number, &request, packet.fd) {
+                    Ok(mut told) => {
+                        told.message = message::reply(&message, size_of::<TraceTold>(), Ok(()));
+                        return self.send(kernel, number, told.as_bytes());
+                    }
+                    Err(errno) => Err(errno),
+                }
+            }
             Request::Why { after } => match self.why(kernel, number, after, packet.fd) {
                 Ok(mut why) => {
                     why.message = message::reply(&message, size_of::<Why>(), Ok(()));
@@ -507,6 +523,41 @@ impl Control {
         Ok(())
     }
 
+    /// Starts, feeds or stops a trace. Attaching takes this thread tens of
+    /// milliseconds.
+    fn trace(
+        &mut self,
+        kernel: &Kernel<'_>,
+        number: u64,
+        request: &Request,
+        fd: Option<OwnedFd>,
+    ) -> Result<TraceTold, Errno> {
+        let connection = self.connections.get(&number).ok_or(Errno::NOTCONN)?;
+        if connection.peer.uid != 0 {
+            return Err(Errno::PERM);
+        }
+        if *request == Request::TraceStart {
+            if self.trace.is_some() {
+                return Err(Errno::BUSY);
+            }
+            let trace = Trace::start(kernel, fd.ok_or(Errno::BADF)?)?;
+            let told = trace.told(kernel);
+            self.trace = Some((number, trace));
+            return Ok(told);
+        }
+        let own = self.trace.take_if(|(of, _)| *of == number);
+        let (_, mut trace) = own.ok_or(Errno::NOENT)?;
+        let Request::TraceAttach { pid } = *request else {
+            return Ok(trace.stop(kernel));
+        };
+        if let Some(file) = fd {
+            trace.attach(kernel, pid, &file);
+        }
+        let told = trace.told(kernel);
+        self.trace = Some((number, trace));
+        Ok(told)
+    }
+
     fn why(
         &self,
         kernel: &Kernel<'_>,
@@ -542,6 +593,9 @@ impl Control {
     }
 
     fn close(&mut self, kernel: &Kernel<'_>, number: u64) {
+        if let Some((_, trace)) = self.trace.take_if(|(of, _)| *of == number) {
+            trace.stop(kernel);
+        }
         let Some(connection) = self.connections.remove(&number) else {
             return;
         };

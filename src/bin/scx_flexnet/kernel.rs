@@ -14,8 +14,8 @@ use crate::bpf_skel::BpfSkel;
 use crate::bpf_skel::types;
 pub use crate::bpf_skel::types::{flexnet_arbiter_state, flexnet_backlog, flexnet_client_state};
 use crate::rules::{self, Rule};
-use anyhow::{Context, Result, anyhow, ensure};
-use flexnet::abi::{Class, CpuState};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use flexnet::abi::{Class, CpuState, TraceKind};
 use flexnet::design::Choice;
 use flexnet::sim::CASE_BYTES;
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, ProgramInput, ProgramMut};
@@ -500,6 +500,59 @@ impl Kernel<'_> {
             0 => Ok(unsafe { bytes.as_ptr().cast::<flexnet_task_look>().read_unaligned() }),
             status => Err(Errno::from_raw_os_error(-status)),
         }
+    }
+
+    /// Has BPF send trace events, or no longer.
+    pub fn set_tracing(&self, on: bool) {
+        // SAFETY: mapped and aligned; BPF reads the words, and changes the second
+        // by atomics only.
+        let (tracing, lost) = unsafe {
+            (
+                AtomicU32::from_ptr(&raw mut (*self.bss.as_ptr()).tracing),
+                AtomicU64::from_ptr(&raw mut (*self.bss.as_ptr()).trace_lost),
+            )
+        };
+        if on {
+            lost.store(0, Ordering::Relaxed);
+        }
+        tracing.store(u32::from(on), Ordering::SeqCst);
+    }
+
+    /// Trace events lost to a full ring since it was switched on.
+    pub fn trace_lost(&self) -> u64 {
+        // SAFETY: as in `arbiter`.
+        unsafe { (&raw const (*self.bss.as_ptr()).trace_lost).read_volatile() }
+    }
+
+    /// A handle of the trace's ring buffer.
+    pub fn trace_events(&self) -> Result<MapHandle> {
+        MapHandle::try_from(&*self.skel.maps.trace_events).context("cannot duplicate the ring")
+    }
+
+    /// Attaches a trace program to a probe of a process' file.
+    pub fn attach_probe(&self, kind: TraceKind, pid: i32, file: &str) -> Result<Link> {
+        let progs = &self.skel.progs;
+        let (program, name) = match kind {
+            TraceKind::Submit => (&progs.trace_submit, "submit"),
+            TraceKind::Resume => (&progs.trace_resume, "resume"),
+            TraceKind::Yield => (&progs.trace_yield, "yield"),
+            TraceKind::Finish => (&progs.trace_finish, "finish"),
+            other => bail!("no probe is called {other:?}"),
+        };
+        Ok(program.attach_usdt(pid, file, "flexnet", name)?)
+    }
+
+    /// The executors that are on CPUs: their index, and the CPU.
+    pub fn running_executors(&self) -> Vec<(u32, i32)> {
+        (0..FLEXNET_CLIENTS_MAX * FLEXNET_EXECUTORS_MAX)
+            .filter_map(|index| {
+                // SAFETY: as in `arbiter`; the index is within the array.
+                let ectx = unsafe {
+                    (&raw const (*self.bss.as_ptr()).executor_ctxs[index as usize]).read_volatile()
+                };
+                (ectx.registered != 0 && ectx.run_start_ns != 0).then_some((index, ectx.cpu))
+            })
+            .collect()
     }
 
     /// Runs one round of the arbiter on a case's numbers, in BPF; the case is

@@ -13,6 +13,7 @@
 //!   daemon       the loop that serves all of the following
 //!   control      requests of clients; message, peer, connection, clients, pages
 //!   why          what a process' threads have been through
+//!   trace        events into a pipe, while somebody traces
 //!   events       requests of BPF
 //!   reload       another configuration while it runs; signals
 //!   status       the answer to who asks what goes on
@@ -50,6 +51,7 @@ mod status;
 mod steer;
 mod switch_cost;
 mod takeover;
+mod trace;
 mod wake;
 mod why;
 

@@ -3,7 +3,9 @@
 //! bytes to a [`Request`] or an errno. Whether the sender may have it is
 //! control.rs's and clients.rs's.
 
-use flexnet::abi::{self, DesignText, Hello, Message, Register, SetClass, WhyAsk, Wire, name_text};
+use flexnet::abi::{
+    self, DesignText, Hello, Message, Register, SetClass, TraceAsk, WhyAsk, Wire, name_text,
+};
 use flexnet::design::Choice;
 use rustix::io::Errno;
 
@@ -48,6 +50,15 @@ pub enum Request {
     Why {
         /// 0: from the first on.
         after: u32,
+    },
+    /// Trace into a pipe.
+    TraceStart,
+    /// No longer.
+    TraceStop,
+    /// Trace what a process tells of itself, too.
+    TraceAttach {
+        /// The process.
+        pid: i32,
     },
     /// Switch to a design, or (`None`) tell which is on.
     Design(Option<Choice>),
@@ -108,6 +119,15 @@ fn request(kind: u16, bytes: &[u8]) -> Result<Request, Errno> {
         abi::MESSAGE_STATUS => Ok(Request::Status),
         abi::MESSAGE_RELOAD => Ok(Request::Reload),
         abi::MESSAGE_TAKEOVER => Ok(Request::TakeOver),
+        abi::MESSAGE_TRACE => {
+            let ask: TraceAsk = read(bytes)?;
+            match (ask.on, i32::try_from(ask.pid)) {
+                (0, _) => Ok(Request::TraceStop),
+                (1, _) => Ok(Request::TraceStart),
+                (2, Ok(pid)) if pid > 0 => Ok(Request::TraceAttach { pid }),
+                _ => Err(Errno::INVAL),
+            }
+        }
         abi::MESSAGE_WHY => {
             let ask: WhyAsk = read(bytes)?;
             Ok(Request::Why { after: ask.after })

@@ -217,6 +217,7 @@ static __always_inline void napi_waits(struct task_ctx *tctx)
 	tctx->flow_class = flexnet_napi_storms(&ectx->napi, settings.starvation_ns) ?
 				   FLEXNET_FLOW_THROUGHPUT :
 				   FLEXNET_FLOW_LATENCY;
+	ectx->flow_class = tctx->flow_class;
 }
 
 /* An executor left its CPU. */

@@ -166,12 +166,14 @@ impl Daemon {
     }
 
     /// Ends the clients; the pages are to be marked once BPF is gone.
-    pub fn detach(mut self, kernel: &Kernel<'_>) -> (Vec<PageMap>, Option<Successor>) {
+    /// The devices are to be given back then, too: in a receive storm the kernel
+    /// waits for the storm's end before it takes a thread off a device.
+    pub fn detach(mut self, kernel: &Kernel<'_>) -> (Vec<PageMap>, Napi, Option<Successor>) {
         if self.successor.is_some() {
             self.steer.leave();
             self.napi.leave();
         }
-        (self.control.detach(kernel), self.successor)
+        (self.control.detach(kernel), self.napi, self.successor)
     }
 
     /// Sleeps until there is something to do; which connections have packets.

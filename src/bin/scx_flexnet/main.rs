@@ -240,7 +240,7 @@ fn schedule(
     if stop.asked() {
         notify::notify("STOPPING=1");
     }
-    let (pages, successor) = daemon.detach(&scheduler.kernel);
+    let (pages, napi, successor) = daemon.detach(&scheduler.kernel);
     let detached_ns = monotonic_ns();
     let end = scheduler.detach();
     for page in pages {
@@ -248,6 +248,7 @@ fn schedule(
             log::warn!("cannot mark a page detached: {errno}");
         }
     }
+    drop(napi);
     // Not before: its clients' pages are the other's from here on.
     if let Some(successor) = successor {
         return Ok(give_way(successor, detached_ns));

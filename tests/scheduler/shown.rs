@@ -263,10 +263,15 @@ pub fn a_trace_has_cores_executors_and_turns() {
     let refused = trace(65534, &["--output", "/tmp/no"]).output().unwrap();
     assert!(!refused.status.success());
 
-    let mut killed = trace(0, &["--seconds", "60", "--output", "/tmp/killed"]);
-    let mut killed = killed.spawn().unwrap();
+    let long = ["--seconds", "60", "--output", "/tmp/killed"];
+    let mut killed = trace(0, &long).spawn().unwrap();
     let short = ["--seconds", "0.5", "--output", FILE];
     eventually("somebody else's trace", || {
+        // The other one may have been first: then it was this one's turn to be
+        // refused.
+        if killed.try_wait().unwrap().is_some() {
+            killed = trace(0, &long).spawn().unwrap();
+        }
         let output = trace(0, &short).output().unwrap();
         String::from_utf8_lossy(&output.stderr).contains("somebody else traces")
     });

@@ -72,7 +72,7 @@ static int respite_ends(void *map, u32 *key, struct respite_timer *timer)
 	s32 cpu = *key;
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 
-	if (!cctx)
+	if (!cctx || READ_ONCE(detached))
 		return 0;
 	WRITE_ONCE(cctx->respite_armed, 0);
 	if (preemptible(cctx) && (scx_bpf_dsq_nr_queued(DSQ_GENERAL_LATENCY) ||
@@ -100,6 +100,20 @@ static s32 create_respite_timers(void)
 			break;
 	}
 	return error;
+}
+
+static void cancel_respite_timers(void)
+{
+	struct respite_timer *timer;
+	u32 cpu;
+
+	bpf_for(cpu, 0, machine.cpus) {
+		u32 key = cpu;
+
+		timer = bpf_map_lookup_elem(&respite_timers, &key);
+		if (timer)
+			bpf_timer_cancel(&timer->timer);
+	}
 }
 
 /* A CPU whose task a latency task may displace: its last one when it can, else

@@ -339,7 +339,17 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(flexnet_init)
 
 void BPF_STRUCT_OPS(flexnet_exit, struct scx_exit_info *info)
 {
+	struct round_timer *timer;
+	u32 zero = 0;
+
 	UEI_RECORD(uei, info);
+	/* Before the next scheduler attaches: the kernel takes what a timer of
+	 * ours still asks for as that one's mistake. */
+	WRITE_ONCE(detached, 1);
+	timer = bpf_map_lookup_elem(&round_timers, &zero);
+	if (timer)
+		bpf_timer_cancel(&timer->timer);
+	cancel_respite_timers();
 }
 
 SCX_OPS_DEFINE(flexnet_ops,

@@ -288,6 +288,8 @@ static int round_fires(void *map, int *key, struct round_timer *timer)
 	u64 now = scx_bpf_now(), next;
 	bool more = true;
 
+	if (READ_ONCE(detached))
+		return 0;
 	stat_add(timer_fires, 1);
 	if (arbiter_try_lock()) {
 		more = arbiter_look(now);

@@ -200,6 +200,9 @@ u64 active_clients;
 /* Devices that are clients, a bit for each index modulo 64: most polls are of
  * others, and shall not look through the clients for theirs. */
 u64 napi_devices;
+/* The kernel has detached this scheduler: its maps live on while its successor
+ * attaches, its timers must not. */
+u32 detached;
 /* Moves with each change of any cgroup's weight. */
 u32 cgroup_epoch = 1;
 

@@ -8,6 +8,7 @@ use crate::designs::{run, text};
 use crate::loss::{await_executors, receive};
 use crate::rules::config;
 use crate::tasks::Task;
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -145,22 +146,50 @@ pub fn one_that_fails_leaves_the_old_one() {
     daemon.stop();
 }
 
+/// How often the timers of all loaded schedulers have fired: the last but one of
+/// each CPU's counters (struct flexnet_cpu_stats).
+pub fn timer_fires() -> u64 {
+    let mut fires = 0;
+    for info in libbpf_rs::query::MapInfoIter::default() {
+        if info.name.to_string_lossy() != "cpu_stats" {
+            continue;
+        }
+        let map = MapHandle::from_map_id(info.id).unwrap();
+        let key = 0u32.to_ne_bytes();
+        let per_cpu = map.lookup_percpu(&key, MapFlags::ANY).unwrap().unwrap();
+        for counters in per_cpu {
+            let at = counters.len() - 2 * size_of::<u64>();
+            let counter = counters[at..at + size_of::<u64>()].try_into().unwrap();
+            fires += u64::from_ne_bytes(counter);
+        }
+    }
+    assert!(fires > 0, "no timer has ever fired");
+    fires
+}
+
 /// One that dies after the old one has given way: that takes its place again.
 pub fn one_that_dies_on_the_way_is_replaced_by_the_old_one() {
-    let mut daemon = Daemon::start(&[]);
+    let mut daemon = Daemon::start(&["--max-net-cores", "1"]);
     let mut app = Task::app("load", 1);
     app.ask("load 300 64 0");
     granted_core(&mut app);
+    // With too few cores rounds go on for seconds after the last client is gone.
+    let mut other = Task::app("other", 1);
+    other.ask("load 300 64 0");
+    eventually("word of too few cores", || {
+        app.look()["page"]["saturated"] == 1
+    });
     let mut heir = Command::new(std::env::current_exe().unwrap())
         .args(["--role", "heir"])
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
     // It asks for the place, and ends.
-    wait(&mut heir, "the one that dies");
+    assert!(wait(&mut heir, "the one that dies").success());
     daemon.await_attached();
     daemon.assert_schedules();
     await_executors("load", 1);
+    other.ask("idle");
     granted_core(&mut app);
     app.await_progress(50);
     assert!(daemon::log().contains("this one goes on"));

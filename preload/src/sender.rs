@@ -35,9 +35,10 @@ thread_local! {
     };
 }
 
-/// A send of so many bytes: which way?
+/// A send of so many bytes: which way? `backlog` is what was accepted and not
+/// sent by now, where the caller can tell.
 #[inline]
-pub(crate) fn way(own: &Own, bytes: usize) -> Way {
+pub(crate) fn way(own: &Own, bytes: usize, backlog: impl FnOnce() -> Option<u64>) -> Way {
     STATE.with(|state| {
         state
             .bytes
@@ -45,14 +46,14 @@ pub(crate) fn way(own: &Own, bytes: usize) -> Way {
         let sends = state.sends.get() + 1;
         state.sends.set(sends);
         if sends >= SENDS_PER_LOOK {
-            look(state, own);
+            look(state, own, backlog());
         }
         state.way.get()
     })
 }
 
 #[cold]
-fn look(state: &State, own: &Own) {
+fn look(state: &State, own: &Own, backlog: Option<u64>) {
     let now = read();
     let (sends, bytes) = (state.sends.replace(0), state.bytes.replace(0));
     let rate = own.policy.rate();
@@ -69,6 +70,7 @@ fn look(state: &State, own: &Own) {
         wall_ns: policy::ticks_to_ns(now.ticks.saturating_sub(last.ticks), rate),
         cpu_ns: now.cpu_ns.saturating_sub(last.cpu_ns),
         waits: now.waits.saturating_sub(last.waits),
+        backlog,
     });
     state.policy.set(policy);
     state.way.set(way);

@@ -353,6 +353,13 @@ impl Shared {
         self.is_attached() && sched.on_cpu.load(Ordering::Relaxed) < 0
     }
 
+    /// Messages accepted and not yet done, over all executors.
+    pub(crate) fn depth(&self) -> u64 {
+        (0..self.executors.len())
+            .map(|slot| self.pages.depth(slot as u16))
+            .sum()
+    }
+
     /// Do executors wait for a core and no more can be granted?
     #[inline]
     pub(crate) fn is_saturated(&self) -> bool {
@@ -507,9 +514,7 @@ impl Runtime {
 
     /// Messages accepted and not yet done, over all executors.
     pub fn depth(&self) -> u64 {
-        (0..self.shared.executors.len())
-            .map(|slot| self.shared.pages.depth(slot as u16))
-            .sum()
+        self.shared.depth()
     }
 
     /// The stack design that is on, as operators write it; `own` where the

@@ -185,6 +185,11 @@ impl RawFlow {
         self.core.shared().is_saturated()
     }
 
+    /// Messages that were accepted and are not sent, over all the runtime's flows.
+    pub fn backlog(&self) -> u64 {
+        self.core.shared().depth()
+    }
+
     /// The errno of a send that was accepted and failed, if there is one. Stays
     /// for streams, where nothing can be sent any more.
     #[inline]

@@ -36,6 +36,9 @@ pub(crate) enum Bench {
     /// The client of the experiment with programs
     #[command(hide = true)]
     Client(programs::client::Options),
+    /// The publisher and the subscribers of the experiment with programs
+    #[command(hide = true)]
+    Fanout(programs::fanout::Options),
 }
 
 pub(crate) fn run(bench: Bench) -> Result<()> {
@@ -46,6 +49,7 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
         Bench::Load(options) => designs::load::run(&options),
         Bench::Programs(options) => programs::run(&options),
         Bench::Client(options) => programs::client::run(&options),
+        Bench::Fanout(options) => programs::fanout::run(&options),
         Bench::App(options) => colocate::apps::run(&options),
     }
 }

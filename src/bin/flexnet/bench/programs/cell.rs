@@ -16,7 +16,11 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Workload {
     Service(Service),
-    Iperf3 { write: u32 },
+    /// redis publishing to many.
+    Fanout,
+    Iperf3 {
+        write: u32,
+    },
 }
 
 impl Workload {
@@ -25,6 +29,7 @@ impl Workload {
             Self::Service(Service::Redis) => "redis",
             Self::Service(Service::Memcached) => "memcached",
             Self::Service(Service::Nginx) => "nginx",
+            Self::Fanout => "redis-fanout",
             Self::Iperf3 { write: 128 } => "iperf3-128",
             Self::Iperf3 { .. } => "iperf3-128k",
         }
@@ -45,9 +50,11 @@ pub(super) struct Key {
 pub(super) struct Measured {
     /// At the fixed rate.
     pub(super) open: Option<Outcome>,
-    /// Requests/s closed-loop, or iperf3's MB/s.
+    /// Requests/s closed-loop, messages/s that reached subscribers, or iperf3's
+    /// MB/s.
     pub(super) throughput: Option<f64>,
-    /// Time on a CPU of the program's own threads a request, closed-loop.
+    /// Time on a CPU of the program's own threads a request (closed-loop) or
+    /// message.
     pub(super) cpu_ns: Option<f64>,
     pub(super) neighbours_mb_s: f64,
 }
@@ -90,8 +97,36 @@ impl Bench<'_> {
     pub(super) fn measure(&self, scheduler: &Scheduler, key: Key, rate: f64) -> Result<Measured> {
         match key.workload {
             Workload::Service(service) => self.service(scheduler, key, service, rate),
+            Workload::Fanout => self.fanout(scheduler, key),
             Workload::Iperf3 { write } => self.iperf3(scheduler, key, write),
         }
+    }
+
+    /// redis is what is offloaded.
+    fn fanout(&self, scheduler: &Scheduler, key: Key) -> Result<Measured> {
+        let way = self.way(scheduler, key.offload);
+        let mut bulk = Bulk::start(scheduler, key.neighbours, self.write, self.socket)?;
+        let server = Server::start(Service::Redis, &way, self.scratch)?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .args(["bench", "fanout", "--peer", &server.address.to_string()])
+            .arg("--socket")
+            .arg(self.socket);
+        if scheduler.classes {
+            command.args(["--class", "latency"]);
+        }
+        let mut client = Process::start(&mut command)?;
+        let before = server.own_cpu_ns();
+        bulk.go(self.seconds + client::WARM_UP)?;
+        client.go(self.seconds)?;
+        let outcome: Outcome = client.outcome()?;
+        let cpu = server.own_cpu_ns().saturating_sub(before);
+        Ok(Measured {
+            throughput: Some(outcome.requests as f64 / outcome.seconds),
+            cpu_ns: Some(cpu as f64 / outcome.with_warm_up().max(1.0)),
+            neighbours_mb_s: bulk.mb_s()?,
+            ..Measured::default()
+        })
     }
 
     /// Requests/s that the program reaches plain and alone, closed-loop.
@@ -165,11 +200,8 @@ impl Bench<'_> {
             let before = server.own_cpu_ns();
             let closed = self.client(scheduler, service, &server, 0.0)?;
             let cpu = server.own_cpu_ns().saturating_sub(before);
-            let rate = closed.requests as f64 / closed.seconds;
-            measured.throughput = Some(rate);
-            // The warm-up's requests cost as well and are not counted.
-            let all = rate * (closed.seconds + client::WARM_UP.as_secs_f64());
-            measured.cpu_ns = Some(cpu as f64 / all.max(1.0));
+            measured.throughput = Some(closed.requests as f64 / closed.seconds);
+            measured.cpu_ns = Some(cpu as f64 / closed.with_warm_up().max(1.0));
         }
         Ok(measured)
     }

@@ -57,6 +57,13 @@ pub(crate) struct Outcome {
     pub(super) unanswered: u64,
 }
 
+impl Outcome {
+    /// Requests with those of the warm-up, which cost as well and are not counted.
+    pub(super) fn with_warm_up(&self) -> f64 {
+        self.requests as f64 * (1.0 + WARM_UP.as_secs_f64() / self.seconds)
+    }
+}
+
 /// One connection: requests to send, those under way, and what has come.
 struct Connection {
     stream: TcpStream,

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Unmodified programs, plain and with the preload library: redis, memcached,
-//! nginx and iperf3, alone and beside bulk senders, under EEVDF and scx_flexnet.
+//! Unmodified programs, plain and with the preload library: redis (asked and
+//! publishing), memcached, nginx and iperf3, alone and beside bulk senders, under EEVDF and scx_flexnet.
 //!
 //! Every round runs every cell once, in an order that is turned round each
 //! time. Services have two phases: an open loop at a fixed rate (10% of what
 //! the plain program reaches alone), latency from the time a request was due;
 //! and, alone, a closed loop for throughput and the time the program's own
-//! threads need for a request.
+//! threads need for a request. Publishing and iperf3 are throughput only.
 
 mod cell;
 pub(crate) mod client;
+pub(crate) mod fanout;
 mod plot;
 mod program;
 mod protocol;
@@ -49,7 +50,7 @@ pub(crate) struct Options {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "redis,memcached,nginx,iperf3"
+        default_value = "redis,memcached,nginx,fanout,iperf3"
     )]
     programs: Vec<Program>,
     /// Ways to run them; plain is what the others are compared with
@@ -96,6 +97,8 @@ enum Program {
     Redis,
     Memcached,
     Nginx,
+    /// redis publishing to 64 subscribers
+    Fanout,
     /// Writes of 128 B and of 128 kB
     Iperf3,
 }
@@ -106,6 +109,7 @@ impl Program {
             Self::Redis => vec![Workload::Service(Service::Redis)],
             Self::Memcached => vec![Workload::Service(Service::Memcached)],
             Self::Nginx => vec![Workload::Service(Service::Nginx)],
+            Self::Fanout => vec![Workload::Fanout],
             Self::Iperf3 => [128, 128 * 1024]
                 .map(|write| Workload::Iperf3 { write })
                 .to_vec(),

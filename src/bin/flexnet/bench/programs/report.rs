@@ -53,7 +53,7 @@ pub(super) struct CellReport {
     p999_us: Option<f64>,
     /// Requests that were due and not answered at the end, over all rounds.
     unanswered: u64,
-    /// Requests/s closed-loop; iperf3: MB/s.
+    /// Requests/s closed-loop; publishing: messages/s delivered; iperf3: MB/s.
     pub(super) throughput: Option<f64>,
     /// Of the program's own threads, executors not among them.
     cpu_us_per_request: Option<f64>,

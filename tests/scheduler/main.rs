@@ -110,7 +110,9 @@ const TESTS: &[Test] = tests! {
         kept_pages_count on [2],
         random_packets_are_answered on [2];
     programs:
-        a_c_program_is_granted_a_core on [2];
+        a_c_program_is_granted_a_core on [2],
+        an_unmodified_program_is_granted_a_core on [2],
+        a_setuid_program_runs_without_the_library on [2];
     shown:
         top_shows_cores_and_applications on [2],
         metrics_are_served on [2],

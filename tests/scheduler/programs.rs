@@ -1,8 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Programs in C: tests/c/interface/attached.c, which ci/c-interface compiles.
+//! Programs that know nothing of the scheduler: one in C
+//! (tests/c/interface/attached.c, which ci/c-interface compiles), and ones that are
+//! run with the preload library.
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, client, eventually, status};
+use crate::loss::{await_executors, receive};
+use crate::tasks::{PATTERN_BYTES, Task, pattern, say};
+use std::fs;
+use std::io::{self, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+/// What the library calls this program: the kernel's name of it.
+const NAME: &str = "scheduler-tests";
+const LIBRARY: &str = "/flexnet/bin/libflexnet_preload.so";
 
 /// A program that links libflexnet finds the scheduler and is granted a core.
 pub fn a_c_program_is_granted_a_core() {
@@ -12,4 +28,87 @@ pub fn a_c_program_is_granted_a_core() {
         output.expect("ci/vm --add target/test/c-interface/attached:/flexnet/bin/c-attached");
     assert!(output.status.success(), "{output:?}");
     daemon.stop();
+}
+
+/// So does one whose sends the preload library queues; it outlives takeover, loss
+/// and return of the scheduler, and its peer gets every byte in order.
+pub fn an_unmodified_program_is_granted_a_core() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let daemon = Daemon::start(&[]);
+    let run = ["flexnet", "run", "--offload=always", "--"];
+    let mut writer = Task::play(&run, &["writer", &port]);
+    let receiver = receive(listener.accept().unwrap().0);
+    let granted = || {
+        await_executors(NAME, 1);
+        eventually("a granted core", || {
+            status().cores_granted > 0 && client(NAME).is_some_and(|c| c.cores > 0)
+        });
+    };
+    granted();
+    let new = Daemon::start(&["--replace"]);
+    daemon.await_success("the one that was replaced");
+    granted();
+    new.stop();
+    let daemon = Daemon::start(&[]);
+    granted();
+    let accepted: u64 = writer.ask("stop").parse().unwrap();
+    writer.finish();
+    assert_eq!(
+        receiver.join().unwrap(),
+        accepted,
+        "bytes received and sent"
+    );
+    eventually("the client's end", || status().clients == 0);
+    daemon.stop();
+}
+
+/// A role: writes the pattern in small pieces, and knows of nothing.
+pub fn writer(port: u16) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = stop.clone();
+    thread::spawn(move || {
+        let _ = io::stdin().read_line(&mut String::new());
+        told.store(true, Ordering::Release);
+    });
+    say("ready");
+    let pattern = pattern();
+    let mut sent = 0;
+    while !stop.load(Ordering::Acquire) {
+        let start = sent % PATTERN_BYTES;
+        let end = (start + 200).min(PATTERN_BYTES);
+        stream.write_all(&pattern[start..end]).unwrap();
+        sent += end - start;
+    }
+    drop(stream);
+    say(&sent.to_string());
+}
+
+/// A program that runs with another's rights is run as if there were no library:
+/// the loader leaves it out.
+pub fn a_setuid_program_runs_without_the_library() {
+    let program = std::env::current_exe().unwrap();
+    let setuid = program.with_file_name("setuid-tests");
+    fs::copy(&program, &setuid).unwrap();
+    let loaded = |mode: u32| {
+        fs::set_permissions(&setuid, fs::Permissions::from_mode(mode)).unwrap();
+        let mut command = Command::new(&setuid);
+        command.args(["--role", "maps"]).env("LD_PRELOAD", LIBRARY);
+        let output = command.uid(65534).gid(65534).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(loaded(0o755), "user 65534, preloaded true");
+    assert_eq!(loaded(0o4755), "user 0, preloaded false");
+    fs::remove_file(&setuid).unwrap();
+}
+
+/// A role: as whom it runs, and whether the library is in it.
+pub fn maps() {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let user = rustix::process::geteuid().as_raw();
+    let preloaded = maps.contains("libflexnet_preload");
+    say(&format!("user {user}, preloaded {preloaded}"));
 }

@@ -289,6 +289,8 @@ pub fn play(role: &str, rest: &[&str]) {
         }
         ("keepers", [count]) => crate::control::keepers(count.parse().unwrap()),
         ("turns", [uid]) => crate::rules::turns(uid.parse().unwrap()),
+        ("writer", [port]) => crate::programs::writer(port.parse().unwrap()),
+        ("maps", []) => crate::programs::maps(),
         ("heir", []) => crate::control::heir(),
         ("packets", [device, burst, pause_us]) => {
             let pause = Duration::from_micros(pause_us.parse().unwrap());

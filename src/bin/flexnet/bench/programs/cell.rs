@@ -12,6 +12,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+/// Times the open loop's rate ([`super::RATE_SHARE`] of what is reached).
+const HALF_LOAD: f64 = 0.5 / super::RATE_SHARE;
+
 /// What runs: a service with its client, or iperf3 with a size of write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Workload {
@@ -56,6 +59,10 @@ pub(super) struct Measured {
     /// Time on a CPU of the program's own threads a request (closed-loop) or
     /// message.
     pub(super) cpu_ns: Option<f64>,
+    /// The same at a fixed rate, half of what the plain program reaches: there
+    /// both have the same to do, while in a closed loop each wakes up as often as
+    /// it happens to.
+    pub(super) cpu_half_ns: Option<f64>,
     pub(super) neighbours_mb_s: f64,
 }
 
@@ -74,6 +81,9 @@ impl Measured {
         }
         if let Some(cpu) = self.cpu_ns {
             parts.push(format!("own CPU {:.2} µs a request", cpu / 1e3));
+        }
+        if let Some(cpu) = self.cpu_half_ns {
+            parts.push(format!("at half load {:.2} µs", cpu / 1e3));
         }
         if self.neighbours_mb_s > 0.0 {
             parts.push(format!("neighbours {:.0} MB/s", self.neighbours_mb_s));
@@ -197,13 +207,28 @@ impl Bench<'_> {
             ..Measured::default()
         };
         if key.neighbours == 0 {
-            let before = server.own_cpu_ns();
-            let closed = self.client(scheduler, service, &server, 0.0)?;
-            let cpu = server.own_cpu_ns().saturating_sub(before);
+            let (closed, cpu_ns) = self.costs(scheduler, service, &server, 0.0)?;
             measured.throughput = Some(closed.requests as f64 / closed.seconds);
-            measured.cpu_ns = Some(cpu as f64 / closed.with_warm_up().max(1.0));
+            measured.cpu_ns = Some(cpu_ns);
+            let half = rate * HALF_LOAD;
+            measured.cpu_half_ns = Some(self.costs(scheduler, service, &server, half)?.1);
         }
         Ok(measured)
+    }
+
+    /// A client's run, and what it cost the program's own threads, ns a request.
+    fn costs(
+        &self,
+        scheduler: &Scheduler,
+        service: Service,
+        server: &Server,
+        rate: f64,
+    ) -> Result<(Outcome, f64)> {
+        let before = server.own_cpu_ns();
+        let outcome = self.client(scheduler, service, server, rate)?;
+        let cpu = server.own_cpu_ns().saturating_sub(before);
+        let each = cpu as f64 / outcome.with_warm_up().max(1.0);
+        Ok((outcome, each))
     }
 
     /// The sender is what is offloaded.

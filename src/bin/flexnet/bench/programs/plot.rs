@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// A column: its title, which number, and whether by logarithm (latencies).
 type Column = (&'static str, fn(&CellReport) -> Option<f64>, bool);
-const COLUMNS: [Column; 4] = [
+const COLUMNS: [Column; 5] = [
     ("P99 at a fixed rate, µs (log)", |cell| cell.p99_us, true),
     (
         "throughput to plain, same scheduler",
@@ -18,6 +18,11 @@ const COLUMNS: [Column; 4] = [
     (
         "own CPU a request to plain",
         |cell| cell.cpu_to_plain.map(middle),
+        false,
+    ),
+    (
+        "the same at half load",
+        |cell| cell.cpu_half_to_plain.map(middle),
         false,
     ),
     (

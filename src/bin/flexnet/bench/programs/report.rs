@@ -64,6 +64,9 @@ pub(super) struct CellReport {
     /// To the same program plain under the same scheduler.
     pub(super) throughput_to_plain: Option<Ratio>,
     pub(super) cpu_to_plain: Option<Ratio>,
+    /// The same two at half load.
+    pub(super) cpu_half_us_per_request: Option<f64>,
+    pub(super) cpu_half_to_plain: Option<Ratio>,
 }
 
 impl Report {
@@ -117,7 +120,7 @@ impl Report {
             ));
         }
         text.push_str(&format!(
-            "\n{:<11} {:<12} {:<8} {:>6} {:>8} {:>8} {:>8}  {:<20} {:>10} {:<20} {:>8} {:<20} {:>11} to EEVDF plain\n",
+            "\n{:<11} {:<12} {:<8} {:>6} {:>8} {:>8} {:>8}  {:<20} {:>10} {:<20} {:>8} {:<20} {:>8} {:<20} {:>11} to EEVDF plain\n",
             "scheduler",
             "program",
             "offload",
@@ -129,6 +132,8 @@ impl Report {
             "throughput",
             "to plain [95%]",
             "CPU µs",
+            "to plain [95%]",
+            "at half",
             "to plain [95%]",
             "beside MB/s",
         ));
@@ -179,6 +184,8 @@ impl CellReport {
             neighbours_to_eevdf: eevdf.and_then(|eevdf| ratio(cell, eevdf, bulk)),
             throughput_to_plain: plain.and_then(|plain| ratio(cell, plain, |r| r.throughput)),
             cpu_to_plain: plain.and_then(|plain| ratio(cell, plain, |r| r.cpu_ns)),
+            cpu_half_us_per_request: of(|round| round.cpu_half_ns).map(|ns| ns / 1e3),
+            cpu_half_to_plain: plain.and_then(|plain| ratio(cell, plain, |r| r.cpu_half_ns)),
         }
     }
 
@@ -198,7 +205,7 @@ impl CellReport {
             )
         };
         format!(
-            "{:<11} {:<12} {:<8} {:>6} {:>8} {:>8} {:>8}  {:<20} {:>10} {:<20} {:>8} {:<20} {:>11} {}\n",
+            "{:<11} {:<12} {:<8} {:>6} {:>8} {:>8} {:>8}  {:<20} {:>10} {:<20} {:>8} {:<20} {:>8} {:<20} {:>11} {}\n",
             self.scheduler,
             self.program,
             self.offload,
@@ -211,6 +218,8 @@ impl CellReport {
             ratio(self.throughput_to_plain),
             number(self.cpu_us_per_request, 2),
             ratio(self.cpu_to_plain),
+            number(self.cpu_half_us_per_request, 2),
+            ratio(self.cpu_half_to_plain),
             number((self.neighbours > 0).then_some(self.neighbours_mb_s), 0),
             ratio(self.neighbours_to_eevdf),
         )

@@ -160,10 +160,10 @@ class Program:
                     own += 1
         return {"fds": fds, "threads": own, "library threads": library}
 
-    def _settled(self):
+    def _settled(self, looks=5):
         """A snapshot once what the last clients left is gone."""
         last, same = None, 0
-        while same < 5:
+        while same < looks:
             time.sleep(0.02)
             now = self.snapshot()
             last, same = now, same + 1 if now == last else 0
@@ -171,7 +171,8 @@ class Program:
 
     def belongings(self):
         """What must be as many as without the library."""
-        now = self.snapshot()
+        # On a busy machine the last clients' connections go one by one.
+        now = self._settled(25)
         return {"threads": now["threads"], "sockets": now["fds"]["socket:"]}
 
     @contextlib.contextmanager
@@ -187,9 +188,9 @@ class Program:
             found = {key: now[key] - before[key] for key in ("threads", "library threads") if now[key] > before[key]}
             descriptors = now["fds"] - before["fds"]
             started = found.get("library threads", 0)
-            if started and self.mode.name != "always" and now["library threads"] <= len(self.processes()):
-                # The first send that pays came just now: an executor in a
-                # process, with what it waits on.
+            if started and self.mode.preloaded and now["library threads"] <= len(self.processes()):
+                # The first send that pays came just now, or the first client of
+                # this worker: an executor in a process, with what it waits on.
                 del found["library threads"]
                 descriptors -= collections.Counter({"anon_inode:[eventpoll]": started, "anon_inode:[eventfd]": started})
             return found | ({"descriptors": dict(descriptors)} if descriptors else {})

@@ -4,18 +4,19 @@
 //!
 //! Everything comes from the control socket's status; what is shown is computed
 //! from two of them (view.rs) and drawn (draw.rs) by the same code for a
-//! terminal and for `--once`.
+//! terminal (plain.rs: one without colours) and for `--once`.
 
 mod draw;
+mod plain;
 mod view;
 
 use crate::status::fetch;
 use anyhow::{Context, Result, bail};
 use flexnet::abi::SOCKET_PATH;
 use ratatui::Terminal;
-use ratatui::backend::TestBackend;
+use ratatui::backend::{CrosstermBackend, TestBackend};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Stdout, stdout};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 pub(crate) use view::flow_class;
@@ -58,11 +59,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         history.add(Look::new(fetch(&options.socket)?));
         return once(options, &history);
     }
-    if !std::io::stdout().is_terminal() {
+    if !stdout().is_terminal() {
         bail!("standard output is no terminal; --once prints one screen, with --json for scripts");
     }
-    let mut terminal = ratatui::try_init().context("cannot take over the terminal")?;
-    let outcome = live(options, interval, &mut history, &mut terminal);
+    // The terminal it makes writes to standard output itself; ours may not.
+    ratatui::try_init().context("cannot take over the terminal")?;
+    let writer = plain::Plain::new(stdout(), plain::is_wanted());
+    let outcome = Terminal::new(CrosstermBackend::new(writer))
+        .context("cannot draw on the terminal")
+        .and_then(|mut terminal| live(options, interval, &mut history, &mut terminal));
     ratatui::restore();
     outcome
 }
@@ -99,7 +104,7 @@ fn live(
     options: &Options,
     interval: Duration,
     history: &mut History,
-    terminal: &mut ratatui::DefaultTerminal,
+    terminal: &mut Terminal<CrosstermBackend<plain::Plain<Stdout>>>,
 ) -> Result<()> {
     loop {
         terminal.draw(|frame| draw::draw(frame, history))?;

@@ -117,6 +117,7 @@ const TESTS: &[Test] = tests! {
         top_shows_cores_and_applications on [2],
         metrics_are_served on [2],
         why_explains_classes_places_and_waits on [2],
+        why_names_a_rule on [2],
         a_trace_has_cores_executors_and_turns on [2];
     stress:
         one_cpu_is_enough on [1],

@@ -14,7 +14,8 @@ const NORMAL: u32 = 0;
 const LATENCY: u32 = 1;
 const BATCH: u32 = 2;
 
-fn reload() -> String {
+/// Has the daemon read its file anew, and tells what it said.
+pub fn reload() -> String {
     let output = run("flexnet", &["reload"]);
     assert!(output.status.success(), "{output:?}");
     text(&output.stdout)

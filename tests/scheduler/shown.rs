@@ -3,6 +3,8 @@
 
 use crate::classes::granted_core;
 use crate::daemon::{Daemon, eventually, status};
+use crate::reload::reload;
+use crate::rules::{Program, config, start_with};
 use crate::tasks::{Task, online_cpus};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -204,6 +206,44 @@ pub fn why_explains_classes_places_and_waits() {
     own.wait().unwrap();
     let gone = why(0, own.id()).unwrap_err();
     assert!(gone.contains("no process"), "{gone}");
+    daemon.stop();
+}
+
+/// A class by the operator's rule: of the task that fits, of what it starts, and
+/// no longer when the rule is gone.
+pub fn why_names_a_rule() {
+    let rule = "[[rule]]\ncommand = \"bash\"\nclass = \"batch\"\n";
+    let daemon = start_with(&config("why.toml", rule));
+    let script = Program::start(&["bash", "-c", "cat; true"]);
+    let child = script.child("cat");
+    let told = |pid: i32| {
+        let thread = why(0, pid as u32).unwrap()[0].clone();
+        ["class", "origin"].map(|key| thread[key].as_str().unwrap().to_owned())
+    };
+    assert_eq!(told(script.pid()), ["batch", "rule"]);
+    assert_eq!(told(child), ["batch", "parent"]);
+    let text = Command::new("flexnet")
+        .args(["why", &script.pid().to_string()])
+        .output();
+    let text = String::from_utf8(text.unwrap().stdout).unwrap();
+    assert!(text.contains("class  batch: an operator's rule"), "{text}");
+    // One that asks for itself is not the rule's.
+    let asked = Program::start(&[
+        "flexnet",
+        "run",
+        "--class",
+        "latency",
+        "--",
+        "bash",
+        "-c",
+        "cat; true",
+    ]);
+    asked.child("cat");
+    assert_eq!(told(asked.pid()), ["latency", "registration"]);
+    config("why.toml", "");
+    reload();
+    assert_eq!(told(script.pid()), ["normal", "default"]);
+    assert_eq!(told(child), ["normal", "default"]);
     daemon.stop();
 }
 

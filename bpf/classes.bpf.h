@@ -116,6 +116,7 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 	u32 task_class = class_of(tctx);
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct executor_ctx *ectx;
+	u64 *vtime;
 
 	tctx->run_start_ns = now;
 	if (cctx) {
@@ -136,6 +137,7 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 		return;
 	}
 	ectx = executor_ctx_of(executor_index(tctx));
+	vtime = client_vtime_of(tctx->client);
 	if (!ectx || !cctx)
 		return;
 	/* One without a core of its client's is a guest on a granted one. */
@@ -151,6 +153,11 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 	ectx->cpu = cpu;
 	ectx->flagged_ns = 0;
 	ectx->run_start_ns = now;
+	ectx->turn_start_ns = now;
+	/* As for general tasks: what the one that is behind all others starts with,
+	 * and not what one of little weight has come to at its turn's end. */
+	if (vtime && executor_vtime_now < *vtime)
+		executor_vtime_now = *vtime;
 	WRITE_ONCE(ectx->runnable, 1);
 	publish_on_cpu(tctx, cpu, cctx->granted && cctx->executor);
 }
@@ -177,13 +184,8 @@ static __always_inline void executor_stops(struct task_ctx *tctx, struct cpu_ctx
 		cctx->latency_used_ns += ran;
 	else
 		cctx->latency_used_ns = 0;
-	if (vtime && page) {
-		u64 now_vtime = *vtime + flexnet_scale_by_weight(ran, client_weight(client, page));
-
-		*vtime = now_vtime;
-		if (executor_vtime_now < now_vtime)
-			executor_vtime_now = now_vtime;
-	}
+	if (vtime && page)
+		*vtime += flexnet_scale_by_weight(ran, client_weight(client, page));
 	publish_on_cpu(tctx, -1, false);
 }
 

@@ -141,13 +141,16 @@ static __always_inline void publish_on_cpu(struct task_ctx *tctx, s32 cpu, bool 
 
 /* An executor that was to give way goes on, since nobody took its core: it is not
  * switched, and nothing else would take the flag back. */
-static __always_inline void executor_goes_on(struct task_ctx *tctx)
+static __always_inline void executor_goes_on(struct task_ctx *tctx, u64 now)
 {
 	struct executor_ctx *ectx = executor_ctx_of(executor_index(tctx));
 	struct flexnet_executor *executor;
 	struct flexnet_page *page;
 
-	if (!ectx || !ectx->flagged_ns)
+	if (!ectx)
+		return;
+	ectx->turn_start_ns = now;
+	if (!ectx->flagged_ns)
 		return;
 	page = page_of(tctx->client);
 	executor = page ? page_executor(page, tctx->slot) : NULL;

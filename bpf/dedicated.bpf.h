@@ -462,6 +462,61 @@ __noinline int rescue_executor(s32 cpu, u64 dsq, u64 now)
 	return moved;
 }
 
+/* Virtual time of the first task in a queue, U64_MAX where it is empty. */
+static u64 first_vtime(u64 dsq)
+{
+	struct task_struct *p;
+	u64 vtime = ~0ULL;
+
+	bpf_for_each(scx_dsq, p, dsq, 0) {
+		vtime = p->scx.dsq_vtime;
+		break;
+	}
+	return vtime;
+}
+
+/* Does the executor whose turn on a granted core is over have another, since by
+ * its client's weight it is still behind those that wait? The kernel queues it
+ * only after the CPU has looked for its next task: without this, two would take
+ * turns whatever their weights. Between flow classes the budget decides, not this. */
+static bool executor_stays(s32 cpu, struct cpu_ctx *cctx, struct task_struct *prev, u64 now)
+{
+	struct flexnet_client_state *client;
+	struct flexnet_executor *executor;
+	struct flexnet_page *page;
+	struct task_ctx *tctx;
+	u64 ran, first, *vtime;
+	bool latency;
+
+	if (!prev || !(prev->scx.flags & SCX_TASK_QUEUED) ||
+	    !bpf_cpumask_test_cpu(cpu, prev->cpus_ptr))
+		return false;
+	tctx = task_ctx_of(prev);
+	if (!tctx || class_of(tctx) != FLEXNET_CLASS_EXECUTOR || !is_ahead(tctx))
+		return false;
+	client = client_of(tctx->client);
+	page = page_of(tctx->client);
+	vtime = client_vtime_of(tctx->client);
+	executor = page ? page_executor(page, tctx->slot) : NULL;
+	if (!client || !vtime || !executor)
+		return false;
+	latency = tctx->flow_class == FLEXNET_FLOW_LATENCY;
+	if (!client->ifindex && executor_flow_class(executor) != tctx->flow_class)
+		return false;
+	if (scx_bpf_dsq_nr_queued(latency ? DSQ_EXECUTOR_THROUGHPUT : DSQ_EXECUTOR_LATENCY))
+		return false;
+	ran = now > tctx->run_start_ns && tctx->run_start_ns ? now - tctx->run_start_ns : 0;
+	first = first_vtime(latency ? DSQ_EXECUTOR_LATENCY : DSQ_EXECUTOR_THROUGHPUT);
+	if (first == ~0ULL ||
+	    *vtime + flexnet_scale_by_weight(ran, client_weight(client, page)) >= first)
+		return false;
+	executor_goes_on(tctx, now);
+	/* Who claimed the core has been looked at. */
+	cctx->kick_claim_ns = 0;
+	prev->scx.slice = settings.slice_ns;
+	return true;
+}
+
 /* Serves executors on a CPU; true when one was moved to it. */
 static bool dispatch_executors(struct cpu_ctx *cctx)
 {

@@ -199,19 +199,6 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	kick_for(p, task_class, prev_cpu, pinned, now);
 }
 
-/* Virtual time of the first task in a queue, U64_MAX where it is empty. */
-static u64 first_vtime(u64 dsq)
-{
-	struct task_struct *p;
-	u64 vtime = ~0ULL;
-
-	bpf_for_each(scx_dsq, p, dsq, 0) {
-		vtime = p->scx.dsq_vtime;
-		break;
-	}
-	return vtime;
-}
-
 /* Does the task whose turn is over go on? The kernel queues it only after the
  * CPU has looked for its next task: without this, two tasks would take turns
  * whatever their weights. */

@@ -189,12 +189,12 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 		if (quanta_spent(cctx, executor_start(prev), now) &&
 		    dispatch_guests(cpu, cctx, now, false))
 			return;
-		if (dispatch_executors(cctx))
+		if (executor_stays(cpu, cctx, prev, now) || dispatch_executors(cctx))
 			return;
 		/* The executor that ran goes on before a guest does. */
 		if (prev && (prev->scx.flags & SCX_TASK_QUEUED) && (tctx = task_ctx_of(prev)) &&
 		    class_of(tctx) == FLEXNET_CLASS_EXECUTOR && is_ahead(tctx)) {
-			executor_goes_on(tctx);
+			executor_goes_on(tctx, now);
 			prev->scx.slice = settings.slice_ns;
 			return;
 		}

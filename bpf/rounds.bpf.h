@@ -163,7 +163,7 @@ static __always_inline void enforce_quantum(s32 cpu, u32 index, u64 quantum_ns, 
 
 	if (!ectx)
 		return;
-	switch (flexnet_preempt_step(now, ectx->run_start_ns, ectx->flagged_ns, quantum_ns,
+	switch (flexnet_preempt_step(now, ectx->turn_start_ns, ectx->flagged_ns, quantum_ns,
 				     settings.grace_ns)) {
 	case FLEXNET_PREEMPT_FLAG:
 		page = page_of(index / FLEXNET_EXECUTORS_MAX);

@@ -181,6 +181,7 @@ struct executor_ctx {
 	u32 flow_class;
 	u32 park_asked;	  /* what park_request says */
 	u64 run_start_ns; /* on its CPU since, 0: on none */
+	u64 turn_start_ns; /* its quantum counts since */
 	u64 flagged_ns;	  /* quantum_expired raised since, 0: not */
 	u64 serial;	  /* moves with each registration of the slot */
 	struct flexnet_napi_load napi; /* kernel network threads only */

@@ -3,6 +3,8 @@
 
 use crate::classes::granted_core;
 use crate::daemon::{Daemon, Stats, client, eventually, median, status, transitions};
+use crate::reload::reload;
+use crate::rules::{config, start_with};
 use crate::tasks::{Task, online_cpus, pin, shares};
 use std::fs;
 use std::thread;
@@ -205,20 +207,39 @@ pub fn two_applications_share_a_core() {
     let _hogs: Vec<Task> = (0..hogs).map(|_| Task::hog()).collect();
     let names = ["left", "right"];
     let mut apps = names.map(|name| Task::app(name, 1));
-    for app in &mut apps {
+    let core = saturate_one_core(&mut apps);
+    let (shares, there, elsewhere) = run_on(core, names, &mut apps);
+    println!("  shares {shares:?}; seen there {there} times, elsewhere {elsewhere}");
+    assert!(there > 20 * elsewhere, "executors left the granted core");
+    let ratio = shares[0] as f64 / shares[1] as f64;
+    assert!((0.6..1.67).contains(&ratio), "shares {shares:?}");
+    assert_eq!(status().cores_granted, 1);
+    daemon.stop();
+}
+
+/// The core that two applications have granted together.
+fn saturate_one_core(apps: &mut [Task; 2]) -> usize {
+    for app in &mut *apps {
         app.ask("load 300 64 0");
     }
-    let cores = [granted_core(&mut apps[0]), granted_core(&mut apps[1])];
+    let [one, other] = apps;
+    let cores = [granted_core(one), granted_core(other)];
     assert_eq!(cores[0], cores[1]);
+    cores[0]
+}
+
+/// How two applications' executors divide some seconds of CPU time (ns), and how
+/// often they were seen on that core, and on another.
+fn run_on(core: usize, names: [&str; 2], apps: &mut [Task; 2]) -> ([u64; 2], u32, u32) {
     let run_ns = || names.map(|name| client(name).unwrap().run_ns);
     let before = run_ns();
     let (mut shares, mut there, mut elsewhere) = ([0; 2], 0, 0);
     eventually("both executors' CPU time", || {
-        for app in &mut apps {
+        for app in &mut *apps {
             let look = app.look();
             let on_cpu = look["page"]["executors"][0]["on_cpu"].as_i64().unwrap();
             match usize::try_from(on_cpu) {
-                Ok(cpu) if cpu == cores[0] => there += 1,
+                Ok(cpu) if cpu == core => there += 1,
                 Ok(_) => elsewhere += 1,
                 Err(_) => {}
             }
@@ -227,11 +248,34 @@ pub fn two_applications_share_a_core() {
         shares = [now[0] - before[0], now[1] - before[1]];
         shares[0] + shares[1] > 4_000_000_000
     });
-    println!("  shares {shares:?}; seen there {there} times, elsewhere {elsewhere}");
-    assert!(there > 20 * elsewhere, "executors left the granted core");
-    let ratio = shares[0] as f64 / shares[1] as f64;
-    assert!((0.6..1.67).contains(&ratio), "shares {shares:?}");
-    assert_eq!(status().cores_granted, 1);
+    (shares, there, elsewhere)
+}
+
+/// The operator's weights divide a core, also when they change under load.
+pub fn the_operators_weights_divide_a_core() {
+    let weights = |left, right| {
+        let of = |name, weight| format!("[[application]]\nname = \"{name}\"\nweight = {weight}\n");
+        let text = format!(
+            "max-net-cores = 1\nidle-delay-ms = 5000\n{}{}",
+            of("left", left),
+            of("right", right)
+        );
+        config("weights.toml", &text)
+    };
+    let daemon = start_with(&weights(800, 100));
+    let hogs = 3 * online_cpus().len();
+    let _hogs: Vec<Task> = (0..hogs).map(|_| Task::hog()).collect();
+    let names = ["left", "right"];
+    let mut apps = names.map(|name| Task::app(name, 1));
+    let core = saturate_one_core(&mut apps);
+    let (first, ..) = run_on(core, names, &mut apps);
+    weights(100, 800);
+    reload();
+    let (second, ..) = run_on(core, names, &mut apps);
+    println!("  shares {first:?}, with weights exchanged {second:?}");
+    // Eight times the other's weight: far more than what equals are allowed above.
+    assert!(first[0] > 3 * first[1], "shares {first:?}");
+    assert!(second[1] > 3 * second[0], "shares {second:?}");
     daemon.stop();
 }
 

@@ -69,6 +69,7 @@ const TESTS: &[Test] = tests! {
         lent_cores_serve_all on [2],
         an_idle_system_stays_idle on [2],
         two_applications_share_a_core on [4],
+        the_operators_weights_divide_a_core on [4],
         too_few_cores_are_told_and_not_steered_to on [2];
     designs:
         the_kernel_decides_as_the_host on [2],

@@ -38,7 +38,7 @@ const BASELINE_NS: u64 = 10_000_000;
 const TRIAL_NS: u64 = 20_000_000;
 /// The start of a trial does not count: flows are made and an executor wakes.
 const WARM_UP_NS: u64 = 2_000_000;
-/// Stays when a send takes at most this part of the time before, in percent:
+/// Stays when a send and a byte take at most this part of the time before, in percent:
 /// a twentieth may be noise.
 const GAIN_PERCENT: u64 = 95;
 /// Half-way a trial ends that takes more than this part, in percent: most

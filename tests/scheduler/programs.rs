@@ -5,16 +5,14 @@
 
 use crate::daemon::{Daemon, client, eventually, status};
 use crate::loss::{await_executors, receive};
-use crate::tasks::{PATTERN_BYTES, Task, pattern, say};
+use crate::tasks::{PATTERN_BYTES, Task, pattern, say, told_to_stop};
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::sync::atomic::Ordering;
 
 /// What the library calls this program: the kernel's name of it.
 const NAME: &str = "scheduler-tests";
@@ -66,12 +64,7 @@ pub fn an_unmodified_program_is_granted_a_core() {
 /// A role: writes the pattern in small pieces, and knows of nothing.
 pub fn writer(port: u16) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let stop = Arc::new(AtomicBool::new(false));
-    let told = stop.clone();
-    thread::spawn(move || {
-        let _ = io::stdin().read_line(&mut String::new());
-        told.store(true, Ordering::Release);
-    });
+    let stop = told_to_stop();
     say("ready");
     let pattern = pattern();
     let mut sent = 0;

@@ -435,6 +435,17 @@ fn page_json(page: &Page, executors: usize) -> Value {
     })
 }
 
+/// Set once the test says something.
+pub fn told_to_stop() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = stop.clone();
+    thread::spawn(move || {
+        let _ = io::stdin().read_line(&mut String::new());
+        told.store(true, Ordering::Release);
+    });
+    stop
+}
+
 /// Sends the pattern in pieces of all sizes until its input ends, and then says
 /// how many bytes were accepted.
 fn stream(name: &str, executors: usize, port: u16) {
@@ -446,12 +457,7 @@ fn stream(name: &str, executors: usize, port: u16) {
     let runtime = runtime.build().unwrap();
     let flow = TcpFlow::adopt(&runtime, TcpStream::connect(("127.0.0.1", port)).unwrap());
     let flow = flow.unwrap();
-    let stop = Arc::new(AtomicBool::new(false));
-    let told = stop.clone();
-    thread::spawn(move || {
-        let _ = io::stdin().read_line(&mut String::new());
-        told.store(true, Ordering::Release);
-    });
+    let stop = told_to_stop();
     say("ready");
     let pattern = pattern();
     let (mut sent, mut random) = (0, Random(77));

@@ -120,6 +120,7 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 
 	tctx->run_start_ns = now;
 	if (cctx) {
+		burst_goes_on(cctx, task_class, now);
 		cctx->current_class = task_class;
 		cctx->executor = 0;
 		if (cctx->kick_claim_ns)
@@ -209,6 +210,7 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 	dedicated = cctx->granted && cctx->executor;
 	cctx->current_class = CLASS_NONE;
 	cctx->executor = 0;
+	cctx->latency_start_ns = 0;
 	tctx->turn_left_ns = 0;
 	if (runnable && cctx->kick_claim_ns && tctx->turn_ns > ran + TURN_LEFT_MIN)
 		tctx->turn_left_ns = tctx->turn_ns - ran;
@@ -236,7 +238,8 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 	if (task_class == FLEXNET_CLASS_LATENCY) {
 		cctx->higher_used_ns += ran;
 		cctx->latency_end_ns = now;
-	} else {
+	} else if (task_class != FLEXNET_CLASS_KTHREAD || !p->scx.slice) {
+		/* ksoftirqd's moments are no turn of a lower class. */
 		cctx->higher_used_ns = 0;
 	}
 }

@@ -336,6 +336,16 @@ static __always_inline void executor_woke(u32 client, u32 index, s32 near)
 		claim_first_core(client);
 }
 
+/* Is it one of its own process that wakes it from this CPU, a guest there? Such a
+ * one is about to hand over more: preempted at each message, it would have every
+ * one sent by itself, for two switches. The executor is next when it sleeps, and
+ * takes the core back in the next round if it does not. */
+static __always_inline bool submitter_here(struct task_struct *p, s32 cpu)
+{
+	return cpu == (s32)bpf_get_smp_processor_id() &&
+	       bpf_get_current_task_btf()->tgid == p->tgid;
+}
+
 /* Where a waking executor should go at once: an idle granted core it may use,
  * else a granted core that is lent or runs a lower flow class. */
 static s32 granted_core_for(struct task_struct *p, struct task_ctx *tctx, bool *idle)
@@ -363,6 +373,8 @@ static s32 granted_core_for(struct task_struct *p, struct task_ctx *tctx, bool *
 			continue;
 		/* The turn of others, until the budget is whole again. */
 		if (quanta_spent(cctx, 0, scx_bpf_now()))
+			continue;
+		if (submitter_here(p, cpu))
 			continue;
 		/* Between two tasks it looks at the queue by itself. */
 		if (cctx->current_class != FLEXNET_CLASS_EXECUTOR &&

@@ -11,8 +11,17 @@
  * wakes in it waits, unless the core switches anyway; a timer ends the wait. A
  * task that wakes rarely does not notice.
  *
- * What it promises: no latency task waits longer than the respite for a core
- * that runs normal work. What it leaves to others: the queues (general.bpf.h).
+ * Who was displaced has paid. What follows on that core is one **burst**: latency
+ * tasks that wait or wake meanwhile are served one after the other, and one whose
+ * slice is over goes on, until they have run for settings.burst_ns in all; then
+ * comes the respite. So a service and its peer that wake each other are not a
+ * respite apart at each step. A latency task that loses a lent core to an executor
+ * in the middle of its turn waits for no respite on the next core.
+ *
+ * What it promises: no latency task waits longer than respite and burst for a
+ * core that runs normal work, and normal work keeps respite / (respite + burst)
+ * of a core that latency tasks want all the time. What it leaves to others: the
+ * queues (general.bpf.h).
  */
 #ifndef FLEXNET_DISPLACE_BPF_H
 #define FLEXNET_DISPLACE_BPF_H
@@ -43,16 +52,38 @@ static __always_inline bool may_run_general(struct task_struct *p)
 	return ret;
 }
 
-/* From when on a latency task may displace who runs there, scx_bpf_now() time. */
-static __always_inline u64 displaceable_ns(struct cpu_ctx *cctx)
+/* From when on a latency task may displace who runs there, scx_bpf_now() time.
+ * The one whose slice is over still runs when the CPU looks for the next. */
+static __always_inline u64 displaceable_ns(struct cpu_ctx *cctx, u64 now)
 {
-	return cctx->latency_end_ns + settings.respite_ns;
+	return (cctx->latency_start_ns ? now : cctx->latency_end_ns) + settings.respite_ns;
+}
+
+/* A task of this class starts: latency tasks and executors make a burst, which
+ * ordinary tasks end and the kernel's threads do not change. */
+static __always_inline void burst_goes_on(struct cpu_ctx *cctx, u32 task_class, u64 now)
+{
+	cctx->latency_start_ns = task_class == FLEXNET_CLASS_LATENCY ? now : 0;
+	if (task_class == FLEXNET_CLASS_LATENCY || task_class == FLEXNET_CLASS_EXECUTOR)
+		cctx->burst = 1;
+	else if (task_class != FLEXNET_CLASS_KTHREAD)
+		cctx->burst = 0;
+}
+
+/* Does the burst here go on? */
+static __always_inline bool in_burst(struct cpu_ctx *cctx, u64 now)
+{
+	u64 used = cctx->higher_used_ns;
+
+	if (cctx->latency_start_ns && now > cctx->latency_start_ns)
+		used += now - cctx->latency_start_ns;
+	return cctx->burst && used < settings.burst_ns;
 }
 
 /* Sees to it that the waiting get the core when its respite is over. */
 static void respite_arm(s32 cpu, struct cpu_ctx *cctx, u64 now)
 {
-	u64 until = displaceable_ns(cctx);
+	u64 until = displaceable_ns(cctx, now);
 	struct respite_timer *timer;
 	u32 key = cpu;
 
@@ -130,7 +161,7 @@ static s32 victim_for(struct task_struct *p, s32 prev_cpu, u64 now)
 
 	if (cctx && preemptible(cctx) && !(general && cctx->granted) &&
 	    bpf_cpumask_test_cpu(prev_cpu, p->cpus_ptr)) {
-		soonest = displaceable_ns(cctx);
+		soonest = displaceable_ns(cctx, now);
 		if (soonest <= now)
 			return prev_cpu;
 		later = prev_cpu;
@@ -146,7 +177,7 @@ static s32 victim_for(struct task_struct *p, s32 prev_cpu, u64 now)
 		if (!cctx || !cctx->online || !preemptible(cctx) || (general && cctx->granted) ||
 		    !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
 			continue;
-		until = displaceable_ns(cctx);
+		until = displaceable_ns(cctx, now);
 		if (until > now) {
 			if (until < soonest) {
 				soonest = until;

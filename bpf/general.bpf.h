@@ -97,15 +97,17 @@ static bool displace_for_pinned(s32 cpu, u64 now)
 
 	if (!cctx || !preemptible(cctx))
 		return false;
-	if (displaceable_ns(cctx) <= now)
+	if (displaceable_ns(cctx, now) <= now)
 		preempt_cpu(cpu, now);
 	else
 		respite_arm(cpu, cctx, now);
 	return true;
 }
 
-/* Makes sure that somebody will look at the queue the task was put into. */
-static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool pinned, u64 now)
+/* Makes sure that somebody will look at the queue the task was put into.
+ * `displaced`: it was running just now. */
+static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool pinned,
+		     bool displaced, u64 now)
 {
 	s32 cpu;
 
@@ -122,7 +124,8 @@ static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool p
 	}
 	if (task_class != FLEXNET_CLASS_LATENCY)
 		return;
-	cpu = victim_for(p, prev_cpu, now);
+	/* As if every respite were over. */
+	cpu = victim_for(p, prev_cpu, displaced ? now + settings.respite_ns : now);
 	if (cpu >= 0)
 		preempt_cpu(cpu, now);
 }
@@ -160,6 +163,7 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	bool pinned = enq_flags & SCX_ENQ_REENQ ? p->nr_cpus_allowed == 1 : is_pinned(p);
 	u64 vtime = start_vtime(tctx, task_class);
 	u64 slice = slice_of(task_class);
+	bool displaced = tctx->turn_left_ns;
 	u64 dsq = DSQ_GENERAL;
 
 	tctx->vtime = vtime;
@@ -196,7 +200,7 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 		       dsq == DSQ_GENERAL_LATENCY ? FLEXNET_QUEUE_LATENCY :
 						    FLEXNET_QUEUE_GENERAL);
 	scx_bpf_dsq_insert_vtime(p, dsq, slice, vtime, enq_flags);
-	kick_for(p, task_class, prev_cpu, pinned, now);
+	kick_for(p, task_class, prev_cpu, pinned, displaced, now);
 }
 
 /* Does the task whose turn is over go on? The kernel queues it only after the
@@ -224,6 +228,41 @@ static bool goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *prev, u64
 		return false;
 	tctx->turn_ns = ran + settings.slice_ns;
 	prev->scx.slice = settings.slice_ns;
+	return true;
+}
+
+/* Is the first of the tasks that can run here only a latency task? */
+static bool latency_pinned(s32 cpu)
+{
+	struct task_struct *p;
+	bool latency = false;
+
+	bpf_for_each(scx_dsq, p, pinned_dsq(cpu), 0) {
+		struct task_ctx *tctx = task_ctx_of(p);
+
+		latency = tctx && class_of(tctx) == FLEXNET_CLASS_LATENCY;
+		break;
+	}
+	return latency;
+}
+
+/* Does the latency task whose slice is over go on? Queued anew it would wait for
+ * the end of a respite that its own run began, in the middle of its work. The
+ * budget of the class bounds it, and others of its class have their turn. */
+static bool latency_goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *prev, u64 now)
+{
+	struct task_ctx *tctx;
+
+	if (!prev || !(prev->scx.flags & SCX_TASK_QUEUED) || !in_burst(cctx, now) ||
+	    cctx->current_class != FLEXNET_CLASS_LATENCY || cctx->kick_claim_ns ||
+	    scx_bpf_dsq_nr_queued(DSQ_GENERAL_LATENCY) ||
+	    !bpf_cpumask_test_cpu(cpu, prev->cpus_ptr) || latency_pinned(cpu))
+		return false;
+	tctx = task_ctx_of(prev);
+	if (!tctx)
+		return false;
+	tctx->turn_ns = now - tctx->run_start_ns + settings.latency_slice_ns;
+	prev->scx.slice = settings.latency_slice_ns;
 	return true;
 }
 
@@ -315,8 +354,9 @@ static bool dispatch_general(s32 cpu, struct cpu_ctx *cctx, u64 now)
 	s32 normal = scx_bpf_dsq_nr_queued(DSQ_GENERAL);
 	s32 here = scx_bpf_dsq_nr_queued(pinned);
 
-	/* In the core's respite normal tasks go first. */
-	if (latency > 0 && now < displaceable_ns(cctx) && normal + here > 0) {
+	/* In the core's respite normal tasks go first, but not before the burst
+	 * is over that displaced one. */
+	if (latency > 0 && !in_burst(cctx, now) && now < displaceable_ns(cctx, now) && normal + here > 0) {
 		respite_arm(cpu, cctx, now);
 		latency = 0;
 		shared = DSQ_GENERAL;

@@ -48,6 +48,7 @@ struct flexnet_config {
 	u64 latency_slice_ns;	/* of latency tasks */
 	u64 starvation_ns;	/* nobody runnable waits longer unserved while others of a higher class run */
 	u64 respite_ns;		/* of a core between latency tasks that displace others */
+	u64 burst_ns;		/* latency tasks run so long, one after the other, when they displaced others */
 	u32 net_cores_max;	/* 0: never grant */
 	u32 lend;		/* granted cores with nothing to do serve general tasks */
 };

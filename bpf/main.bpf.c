@@ -198,13 +198,15 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 			prev->scx.slice = settings.slice_ns;
 			return;
 		}
-		if (dispatch_guests(cpu, cctx, now, false))
+		if ((settings.lend && latency_goes_on(cpu, cctx, prev, now)) ||
+		    dispatch_guests(cpu, cctx, now, false))
 			return;
 	} else {
 		if (rescue_displaced(cpu, cctx, now) || rescue_aged(cpu, cctx, true, now) ||
 		    rescue_executor(cpu, DSQ_EXECUTOR_LATENCY, now) ||
 		    rescue_executor(cpu, DSQ_EXECUTOR_THROUGHPUT, now) ||
-		    goes_on(cpu, cctx, prev, now) || dispatch_general(cpu, cctx, now))
+		    goes_on(cpu, cctx, prev, now) || latency_goes_on(cpu, cctx, prev, now) ||
+		    dispatch_general(cpu, cctx, now))
 			return;
 		/* Nothing else to do: executors that wait for a core. */
 		if (scx_bpf_dsq_move_to_local(DSQ_EXECUTOR_LATENCY, 0) ||

@@ -37,6 +37,7 @@ volatile struct flexnet_config settings = {
 	.latency_slice_ns = 1000000,
 	.starvation_ns = 20000000,
 	.respite_ns = 100000,
+	.burst_ns = 1000000,
 };
 
 /* The design that is on: its own of the parameters, and its quantum. Written by
@@ -157,7 +158,9 @@ struct cpu_ctx {
 	u64 kick_claim_ns;	/* somebody preempts it, since */
 	u64 higher_used_ns;	/* latency tasks' run since normal ones had a turn */
 	u64 latency_used_ns;	/* the same among executors, by flow class */
-	u64 latency_end_ns;	/* a latency task last ran here */
+	u64 latency_start_ns;	/* a latency task runs here since, 0: none does */
+	u64 latency_end_ns;	/* the last one stopped */
+	u32 burst;		/* latency tasks and executors run here, no others since the first */
 	u64 grant_cause_ns;	/* granted for what waited since, 0: an executor has run here */
 	u32 respite_armed;	/* its timer runs */
 	u64 guest_turn_ns;	/* last turn of general tasks on a granted core */

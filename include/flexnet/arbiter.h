@@ -228,7 +228,7 @@ FLEXNET_INLINE void flexnet_arbiter_observe(const struct flexnet_arbiter_params 
 	else if (!memory->calm_since_ns)
 		memory->calm_since_ns = look->now_ns;
 
-	if (look->runnable && look->granted >= params->cores_max)
+	if ((look->runnable || !look->depth) && look->granted >= params->cores_max)
 		memory->backoff = FLEXNET_STEADY_SHIFT;
 	else if (look->runnable || !look->depth)
 		memory->backoff = 0;

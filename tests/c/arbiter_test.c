@@ -247,6 +247,21 @@ static void test_backoff(void)
 	look.now_ns += params.interval_ns;
 	flexnet_arbiter_observe(&params, &look, &memory);
 	EXPECT(flexnet_next_round(&params, &memory) == params.interval_ns, "work again");
+
+	look.granted = params.cores_max;
+	for (round = 0; round < 2; round++) {
+		/* With work, and then without: there is no core to give. */
+		look.runnable = look.depth = !round;
+		look.now_ns += params.interval_ns;
+		flexnet_arbiter_observe(&params, &look, &memory);
+		EXPECT(flexnet_next_round(&params, &memory) ==
+			       params.interval_ns << FLEXNET_STEADY_SHIFT,
+		       "at the most cores, %u executors runnable", look.runnable);
+	}
+	look.granted = params.cores_max - 1;
+	look.now_ns += params.interval_ns;
+	flexnet_arbiter_observe(&params, &look, &memory);
+	EXPECT(flexnet_next_round(&params, &memory) == params.interval_ns, "a core may be needed");
 }
 
 static void test_saturation(void)

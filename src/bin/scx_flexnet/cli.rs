@@ -69,6 +69,12 @@ pub struct Options {
     #[arg(long, value_name = "US", value_parser = value_parser!(u64).range(0..=100_000))]
     pub respite_us: Option<u64>,
 
+    /// Latency tasks that displaced others on a core run there, one after the
+    /// other, for this long in all before its respite (µs) [default: a third of
+    /// the respite, the latency slice at least]
+    #[arg(long, value_name = "US", value_parser = value_parser!(u64).range(0..=100_000))]
+    pub burst_us: Option<u64>,
+
     /// No runnable task waits longer while others of a higher class run (ms).
     #[arg(long, value_name = "MS", default_value_t = 20, value_parser = value_parser!(u64).range(1..=5_000))]
     pub starvation_ms: u64,

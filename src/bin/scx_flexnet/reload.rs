@@ -14,7 +14,7 @@ use crate::switch_cost::Turns;
 use anyhow::{Context, Result};
 
 /// Keys that hold at once; all others are read at the start alone.
-const LIVE: [&str; 13] = [
+const LIVE: [&str; 14] = [
     "design",
     "objective-us",
     "low-mark-us",
@@ -25,6 +25,7 @@ const LIVE: [&str; 13] = [
     "slice-us",
     "latency-slice-us",
     "respite-us",
+    "burst-us",
     "starvation-ms",
     "max-net-cores",
     "idle-cores",

@@ -67,6 +67,10 @@ pub(crate) struct Options {
     /// The client's connections
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
     connections: u32,
+    /// Requests a second of the open loop; without, 10% of what the plain program
+    /// reaches alone
+    #[arg(long)]
+    rate: Option<f64>,
     /// Bytes of a bulk sender's write
     #[arg(long, value_name = "BYTES", default_value_t = 10_000_000)]
     write: usize,
@@ -129,8 +133,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             "attaching schedulers needs root; run it as root, with --native, or bench/programs, which boots a VM"
         );
     }
-    if options.write == 0 || options.seconds <= 0.0 {
-        bail!("--write needs a byte at least, --seconds more than none");
+    if options.write == 0 || options.seconds <= 0.0 || options.rate.is_some_and(|r| r <= 0.0) {
+        bail!("--write needs a byte at least, --seconds and --rate more than none");
     }
     let schedulers = schedulers(options);
     let scratch = Scratch::new()?;
@@ -146,7 +150,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .iter()
         .flat_map(|p| p.workloads())
         .collect();
-    let rates = rates(&bench, &schedulers[0], &workloads)?;
+    let rates = rates(&bench, &schedulers[0], &workloads, options.rate)?;
     let mut cells: Vec<Cell> = keys(options, &schedulers, &workloads)
         .into_iter()
         .map(|key| Cell {
@@ -246,12 +250,17 @@ fn rates(
     bench: &Bench<'_>,
     eevdf: &Scheduler,
     workloads: &[Workload],
+    given: Option<f64>,
 ) -> Result<Vec<(Workload, f64)>> {
     let mut rates = Vec::new();
     for &workload in workloads {
         let Workload::Service(service) = workload else {
             continue;
         };
+        if let Some(rate) = given {
+            rates.push((workload, rate));
+            continue;
+        }
         let reached = bench
             .reached(eevdf, service)
             .with_context(|| format!("{} alone", workload.name()))?;

@@ -374,13 +374,14 @@ static s32 granted_core_for(struct task_struct *p, struct task_ctx *tctx, bool *
 		/* The turn of others, until the budget is whole again. */
 		if (quanta_spent(cctx, 0, scx_bpf_now()))
 			continue;
-		if (submitter_here(p, cpu))
-			continue;
 		/* Between two tasks it looks at the queue by itself. */
 		if (cctx->current_class != FLEXNET_CLASS_EXECUTOR &&
 		    cctx->current_class != FLEXNET_CLASS_KTHREAD &&
-		    cctx->current_class != CLASS_NONE)
+		    cctx->current_class != CLASS_NONE) {
+			if (submitter_here(p, cpu))
+				continue;
 			return cpu;
+		}
 		if (tctx->flow_class == FLEXNET_FLOW_LATENCY && cctx->executor) {
 			struct executor_ctx *running = executor_ctx_of(cctx->executor - 1);
 

@@ -4,10 +4,12 @@
 //! nothing of moves its own out of the way.
 
 use rustix::io::fcntl_dupfd_cloexec;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 static FLOOR: AtomicI32 = AtomicI32::new(0);
+static TOLD: OnceLock<fn(RawFd)> = OnceLock::new();
 
 /// Descriptors that the library makes from here on are `floor` or higher, where
 /// the process may have such. 0, the default: the lowest free ones.
@@ -15,10 +17,22 @@ pub fn set_descriptor_floor(floor: i32) {
     FLOOR.store(floor, Ordering::Relaxed);
 }
 
-/// The descriptor, or one in its place above the floor.
+/// `told` hears of each descriptor that the library makes from here on and keeps,
+/// on the thread that makes it, before it is used: for who keeps a program's hands
+/// off them. Of its end he hears by close(2). The first call counts.
+pub fn tell_descriptors(told: fn(RawFd)) {
+    // One that is there already stays.
+    let _ = TOLD.set(told);
+}
+
+/// The descriptor, or one in its place above the floor; for one that is kept.
 pub(crate) fn raised(fd: OwnedFd) -> OwnedFd {
-    match FLOOR.load(Ordering::Relaxed) {
+    let fd = match FLOOR.load(Ordering::Relaxed) {
         0 => fd,
         floor => fcntl_dupfd_cloexec(&fd, floor).unwrap_or(fd),
+    };
+    if let Some(told) = TOLD.get() {
+        told(fd.as_raw_fd());
     }
+    fd
 }

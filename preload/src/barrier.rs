@@ -172,7 +172,7 @@ pub(crate) fn forget(fd: RawFd) {
         return;
     };
     let word = slot.word();
-    if word == UNKNOWN || word == table::INTERNAL {
+    if word == UNKNOWN || table::is_internal(word) {
         return;
     }
     if !is_entry(word) {
@@ -281,10 +281,7 @@ fn leave_epolls(fd: RawFd) {
 fn duplicate(fd: RawFd) -> Option<OwnedFd> {
     let copy = rustix::io::fcntl_dupfd_cloexec(borrowed(fd), crate::start::floor()).ok()?;
     let copy = rustix::fd::IntoRawFd::into_raw_fd(copy);
-    table::mark_internal(copy);
-    if let Some(own) = table::own() {
-        own.closing.fetch_add(1, Ordering::AcqRel);
-    }
+    table::mark_rest(copy);
     // SAFETY: just made, and given to one owner; `hooks::close` sees it go.
     Some(unsafe { OwnedFd::from_raw_fd(copy) })
 }

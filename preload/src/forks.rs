@@ -188,7 +188,7 @@ extern "C" fn prepare() {
         }
     }
     state.internal = table::all()
-        .filter(|(_, slot)| slot.word() == table::INTERNAL)
+        .filter(|(_, slot)| table::is_internal(slot.word()))
         .map(|(fd, _)| fd)
         .collect();
     // SAFETY: the lock is held.

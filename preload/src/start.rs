@@ -13,7 +13,7 @@ use crate::entry::{Entry, Kind};
 use crate::inside::SignalsBlocked;
 use crate::table::{self, CANDIDATE, Own, PASS, Slot};
 use flexnet::client::Client;
-use flexnet::executor::{Runtime, set_descriptor_floor};
+use flexnet::executor::{Runtime, set_descriptor_floor, tell_descriptors};
 use flexnet::transport::RawFlow;
 use rustix::fd::BorrowedFd;
 use rustix::net::{getpeername, ipproto, sockopt};
@@ -107,6 +107,7 @@ fn start(config: &Config) -> io::Result<Started> {
         ));
     }
     set_descriptor_floor(floor());
+    tell_descriptors(table::mark_internal);
     let name = program();
     let mut builder = Runtime::builder()
         .name(&name)
@@ -125,12 +126,8 @@ fn start(config: &Config) -> io::Result<Started> {
             Err(error) => log::warn!("no link to the scheduler: {error}"),
         }
     }
-    let runtime = builder.build()?;
-    for fd in runtime.descriptors() {
-        table::mark_internal(fd);
-    }
     Ok(Started {
-        runtime,
+        runtime: builder.build()?,
         link,
         told: AtomicBool::new(false),
     })

@@ -19,10 +19,12 @@ pub(crate) const UNKNOWN: usize = 0;
 pub(crate) const PASS: usize = 1;
 /// The library's own.
 pub(crate) const INTERNAL: usize = 2;
+/// A duplicate that the library keeps for a rest.
+pub(crate) const REST: usize = 3;
 /// An epoll instance, whose registrations a duplicate would keep alive.
-pub(crate) const EPOLL: usize = 3;
+pub(crate) const EPOLL: usize = 4;
 /// A socket of this process's making.
-pub(crate) const CANDIDATE: usize = 4;
+pub(crate) const CANDIDATE: usize = 5;
 // Anything else is the address of an entry.
 
 /// Numbers from here on are not looked after.
@@ -140,6 +142,11 @@ impl Slot {
     }
 }
 
+/// Is it the library's own, and none of the program's?
+pub(crate) fn is_internal(word: usize) -> bool {
+    word == INTERNAL || word == REST
+}
+
 /// Is it the address of an entry?
 #[inline(always)]
 pub(crate) fn is_entry(word: usize) -> bool {
@@ -156,7 +163,7 @@ pub(crate) fn made(fd: RawFd) {
 pub(crate) fn mark(fd: RawFd, word: usize) {
     if let (Some(slot), Some(own)) = (slot(fd), own())
         && own.alive.load(Ordering::Relaxed) != 0
-        && slot.word() != INTERNAL
+        && !is_internal(slot.word())
     {
         if is_entry(slot.word()) {
             crate::barrier::forget_stale(slot);
@@ -171,21 +178,32 @@ pub(crate) fn mark(fd: RawFd, word: usize) {
 
 /// One of the library's own.
 pub(crate) fn mark_internal(fd: RawFd) {
+    mark_ours(fd, INTERNAL);
+}
+
+/// A duplicate that the library keeps for a rest.
+pub(crate) fn mark_rest(fd: RawFd) {
+    if let Some(own) = own() {
+        own.closing.fetch_add(1, Ordering::AcqRel);
+    }
+    mark_ours(fd, REST);
+}
+
+fn mark_ours(fd: RawFd, word: usize) {
     if let (Some(slot), Some(own)) = (slot(fd), own()) {
         own.highest.fetch_max(fd, Ordering::Relaxed);
-        slot.set(INTERNAL);
+        slot.set(word);
     }
 }
 
-/// A duplicate that was kept for a rest is closed.
-pub(crate) fn internal_closed() {
-    if let Some(own) = own() {
-        let (ok, no) = (Ordering::AcqRel, Ordering::Relaxed);
-        // The library's other descriptors are not counted: never below zero.
-        let _ = own
-            .closing
-            .fetch_update(ok, no, |closing| closing.checked_sub(1));
+/// The library closes one of its own.
+pub(crate) fn internal_closed(slot: &Slot) {
+    if slot.word() == REST
+        && let Some(own) = own()
+    {
+        own.closing.fetch_sub(1, Ordering::AcqRel);
     }
+    slot.set(UNKNOWN);
 }
 
 /// All descriptors there may be something about, and their slots.

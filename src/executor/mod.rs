@@ -28,7 +28,7 @@ mod stack;
 mod waiters;
 mod worker;
 
-pub use crate::descriptors::set_descriptor_floor;
+pub use crate::descriptors::{set_descriptor_floor, tell_descriptors};
 pub use builder::Builder;
 pub use drain::{Drain, Progress, Work};
 pub use handle::{Flow, SubmitError, current_flow};
@@ -37,6 +37,7 @@ pub use reactor::{Writable, writable};
 pub use runtime::Runtime;
 pub use waiters::Slept;
 pub use worker::is_own_thread;
+pub(crate) use worker::is_own_thread_now;
 
 pub(crate) use flow::{FlowCore, Inside};
 pub(crate) use room::Until;

@@ -210,11 +210,6 @@ impl Reactor {
         let _ = epoll::delete(&self.epoll, fd);
     }
 
-    /// Its own descriptors, open as long as the runtime is.
-    pub(crate) fn descriptors(&self) -> [RawFd; 2] {
-        [self.epoll.as_raw_fd(), self.doorbell.as_raw_fd()]
-    }
-
     /// Wakes those whose sockets are ready. With a parker: as the one who
     /// sleeps in here, until something happens or `timeout` has passed; `false`
     /// when somebody else sleeps here already. Without: never sleeps.

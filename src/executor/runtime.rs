@@ -16,7 +16,7 @@ use crate::queue::{Parker, RunQueue};
 use crate::sync::CacheLine;
 use std::cell::Cell;
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
@@ -505,11 +505,6 @@ impl Runtime {
     /// they are kept for the one that comes.
     pub fn set_hints(&self, weight: u32, max_cores: u32) {
         self.shared.pages.wish(weight, max_cores);
-    }
-
-    /// The runtime's own descriptors, which nobody else may close before it ends.
-    pub fn descriptors(&self) -> [RawFd; 2] {
-        self.shared.reactor.descriptors()
     }
 
     /// Messages accepted and not yet done, over all executors.

@@ -46,6 +46,11 @@ pub fn is_own_thread() -> bool {
     IS_OURS.get()
 }
 
+/// This thread is.
+pub(crate) fn is_own_thread_now() {
+    IS_OURS.set(true);
+}
+
 /// The runtime this thread resumes a coroutine of.
 pub(crate) fn current_shared() -> Option<Arc<Shared>> {
     let shared = CURRENT.get();
@@ -225,7 +230,7 @@ impl Drop for OnDrop {
 /// its own threads (nginx's sigsuspend would miss them). The first thing each
 /// thread of the library does.
 pub(crate) fn block_signals() {
-    IS_OURS.set(true);
+    is_own_thread_now();
     // SAFETY: plain calls on a local set; blocking cannot fail for a full set.
     unsafe {
         let mut all = std::mem::zeroed();

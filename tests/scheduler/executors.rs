@@ -154,6 +154,31 @@ pub fn lent_cores_serve_all() {
     });
 }
 
+/// Who hands over many messages from the core that his executor was granted is
+/// not preempted at the first: the executor has them all when he sleeps, or many
+/// in a round.
+pub fn a_submitter_on_the_lent_core_hands_over_many() {
+    let arguments = [&["--idle-cores", "lend"], &STAYS[..]].concat();
+    let daemon = Daemon::start(&arguments);
+    let mut app = Task::app("batches", 1);
+    app.ask("load 20 32 0");
+    let core = granted_core(&mut app);
+    app.pin(&[core]);
+    app.await_progress(200);
+    let executor = app.executor_threads()[0];
+    let mut count = || (app.done(), app.turns_of(executor));
+    let before = count();
+    eventually("messages", || count().0 >= before.0 + 5000);
+    let after = count();
+    let (messages, turns) = (after.0 - before.0, after.1 - before.1);
+    println!("  {messages} messages in {turns} turns");
+    assert!(
+        messages >= 8 * turns,
+        "{messages} messages in {turns} turns"
+    );
+    daemon.stop();
+}
+
 /// With clients that have nothing to do: no timer, no kicks, no busy daemon.
 pub fn an_idle_system_stays_idle() {
     let daemon = Daemon::start(&[]);

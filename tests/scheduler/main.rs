@@ -68,6 +68,7 @@ const TESTS: &[Test] = tests! {
         without_granted_cores_executors_run_too on [2],
         strict_cores_serve_executors_only on [2],
         lent_cores_serve_all on [2],
+        a_submitter_on_the_lent_core_hands_over_many on [2],
         an_idle_system_stays_idle on [2],
         two_applications_share_a_core on [4],
         the_operators_weights_divide_a_core on [4],

@@ -9,6 +9,7 @@ use crate::tasks::{PATTERN_BYTES, Task, pattern, say, told_to_stop};
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -16,6 +17,8 @@ use std::sync::atomic::Ordering;
 
 /// What the library calls this program: the kernel's name of it.
 const NAME: &str = "scheduler-tests";
+/// Bytes after which the writer closes all it finds: its sends are queued by then.
+const CLOSES_AT: usize = 100_000;
 const LIBRARY: &str = "/flexnet/bin/libflexnet_preload.so";
 
 /// A program that links libflexnet finds the scheduler and is granted a core.
@@ -29,7 +32,8 @@ pub fn a_c_program_is_granted_a_core() {
 }
 
 /// So does one whose sends the preload library queues; it outlives takeover, loss
-/// and return of the scheduler, and its peer gets every byte in order.
+/// and return of the scheduler and a program that closes whatever is not its own,
+/// and its peer gets every byte in order.
 pub fn an_unmodified_program_is_granted_a_core() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
@@ -50,8 +54,11 @@ pub fn an_unmodified_program_is_granted_a_core() {
     new.stop();
     let daemon = Daemon::start(&[]);
     granted();
-    let accepted: u64 = writer.ask("stop").parse().unwrap();
+    let told = writer.ask("stop");
+    let (accepted, closed) = told.split_once(' ').unwrap();
+    let accepted: u64 = accepted.parse().unwrap();
     writer.finish();
+    assert_eq!(closed, "0", "descriptors of the library's");
     assert_eq!(
         receiver.join().unwrap(),
         accepted,
@@ -61,21 +68,28 @@ pub fn an_unmodified_program_is_granted_a_core() {
     daemon.stop();
 }
 
-/// A role: writes the pattern in small pieces, and knows of nothing.
+/// A role: writes the pattern in small pieces, and knows of nothing. On its way it
+/// closes what else may be open, and counts what was.
 pub fn writer(port: u16) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let stop = told_to_stop();
     say("ready");
     let pattern = pattern();
-    let mut sent = 0;
+    let (mut sent, mut closed) = (0, 0);
     while !stop.load(Ordering::Acquire) {
         let start = sent % PATTERN_BYTES;
         let end = (start + 200).min(PATTERN_BYTES);
         stream.write_all(&pattern[start..end]).unwrap();
+        if sent <= CLOSES_AT && CLOSES_AT < sent + 200 {
+            let own = stream.as_raw_fd();
+            // SAFETY: what is open from 3 on is nobody's but the socket's owner's.
+            let open = |fd: &i32| *fd != own && unsafe { libc::close(*fd) } == 0;
+            closed = (3..4096).filter(open).count();
+        }
         sent += end - start;
     }
     drop(stream);
-    say(&sent.to_string());
+    say(&format!("{sent} {closed}"));
 }
 
 /// A program that runs with another's rights is run as if there were no library:

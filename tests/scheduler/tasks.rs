@@ -136,21 +136,22 @@ impl Task {
         (self.schedstat(1), self.schedstat(2))
     }
 
+    /// How often one of its threads ran.
+    pub fn turns_of(&self, tid: i32) -> u64 {
+        self.schedstat_of(tid, 2)
+    }
+
     fn schedstat(&self, field: usize) -> u64 {
-        let numbers = |tid| {
-            let path = format!("/proc/{}/task/{tid}/schedstat", self.pid());
-            fs::read_to_string(path).unwrap_or_default()
-        };
-        let number = |text: String| {
-            text.split(' ')
-                .nth(field)
-                .map_or(0, |n| n.trim().parse().unwrap())
-        };
-        threads(self.pid())
-            .into_iter()
-            .map(numbers)
-            .map(number)
-            .sum()
+        let of = |tid| self.schedstat_of(tid, field);
+        threads(self.pid()).into_iter().map(of).sum()
+    }
+
+    fn schedstat_of(&self, tid: i32, field: usize) -> u64 {
+        let path = format!("/proc/{}/task/{tid}/schedstat", self.pid());
+        let text = fs::read_to_string(path).unwrap_or_default();
+        text.split(' ')
+            .nth(field)
+            .map_or(0, |n| n.trim().parse().unwrap())
     }
 
     /// The CPU its main thread was on last.

@@ -5,7 +5,7 @@ use super::options::with_entry;
 use crate::barrier::{self, Passed};
 use crate::entry::Kind;
 use crate::real;
-use crate::table::{self, CANDIDATE, EPOLL, INTERNAL, PASS, UNKNOWN};
+use crate::table::{self, CANDIDATE, EPOLL, PASS, UNKNOWN};
 use libc::{FILE, c_char, c_int, c_uint, off_t, off64_t, size_t, sockaddr, socklen_t, ssize_t};
 use std::sync::atomic::Ordering;
 
@@ -142,14 +142,13 @@ pub unsafe extern "C-unwind" fn close(fd: c_int) -> c_int {
     if let Some(slot) = table::slot(fd) {
         match slot.word() {
             UNKNOWN => {}
-            INTERNAL => {
+            word if table::is_internal(word) => {
                 if !flexnet::executor::is_own_thread() && !crate::inside::is_inside() {
                     // Not the program's: as if it were not open.
                     real::set_errno(libc::EBADF);
                     return -1;
                 }
-                slot.set(UNKNOWN);
-                table::internal_closed();
+                table::internal_closed(slot);
             }
             _ => barrier::forget(fd),
         }
@@ -173,7 +172,7 @@ fn forget_range(
         }
         match slot.word() {
             UNKNOWN => {}
-            INTERNAL => {
+            word if table::is_internal(word) => {
                 if fd > from && close(from, fd - 1) != 0 {
                     return -1;
                 }
@@ -244,7 +243,7 @@ fn doubled(fd: c_int, to: c_int) {
         }
         other.set(entry.word());
     });
-    if shared.is_none() && other.word() != INTERNAL {
+    if shared.is_none() && !table::is_internal(other.word()) {
         other.set(UNKNOWN);
     }
 }
@@ -273,7 +272,7 @@ fn dup_to(fd: c_int, to: c_int, real: impl FnOnce() -> c_int) -> c_int {
     if let Some(slot) = table::slot(to) {
         match slot.word() {
             // One of dup2's own errors: a number that is about to be taken.
-            INTERNAL => {
+            word if table::is_internal(word) => {
                 real::set_errno(libc::EBUSY);
                 return -1;
             }

@@ -15,8 +15,7 @@
  * tasks that wait or wake meanwhile are served one after the other, and one whose
  * slice is over goes on, until they have run for settings.burst_ns in all; then
  * comes the respite. So a service and its peer that wake each other are not a
- * respite apart at each step. A latency task that loses a lent core to an executor
- * in the middle of its turn waits for no respite on the next core.
+ * respite apart at each step.
  *
  * What it promises: no latency task waits longer than respite and burst for a
  * core that runs normal work, and normal work keeps respite / (respite + burst)

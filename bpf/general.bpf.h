@@ -104,10 +104,8 @@ static bool displace_for_pinned(s32 cpu, u64 now)
 	return true;
 }
 
-/* Makes sure that somebody will look at the queue the task was put into.
- * `displaced`: it was running just now. */
-static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool pinned,
-		     bool displaced, u64 now)
+/* Makes sure that somebody will look at the queue the task was put into. */
+static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool pinned, u64 now)
 {
 	s32 cpu;
 
@@ -124,8 +122,7 @@ static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool p
 	}
 	if (task_class != FLEXNET_CLASS_LATENCY)
 		return;
-	/* As if every respite were over. */
-	cpu = victim_for(p, prev_cpu, displaced ? now + settings.respite_ns : now);
+	cpu = victim_for(p, prev_cpu, now);
 	if (cpu >= 0)
 		preempt_cpu(cpu, now);
 }
@@ -163,7 +160,6 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	bool pinned = enq_flags & SCX_ENQ_REENQ ? p->nr_cpus_allowed == 1 : is_pinned(p);
 	u64 vtime = start_vtime(tctx, task_class);
 	u64 slice = slice_of(task_class);
-	bool displaced = tctx->turn_left_ns;
 	u64 dsq = DSQ_GENERAL;
 
 	tctx->vtime = vtime;
@@ -200,7 +196,7 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 		       dsq == DSQ_GENERAL_LATENCY ? FLEXNET_QUEUE_LATENCY :
 						    FLEXNET_QUEUE_GENERAL);
 	scx_bpf_dsq_insert_vtime(p, dsq, slice, vtime, enq_flags);
-	kick_for(p, task_class, prev_cpu, pinned, displaced, now);
+	kick_for(p, task_class, prev_cpu, pinned, now);
 }
 
 /* Does the task whose turn is over go on? The kernel queues it only after the

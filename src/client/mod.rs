@@ -20,7 +20,7 @@ use crate::abi::{
 };
 use crate::descriptors::raised;
 use crate::design::Choice;
-use crate::executor::{Link, PageRef, is_own_thread_now};
+use crate::executor::{Link, PageRef};
 use connection::Connection;
 use rustix::event::{EventfdFlags, eventfd};
 use socket::{ControlSocket, check_status, header, own_thread};
@@ -74,10 +74,7 @@ impl Client {
         let thread = std::thread::Builder::new()
             .name(format!("{name}/link"))
             .stack_size(128 * 1024)
-            .spawn(move || {
-                is_own_thread_now();
-                background.run(first, stopped.as_fd());
-            })?;
+            .spawn(move || background.run(first, stopped.as_fd()))?;
         Ok(Arc::new(Self {
             connection,
             stop,

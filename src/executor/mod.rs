@@ -37,7 +37,6 @@ pub use reactor::{Writable, writable};
 pub use runtime::Runtime;
 pub use waiters::Slept;
 pub use worker::is_own_thread;
-pub(crate) use worker::is_own_thread_now;
 
 pub(crate) use flow::{FlowCore, Inside};
 pub(crate) use room::Until;

@@ -46,11 +46,6 @@ pub fn is_own_thread() -> bool {
     IS_OURS.get()
 }
 
-/// This thread is.
-pub(crate) fn is_own_thread_now() {
-    IS_OURS.set(true);
-}
-
 /// The runtime this thread resumes a coroutine of.
 pub(crate) fn current_shared() -> Option<Arc<Shared>> {
     let shared = CURRENT.get();
@@ -230,7 +225,7 @@ impl Drop for OnDrop {
 /// its own threads (nginx's sigsuspend would miss them). The first thing each
 /// thread of the library does.
 pub(crate) fn block_signals() {
-    is_own_thread_now();
+    IS_OURS.set(true);
     // SAFETY: plain calls on a local set; blocking cannot fail for a full set.
     unsafe {
         let mut all = std::mem::zeroed();

@@ -80,7 +80,7 @@ pub fn writer(port: u16) {
         let start = sent % PATTERN_BYTES;
         let end = (start + 200).min(PATTERN_BYTES);
         stream.write_all(&pattern[start..end]).unwrap();
-        if sent <= CLOSES_AT && CLOSES_AT < sent + 200 {
+        if (sent..sent + (end - start)).contains(&CLOSES_AT) {
             let own = stream.as_raw_fd();
             // SAFETY: what is open from 3 on is nobody's but the socket's owner's.
             let open = |fd: &i32| *fd != own && unsafe { libc::close(*fd) } == 0;

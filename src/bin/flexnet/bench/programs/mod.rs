@@ -30,6 +30,8 @@ use std::time::Duration;
 const STEAL_MAX: f64 = 0.05;
 /// The open loop's rate: this share of what the program reaches alone.
 const RATE_SHARE: f64 = 0.1;
+/// Rates that can be asked for.
+const RATES: std::ops::RangeInclusive<f64> = 1.0..=1e6;
 /// Between attaching a scheduler and its first cell.
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -133,8 +135,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             "attaching schedulers needs root; run it as root, with --native, or bench/programs, which boots a VM"
         );
     }
-    if options.write == 0 || options.seconds <= 0.0 || options.rate.is_some_and(|r| r <= 0.0) {
-        bail!("--write needs a byte at least, --seconds and --rate more than none");
+    if options.write == 0 || options.seconds <= 0.0 {
+        bail!("--write needs a byte at least, --seconds more than none");
+    }
+    if options.rate.is_some_and(|rate| !RATES.contains(&rate)) {
+        bail!("--rate is from 1 to 1,000,000 requests a second");
     }
     let schedulers = schedulers(options);
     let scratch = Scratch::new()?;

@@ -217,7 +217,7 @@ impl Connection {
     pub(super) fn register(&self, slot: u32, flow_class: FlowClass) -> io::Result<()> {
         let thread = own_thread()?;
         let kind = abi::MESSAGE_REGISTER_EXECUTOR;
-        self.request(kind, slot, flow_class, Some(thread.as_fd()))
+        self.request(kind, slot, flow_class, Some(thread))
     }
 
     pub(super) fn unregister(&self, slot: u32) {
@@ -231,7 +231,7 @@ impl Connection {
         kind: u16,
         slot: u32,
         flow_class: FlowClass,
-        fd: Option<BorrowedFd<'_>>,
+        fd: Option<OwnedFd>,
     ) -> io::Result<()> {
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
         let request = Register {
@@ -243,7 +243,9 @@ impl Connection {
         let Some(socket) = self.now().socket.clone() else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        socket.send(&request, fd)?;
+        socket.send(&request, fd.as_ref().map(AsFd::as_fd))?;
+        // The message holds it from here on.
+        drop(fd);
         let waits = |now: &mut Now| {
             !now.replies.contains_key(&sequence)
                 && self.generation.load(Ordering::Acquire) == generation

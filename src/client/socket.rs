@@ -146,9 +146,10 @@ pub(super) fn header(kind: u16, size: usize, sequence: u32) -> Message {
     }
 }
 
-/// A pidfd of the calling thread.
+/// A pidfd of the calling thread. Raised and told of like all that outlive a call:
+/// an executor's registration, in which the program may close what it finds.
 pub(super) fn own_thread() -> io::Result<OwnedFd> {
-    pidfd_of(rustix::thread::gettid())
+    pidfd_of(rustix::thread::gettid()).map(raised)
 }
 
 /// A pidfd of a thread or process.

@@ -15,7 +15,9 @@
  * tasks that wait or wake meanwhile are served one after the other, and one whose
  * slice is over goes on, until they have run for settings.burst_ns in all; then
  * comes the respite. So a service and its peer that wake each other are not a
- * respite apart at each step.
+ * respite apart at each step. But each wakes BURST_WAKES times in one burst at
+ * most: under an open load there is always one more request, and a run for it
+ * alone costs what a run for all costs that come in a respite.
  *
  * What it promises: no latency task waits longer than respite and burst for a
  * core that runs normal work, and normal work keeps respite / (respite + burst)
@@ -28,6 +30,9 @@
 /* CPUs looked at for a victim: beyond that, the next one that switches serves
  * the waiting task soon enough. */
 #define VICTIM_CPUS_MAX 32
+/* How often a task may wake in one burst: a client sends and, asked by the reply,
+ * wakes once more. */
+#define BURST_WAKES 2
 
 static __always_inline bool preemptible(struct cpu_ctx *cctx)
 {
@@ -60,13 +65,31 @@ static __always_inline u64 displaceable_ns(struct cpu_ctx *cctx, u64 now)
 
 /* A task of this class starts: latency tasks and executors make a burst, which
  * ordinary tasks end and the kernel's threads do not change. */
-static __always_inline void burst_goes_on(struct cpu_ctx *cctx, u32 task_class, u64 now)
+static __always_inline void burst_goes_on(struct cpu_ctx *cctx, struct task_ctx *tctx,
+					  u32 task_class, u64 now)
 {
 	cctx->latency_start_ns = task_class == FLEXNET_CLASS_LATENCY ? now : 0;
-	if (task_class == FLEXNET_CLASS_LATENCY || task_class == FLEXNET_CLASS_EXECUTOR)
-		cctx->burst = 1;
-	else if (task_class != FLEXNET_CLASS_KTHREAD)
-		cctx->burst = 0;
+	if (task_class != FLEXNET_CLASS_LATENCY && task_class != FLEXNET_CLASS_EXECUTOR) {
+		if (task_class != FLEXNET_CLASS_KTHREAD)
+			cctx->burst = 0;
+		return;
+	}
+	if (!cctx->burst)
+		cctx->burst = now;
+	if (tctx->slept) {
+		tctx->slept = 0;
+		if (tctx->burst != cctx->burst) {
+			tctx->burst = cctx->burst;
+			tctx->burst_wakes = 0;
+		}
+		tctx->burst_wakes++;
+	}
+}
+
+/* Does a task that woke belong into the burst here, or has it had its turns in it? */
+static __always_inline bool may_join(struct cpu_ctx *cctx, struct task_ctx *tctx)
+{
+	return !tctx->slept || tctx->burst != cctx->burst || tctx->burst_wakes < BURST_WAKES;
 }
 
 /* Does the burst here go on? */

@@ -19,6 +19,8 @@
 
 /* What is left of a turn is worth going on with from here, ns. */
 #define TURN_LEFT_MIN 250000
+/* Waiting latency tasks looked at for one that has a turn in a burst. */
+#define BURST_SCAN_MAX 16
 /* Virtual time is fair, not prompt: one turn of a task of nice 19 puts it 400 ms
  * of virtual time back, which passes in seconds where dozens are runnable. Who
  * waited AGED_NS (a fifth of the watchdog's limit) is served whatever its
@@ -132,14 +134,15 @@ static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool p
  * that is a latency task about to sleep (a request handed on), else ahead of
  * somebody it may displace. -1: nobody; it waits in the queue.
  */
-static s32 place_latency(struct task_struct *p, s32 prev_cpu, u64 wake_flags, u64 now, u64 *enq_flags)
+static s32 place_latency(struct task_struct *p, struct task_ctx *tctx, s32 prev_cpu, u64 wake_flags,
+			 u64 now, u64 *enq_flags)
 {
 	s32 cpu = bpf_get_smp_processor_id();
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 
 	*enq_flags = 0;
 	if ((wake_flags & SCX_WAKE_SYNC) && cctx && !cctx->granted &&
-	    cctx->current_class == FLEXNET_CLASS_LATENCY &&
+	    cctx->current_class == FLEXNET_CLASS_LATENCY && may_join(cctx, tctx) &&
 	    bpf_cpumask_test_cpu(cpu, p->cpus_ptr) &&
 	    !scx_bpf_dsq_nr_queued(SCX_DSQ_LOCAL_ON | cpu))
 		return cpu;
@@ -342,6 +345,31 @@ static bool rescue_aged(s32 cpu, struct cpu_ctx *cctx, bool shared, u64 now)
 	return moved > 0;
 }
 
+/* Serves the first latency task that has a turn in the burst here; false: none. */
+__noinline int serve_burst(s32 cpu)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	struct task_struct *p;
+	struct task_ctx *tctx;
+	bool moved = false;
+
+	if (!cctx)
+		return false;
+	cctx->looked_at = 0;
+	bpf_rcu_read_lock();
+	bpf_for_each(scx_dsq, p, DSQ_GENERAL_LATENCY, 0) {
+		if (cctx->looked_at++ >= BURST_SCAN_MAX)
+			break;
+		tctx = task_ctx_of(p);
+		if (!tctx || !may_join(cctx, tctx) || !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
+			continue;
+		moved = scx_bpf_dsq_move(BPF_FOR_EACH_ITER, p, SCX_DSQ_LOCAL_ON | cpu, 0);
+		break;
+	}
+	bpf_rcu_read_unlock();
+	return moved;
+}
+
 /* Serves pinned and shared tasks on a CPU; true when one was moved to it. */
 static bool dispatch_general(s32 cpu, struct cpu_ctx *cctx, u64 now)
 {
@@ -352,7 +380,9 @@ static bool dispatch_general(s32 cpu, struct cpu_ctx *cctx, u64 now)
 
 	/* In the core's respite normal tasks go first, but not before the burst
 	 * is over that displaced one. */
-	if (latency > 0 && !in_burst(cctx, now) && now < displaceable_ns(cctx, now) && normal + here > 0) {
+	if (latency > 0 && now < displaceable_ns(cctx, now) && normal + here > 0) {
+		if (in_burst(cctx, now) && serve_burst(cpu))
+			return true;
 		respite_arm(cpu, cctx, now);
 		latency = 0;
 		shared = DSQ_GENERAL;

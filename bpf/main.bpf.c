@@ -67,7 +67,7 @@ s32 BPF_STRUCT_OPS(flexnet_select_cpu, struct task_struct *p, s32 prev_cpu, u64 
 		return prev_cpu;
 	cpu = idle_cpu_for(p, prev_cpu, wake_flags);
 	if (cpu < 0 && task_class == FLEXNET_CLASS_LATENCY)
-		cpu = place_latency(p, prev_cpu, wake_flags, now, &enq_flags);
+		cpu = place_latency(p, tctx, prev_cpu, wake_flags, now, &enq_flags);
 	if (cpu < 0)
 		return prev_cpu;
 	task_waits(tctx, now);

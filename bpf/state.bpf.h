@@ -73,6 +73,9 @@ struct task_ctx {
 	u8 rule;		/* index + 1 of its own */
 	u32 rules_epoch;	/* the rules it was matched with */
 	u32 backlog;		/* it is a backlog NAPI thread */
+	u64 burst;		/* the burst it ran in last, by its start */
+	u32 burst_wakes;	/* how often it woke for that */
+	u32 slept;		/* since it ran */
 	struct flexnet_task_history history;
 };
 
@@ -160,7 +163,7 @@ struct cpu_ctx {
 	u64 latency_used_ns;	/* the same among executors, by flow class */
 	u64 latency_start_ns;	/* a latency task runs here since, 0: none does */
 	u64 latency_end_ns;	/* the last one stopped */
-	u32 burst;		/* latency tasks and executors run here, no others since the first */
+	u64 burst;		/* latency tasks and executors run here, no others since then; 0: they do not */
 	u64 grant_cause_ns;	/* granted for what waited since, 0: an executor has run here */
 	u32 respite_armed;	/* its timer runs */
 	u64 guest_turn_ns;	/* last turn of general tasks on a granted core */

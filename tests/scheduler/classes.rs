@@ -105,6 +105,26 @@ pub fn a_burst_serves_all_who_wait() {
     assert!((0.3..0.65).contains(&with), "{with}");
 }
 
+/// Two latency tasks that wake each other without end do not have a burst to
+/// themselves, however long it may be: each wakes twice in it, then come the hogs.
+pub fn who_wakes_on_and_on_has_two_turns_a_burst() {
+    let daemon = Daemon::start(&[
+        "--respite-us=50000",
+        "--burst-us=50000",
+        "--starvation-ms=100",
+    ]);
+    let count = 2 * online_cpus().len();
+    let hogs: Vec<Task> = (0..count).map(|_| Task::hog()).collect();
+    let pair = run_as("latency", &["pair"]);
+    let before = pair.waits().1;
+    shares(&hogs.iter().collect::<Vec<_>>(), 4 * SECOND);
+    let turns = pair.waits().1 - before;
+    println!("  {turns} turns of one of the two");
+    // 4 s have 80 respites; 80 bursts of 50 ms would have thousands of turns.
+    assert!((20..600).contains(&turns), "{turns}");
+    daemon.stop();
+}
+
 /// What the second has of the first's share of one CPU.
 fn duel(first: &Task, second: &Task) -> f64 {
     first.pin(&[0]);

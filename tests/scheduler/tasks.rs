@@ -3,6 +3,7 @@
 //!   hog                         computes for ever
 //!   nested ROLE, nobody ROLE    a role as a child of its own, as another user
 //!   ping                        sleeps and computes a little, for ever
+//!   pair                        two threads that wake each other, for ever
 //!   app NAME EXECUTORS [CORES]  an application with executors, and guaranteed
 //!                               cores; see `app`
 //!   stream NAME EXECUTORS PORT  sends a pattern over TCP until told to stop
@@ -19,8 +20,9 @@ use rustix::process::{Pid, Signal, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -251,6 +253,15 @@ pub fn shares(tasks: &[&Task], total: Duration) -> Vec<u64> {
 
 // --- the roles ----------------------------------------------------------------
 
+/// Sends back what comes, for ever.
+fn pass_on(stream: &mut UnixStream) {
+    let mut byte = [0];
+    loop {
+        stream.read_exact(&mut byte).unwrap();
+        stream.write_all(&byte).unwrap();
+    }
+}
+
 /// Plays a role.
 pub fn play(role: &str, rest: &[&str]) {
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
@@ -280,6 +291,13 @@ pub fn play(role: &str, rest: &[&str]) {
                 thread::sleep(Duration::from_millis(3));
                 compute(Duration::from_micros(50));
             }
+        }
+        ("pair", []) => {
+            let (mut one, mut other) = UnixStream::pair().unwrap();
+            thread::spawn(move || pass_on(&mut other));
+            say("ready");
+            one.write_all(&[0]).unwrap();
+            pass_on(&mut one);
         }
         ("app", [name, executors]) => app(name, executors.parse().unwrap(), 0),
         ("app", [name, executors, cores]) => {

@@ -99,7 +99,8 @@ pub(super) struct Bench<'a> {
     pub(super) seconds: Duration,
     /// Bytes of a bulk sender's write.
     pub(super) write: usize,
-    pub(super) connections: u32,
+    /// `None`: as many as the program's own benchmark has.
+    pub(super) connections: Option<u32>,
 }
 
 impl Bench<'_> {
@@ -162,12 +163,13 @@ impl Bench<'_> {
         rate: f64,
     ) -> Result<Process> {
         let name = clap::ValueEnum::to_possible_value(&service).context("no such service")?;
+        let connections = self.connections.unwrap_or(service.connections());
         let mut command = Command::new(std::env::current_exe()?);
         command
             .args(["bench", "client", name.get_name()])
             .args(["--peer", &server.address.to_string()])
             .args(["--rate", &rate.to_string()])
-            .args(["--connections", &self.connections.to_string()])
+            .args(["--connections", &connections.to_string()])
             .arg("--socket")
             .arg(self.socket);
         if scheduler.classes {

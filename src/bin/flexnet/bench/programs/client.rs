@@ -10,12 +10,12 @@ use crate::run::ClassName;
 use anyhow::{Context, Result, bail};
 use flexnet::abi::SOCKET_PATH;
 use hdrhistogram::Histogram;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{Timespec, epoll};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ pub(crate) struct Options {
     /// Requests a second; 0: on each connection the next when the reply is there
     #[arg(long, default_value_t = 0.0)]
     rate: f64,
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     connections: u32,
     /// Ask the scheduler for this class
     #[arg(long, value_enum)]
@@ -71,7 +71,12 @@ struct Connection {
     /// When each request under way was due.
     due: VecDeque<Instant>,
     inbox: Vec<u8>,
+    /// It is also awaited that it takes more.
+    awaits_room: bool,
 }
+
+/// Connections told of by one look.
+const EVENTS: usize = 64;
 
 impl Connection {
     fn new(address: SocketAddr) -> Result<Self> {
@@ -83,6 +88,7 @@ impl Connection {
             out: VecDeque::new(),
             due: VecDeque::new(),
             inbox: Vec::new(),
+            awaits_room: false,
         })
     }
 
@@ -111,6 +117,9 @@ impl Connection {
 struct Run {
     exchange: Exchange,
     connections: Vec<Connection>,
+    /// Has each connection, by its index.
+    epoll: OwnedFd,
+    events: Vec<epoll::Event>,
     start: Instant,
     end: Instant,
     /// `None`: closed loop.
@@ -212,34 +221,48 @@ impl Run {
 
     /// Until `next` or until a connection can be read or written, and reads.
     fn wait(&mut self, next: Instant, buffer: &mut [u8]) -> Result<()> {
+        for at in 0..self.connections.len() {
+            self.await_room(at)?;
+        }
         let wait = next.saturating_duration_since(Instant::now());
         let timeout = Timespec {
             tv_sec: wait.as_secs() as i64,
             tv_nsec: wait.subsec_nanos().into(),
         };
-        let mut fds: Vec<PollFd<'_>> = self
-            .connections
-            .iter()
-            .map(|connection| {
-                let out = match connection.out.is_empty() {
-                    true => PollFlags::empty(),
-                    false => PollFlags::OUT,
-                };
-                PollFd::from_borrowed_fd(connection.stream.as_fd(), PollFlags::IN | out)
-            })
-            .collect();
-        match poll(&mut fds, Some(&timeout)) {
+        let mut events = std::mem::take(&mut self.events);
+        events.clear();
+        let space = rustix::buffer::spare_capacity(&mut events);
+        match epoll::wait(&self.epoll, space, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => bail!("poll: {error}"),
+            Err(error) => bail!("epoll_wait: {error}"),
         }
-        let readable: Vec<bool> = fds
-            .iter()
-            .map(|fd| {
-                !fd.revents().is_empty() && !fd.revents().difference(PollFlags::OUT).is_empty()
-            })
-            .collect();
-        for (connection, _) in readable.iter().enumerate().filter(|(_, ready)| **ready) {
-            self.receive(connection, buffer)?;
+        for event in &events {
+            let flags = event.flags;
+            if !flags.difference(epoll::EventFlags::OUT).is_empty() {
+                self.receive(event.data.u64() as usize, buffer)?;
+            }
+        }
+        self.events = events;
+        Ok(())
+    }
+
+    /// Has epoll tell when a connection with something left to send takes more.
+    fn await_room(&mut self, at: usize) -> Result<()> {
+        let connection = &mut self.connections[at];
+        let awaits = !connection.out.is_empty();
+        if awaits != connection.awaits_room {
+            connection.awaits_room = awaits;
+            let out = match awaits {
+                true => epoll::EventFlags::OUT,
+                false => epoll::EventFlags::empty(),
+            };
+            let data = epoll::EventData::new_u64(at as u64);
+            epoll::modify(
+                &self.epoll,
+                &connection.stream,
+                data,
+                epoll::EventFlags::IN | out,
+            )?;
         }
         Ok(())
     }
@@ -282,11 +305,18 @@ fn measure(
     rate: f64,
     ready: impl FnOnce() -> Result<Duration>,
 ) -> Result<Outcome> {
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    for (at, connection) in connections.iter().enumerate() {
+        let data = epoll::EventData::new_u64(at as u64);
+        epoll::add(&epoll, &connection.stream, data, epoll::EventFlags::IN)?;
+    }
     let length = ready()? + WARM_UP;
     let start = Instant::now();
     let mut run = Run {
         exchange,
         connections,
+        epoll,
+        events: Vec::with_capacity(EVENTS),
         start,
         end: start + length,
         interval: (rate > 0.0).then(|| Duration::from_secs_f64(1.0 / rate)),

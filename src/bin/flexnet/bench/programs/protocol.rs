@@ -32,6 +32,16 @@ impl Service {
         }
     }
 
+    /// As many as the program's own benchmark has by default: redis-benchmark's
+    /// `-c`, memcaslap's `--concurrency`, wrk's `-c`.
+    pub(super) fn connections(self) -> u32 {
+        match self {
+            Self::Redis => 50,
+            Self::Memcached => 16,
+            Self::Nginx => 10,
+        }
+    }
+
     /// What is stored: letters, the same in every run.
     pub(super) fn value(self) -> Vec<u8> {
         (0..self.size()).map(|i| b'a' + (i % 23) as u8).collect()

@@ -27,7 +27,8 @@ pub(super) struct Report {
     rounds_repeated: u32,
     pub(super) noisy: bool,
     seconds: f64,
-    connections: u32,
+    /// The client's, of each service.
+    connections: Vec<(String, u32)>,
     write_bytes: usize,
     /// Requests/s of the open loop.
     rates: Vec<(String, f64)>,
@@ -81,7 +82,15 @@ impl Report {
             rounds_repeated: run.repeated,
             noisy: run.noisy,
             seconds: run.options.seconds,
-            connections: run.options.connections,
+            connections: run
+                .rates
+                .iter()
+                .filter_map(|(workload, _)| match workload {
+                    Workload::Service(service) => Some((workload.name(), service.connections())),
+                    _ => None,
+                })
+                .map(|(name, own)| (name.to_owned(), run.options.connections.unwrap_or(own)))
+                .collect(),
             write_bytes: run.options.write,
             rates: run
                 .rates
@@ -114,9 +123,9 @@ impl Report {
 
     pub(super) fn table(&self) -> String {
         let mut text = format!("{}\n", self.title());
-        for (name, rate) in &self.rates {
+        for ((name, rate), (_, connections)) in self.rates.iter().zip(&self.connections) {
             text.push_str(&format!(
-                "{name}: {rate:.0} requests/s, latency from when each was due\n"
+                "{name}: {rate:.0} requests/s over {connections} connections, latency from when each was due\n"
             ));
         }
         text.push_str(&format!(

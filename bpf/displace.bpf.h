@@ -15,9 +15,9 @@
  * tasks that wait or wake meanwhile are served one after the other, and one whose
  * slice is over goes on, until they have run for settings.burst_ns in all; then
  * comes the respite. So a service and its peer that wake each other are not a
- * respite apart at each step. But each wakes BURST_WAKES times in one burst at
- * most: under an open load there is always one more request, and a run for it
- * alone costs what a run for all costs that come in a respite.
+ * respite apart at each step. But a burst is there and back: under an open load
+ * there is always one more request, and a run for it alone costs what a run for
+ * all costs that come in a respite.
  *
  * What it promises: no latency task waits longer than respite and burst for a
  * core that runs normal work, and normal work keeps respite / (respite + burst)
@@ -30,9 +30,9 @@
 /* CPUs looked at for a victim: beyond that, the next one that switches serves
  * the waiting task soon enough. */
 #define VICTIM_CPUS_MAX 32
-/* How often a task may wake in one burst: a client sends and, asked by the reply,
- * wakes once more. */
-#define BURST_WAKES 2
+/* How often a task may wake for one burst: a client sends, and wakes once more when
+ * the reply is there. A chain of n tasks comes back over n - 1 of them. */
+#define BURST_TURNS 2
 
 static __always_inline bool preemptible(struct cpu_ctx *cctx)
 {
@@ -74,22 +74,29 @@ static __always_inline void burst_goes_on(struct cpu_ctx *cctx, struct task_ctx 
 			cctx->burst = 0;
 		return;
 	}
-	if (!cctx->burst)
+	if (!cctx->burst) {
 		cctx->burst = now;
-	if (tctx->slept) {
-		tctx->slept = 0;
-		if (tctx->burst != cctx->burst) {
-			tctx->burst = cctx->burst;
-			tctx->burst_wakes = 0;
-		}
-		tctx->burst_wakes++;
+		cctx->burst_tasks = 0;
+		cctx->burst_returns = 0;
+	}
+	if (task_class != FLEXNET_CLASS_LATENCY || !tctx->slept)
+		return;
+	tctx->slept = 0;
+	if (tctx->burst != cctx->burst) {
+		tctx->burst = cctx->burst;
+		tctx->burst_turns = 1;
+		cctx->burst_tasks++;
+	} else {
+		tctx->burst_turns++;
+		cctx->burst_returns++;
 	}
 }
 
 /* Does a task that woke belong into the burst here, or has it had its turns in it? */
 static __always_inline bool may_join(struct cpu_ctx *cctx, struct task_ctx *tctx)
 {
-	return !tctx->slept || tctx->burst != cctx->burst || tctx->burst_wakes < BURST_WAKES;
+	return !tctx->slept || tctx->burst != cctx->burst ||
+	       (tctx->burst_turns < BURST_TURNS && cctx->burst_returns + 1 < cctx->burst_tasks);
 }
 
 /* Does the burst here go on? */

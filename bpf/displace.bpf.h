@@ -92,7 +92,8 @@ static __always_inline void burst_goes_on(struct cpu_ctx *cctx, struct task_ctx 
 	}
 }
 
-/* Does a task that woke belong into the burst here, or has it had its turns in it? */
+/* Does a task that woke belong into the burst here, or has it had its turns in it?
+ * Of another CPU's burst it knows nothing: going to and fro it has turns in both. */
 static __always_inline bool may_join(struct cpu_ctx *cctx, struct task_ctx *tctx)
 {
 	return !tctx->slept || tctx->burst != cctx->burst ||
@@ -106,7 +107,7 @@ static __always_inline bool in_burst(struct cpu_ctx *cctx, u64 now)
 
 	if (cctx->latency_start_ns && now > cctx->latency_start_ns)
 		used += now - cctx->latency_start_ns;
-	return cctx->burst && used < settings.burst_ns;
+	return cctx->burst && used < settings.burst_ns && used < settings.starvation_ns;
 }
 
 /* Sees to it that the waiting get the core when its respite is over. */

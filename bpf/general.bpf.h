@@ -129,9 +129,16 @@ static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool p
 		preempt_cpu(cpu, now);
 }
 
+/* Does a task of a lower class wait that could run here? */
+static __always_inline bool normal_waits(s32 cpu)
+{
+	return scx_bpf_dsq_nr_queued(DSQ_GENERAL) + scx_bpf_dsq_nr_queued(pinned_dsq(cpu)) > 0;
+}
+
 /*
  * Where a waking latency task goes when no CPU is idle: behind its waker, when
- * that is a latency task about to sleep (a request handed on), else ahead of
+ * that is a latency task about to sleep (a request handed on) and it has a turn in
+ * the burst there or takes it from nobody, else ahead of
  * somebody it may displace. -1: nobody; it waits in the queue.
  */
 static s32 place_latency(struct task_struct *p, struct task_ctx *tctx, s32 prev_cpu, u64 wake_flags,
@@ -142,7 +149,8 @@ static s32 place_latency(struct task_struct *p, struct task_ctx *tctx, s32 prev_
 
 	*enq_flags = 0;
 	if ((wake_flags & SCX_WAKE_SYNC) && cctx && !cctx->granted &&
-	    cctx->current_class == FLEXNET_CLASS_LATENCY && may_join(cctx, tctx) &&
+	    cctx->current_class == FLEXNET_CLASS_LATENCY &&
+	    (may_join(cctx, tctx) || !normal_waits(cpu)) &&
 	    bpf_cpumask_test_cpu(cpu, p->cpus_ptr) &&
 	    !scx_bpf_dsq_nr_queued(SCX_DSQ_LOCAL_ON | cpu))
 		return cpu;
@@ -245,6 +253,32 @@ static bool latency_pinned(s32 cpu)
 	return latency;
 }
 
+/* Serves the first latency task that has a turn in the burst here; false: none. */
+__noinline int serve_burst(s32 cpu)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	struct task_struct *p;
+	struct task_ctx *tctx;
+	bool moved = false;
+
+	if (!cctx)
+		return false;
+	cctx->looked_at = 0;
+	bpf_rcu_read_lock();
+	bpf_for_each(scx_dsq, p, DSQ_GENERAL_LATENCY, 0) {
+		if (cctx->looked_at++ >= BURST_SCAN_MAX)
+			break;
+		tctx = task_ctx_of(p);
+		if (!tctx || !may_join(cctx, tctx) || !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
+			continue;
+		moved = scx_bpf_dsq_move(BPF_FOR_EACH_ITER, p, SCX_DSQ_LOCAL_ON | cpu, 0);
+		if (moved)
+			break;
+	}
+	bpf_rcu_read_unlock();
+	return moved;
+}
+
 /* Does the latency task whose slice is over go on? Queued anew it would wait for
  * the end of a respite that its own run began, in the middle of its work. The
  * budget of the class bounds it, and others of its class have their turn. */
@@ -254,9 +288,14 @@ static bool latency_goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *p
 
 	if (!prev || !(prev->scx.flags & SCX_TASK_QUEUED) || !in_burst(cctx, now) ||
 	    cctx->current_class != FLEXNET_CLASS_LATENCY || cctx->kick_claim_ns ||
-	    scx_bpf_dsq_nr_queued(DSQ_GENERAL_LATENCY) ||
 	    !bpf_cpumask_test_cpu(cpu, prev->cpus_ptr) || latency_pinned(cpu))
 		return false;
+	if (scx_bpf_dsq_nr_queued(DSQ_GENERAL_LATENCY)) {
+		if (!normal_waits(cpu))
+			return false;
+		if (serve_burst(cpu))
+			return true;
+	}
 	tctx = task_ctx_of(prev);
 	if (!tctx)
 		return false;
@@ -343,31 +382,6 @@ static bool rescue_aged(s32 cpu, struct cpu_ctx *cctx, bool shared, u64 now)
 		moved += serve_aged(cpu, DSQ_GENERAL, now);
 	}
 	return moved > 0;
-}
-
-/* Serves the first latency task that has a turn in the burst here; false: none. */
-__noinline int serve_burst(s32 cpu)
-{
-	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
-	struct task_struct *p;
-	struct task_ctx *tctx;
-	bool moved = false;
-
-	if (!cctx)
-		return false;
-	cctx->looked_at = 0;
-	bpf_rcu_read_lock();
-	bpf_for_each(scx_dsq, p, DSQ_GENERAL_LATENCY, 0) {
-		if (cctx->looked_at++ >= BURST_SCAN_MAX)
-			break;
-		tctx = task_ctx_of(p);
-		if (!tctx || !may_join(cctx, tctx) || !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
-			continue;
-		moved = scx_bpf_dsq_move(BPF_FOR_EACH_ITER, p, SCX_DSQ_LOCAL_ON | cpu, 0);
-		break;
-	}
-	bpf_rcu_read_unlock();
-	return moved;
 }
 
 /* Serves pinned and shared tasks on a CPU; true when one was moved to it. */

@@ -165,7 +165,7 @@ struct cpu_ctx {
 	u64 latency_end_ns;	/* the last one stopped */
 	u64 burst;		/* latency tasks and executors run here, no others since then; 0: they do not */
 	u32 burst_tasks;	/* latency tasks that ran in it */
-	u32 burst_returns;	/* those that woke a second time for it */
+	u32 burst_returns;	/* their turns after the first */
 	u64 grant_cause_ns;	/* granted for what waited since, 0: an executor has run here */
 	u32 respite_armed;	/* its timer runs */
 	u64 guest_turn_ns;	/* last turn of general tasks on a granted core */

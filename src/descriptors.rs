@@ -3,7 +3,8 @@
 //! free number (`close(0)`, then `open`), so a library that the program knows
 //! nothing of moves its own out of the way.
 
-use rustix::io::fcntl_dupfd_cloexec;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -26,13 +27,25 @@ pub fn tell_descriptors(told: fn(RawFd)) {
 }
 
 /// The descriptor, or one in its place above the floor; for one that is kept.
-pub(crate) fn raised(fd: OwnedFd) -> OwnedFd {
+///
+/// # Errors
+/// The program has closed it meanwhile.
+pub(crate) fn raised(fd: OwnedFd) -> io::Result<OwnedFd> {
     let fd = match FLOOR.load(Ordering::Relaxed) {
         0 => fd,
-        floor => fcntl_dupfd_cloexec(&fd, floor).unwrap_or(fd),
+        floor => match fcntl_dupfd_cloexec(&fd, floor) {
+            Ok(raised) => raised,
+            Err(Errno::BADF) => {
+                // The number may be another's by now, who would lose it.
+                std::mem::forget(fd);
+                return Err(Errno::BADF.into());
+            }
+            // There are none so high.
+            Err(_) => fd,
+        },
     };
     if let Some(told) = TOLD.get() {
         told(fd.as_raw_fd());
     }
-    fd
+    Ok(fd)
 }

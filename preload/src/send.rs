@@ -186,7 +186,7 @@ impl Send<'_> {
         // it back (iperf3 -u: as many sent, and 60% instead of 3% lost, where the
         // executor took the receiver's turns).
         let measured = way == Way::Queued && self.entry.kind() == Kind::Stream;
-        (measured && self.fits()) || has_core()
+        (measured && self.fits()) || (way != Way::Alone && has_core())
     }
 
     fn blocks(&self) -> bool {

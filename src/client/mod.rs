@@ -67,7 +67,7 @@ impl Client {
     /// As there.
     pub fn connect_with_guarantee(path: &Path, name: &str, cores: u32) -> io::Result<Arc<Self>> {
         let connection = Arc::new(Connection::new(path, name, cores));
-        let stop = Arc::new(raised(eventfd(0, EventfdFlags::CLOEXEC)?));
+        let stop = Arc::new(raised(eventfd(0, EventfdFlags::CLOEXEC)?)?);
         // Now, if it is there, so that the first packet knows.
         let first = connection.connect().ok();
         let (background, stopped) = (connection.clone(), stop.clone());

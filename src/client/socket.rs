@@ -44,7 +44,7 @@ impl ControlSocket {
             SocketType::SEQPACKET,
             SocketFlags::CLOEXEC,
             None,
-        )?);
+        )?)?;
         let timeout = Some(REPLY_TIMEOUT);
         rustix::net::sockopt::set_socket_timeout(
             &socket,
@@ -91,7 +91,9 @@ impl ControlSocket {
         let mut descriptors = Vec::new();
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(fds) = message {
-                descriptors.extend(fds.map(raised));
+                for fd in fds {
+                    descriptors.push(raised(fd)?);
+                }
             }
         }
         Ok(Packet {
@@ -149,7 +151,7 @@ pub(super) fn header(kind: u16, size: usize, sequence: u32) -> Message {
 /// A pidfd of the calling thread. Raised and told of like all that outlive a call:
 /// an executor's registration, in which the program may close what it finds.
 pub(super) fn own_thread() -> io::Result<OwnedFd> {
-    pidfd_of(rustix::thread::gettid()).map(raised)
+    pidfd_of(rustix::thread::gettid()).and_then(raised)
 }
 
 /// A pidfd of a thread or process.

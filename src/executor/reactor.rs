@@ -100,9 +100,9 @@ pub(crate) struct Reactor {
 
 impl Reactor {
     pub(crate) fn new() -> io::Result<Self> {
-        let epoll = raised(epoll::create(epoll::CreateFlags::CLOEXEC)?);
+        let epoll = raised(epoll::create(epoll::CreateFlags::CLOEXEC)?)?;
         let flags = event::EventfdFlags::CLOEXEC | event::EventfdFlags::NONBLOCK;
-        let doorbell = raised(event::eventfd(0, flags)?);
+        let doorbell = raised(event::eventfd(0, flags)?)?;
         epoll::add(
             &epoll,
             &doorbell,

@@ -106,7 +106,7 @@ pub fn a_burst_serves_all_who_wait() {
 }
 
 /// Two latency tasks that wake each other without end do not have a burst to
-/// themselves, however long it may be: each wakes twice in it, then come the hogs.
+/// themselves, however long it may be: there and back, then come the hogs.
 pub fn who_wakes_on_and_on_has_two_turns_a_burst() {
     let daemon = Daemon::start(&[
         "--respite-us=50000",
@@ -119,9 +119,26 @@ pub fn who_wakes_on_and_on_has_two_turns_a_burst() {
     let before = pair.waits().1;
     shares(&hogs.iter().collect::<Vec<_>>(), 4 * SECOND);
     let turns = pair.waits().1 - before;
-    println!("  {turns} turns of one of the two");
-    // 4 s have 80 respites; 80 bursts of 50 ms would have thousands of turns.
+    println!("  {turns} turns of the two");
+    // Two CPUs have 80 respites in 4 s of hogs' time; as many bursts of 50 ms would
+    // have tens of thousands of turns.
     assert!((20..600).contains(&turns), "{turns}");
+    daemon.stop();
+}
+
+/// Beside a single hog the pair has a CPU to itself: there it takes turns from
+/// nobody, and the hog is left alone.
+pub fn a_pair_with_a_cpu_displaces_nobody() {
+    let daemon = Daemon::start(&["--respite-us=1000"]);
+    let (hog, pair) = (Task::hog(), run_as("latency", &["pair"]));
+    // Let them find their places.
+    shares(&[&hog], SECOND / 2);
+    let turns = |task: &Task| task.waits().1;
+    let before = (turns(&hog), turns(&pair));
+    shares(&[&hog], 2 * SECOND);
+    let (hogs, pairs) = (turns(&hog) - before.0, turns(&pair) - before.1);
+    println!("  {hogs} turns of the hog, {pairs} of the pair");
+    assert!(hogs < pairs / 60, "{hogs} of {pairs}");
     daemon.stop();
 }
 

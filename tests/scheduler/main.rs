@@ -58,6 +58,7 @@ const TESTS: &[Test] = tests! {
         a_respite_spares_who_runs on [2],
         a_burst_serves_all_who_wait on [2],
         who_wakes_on_and_on_has_two_turns_a_burst on [2],
+        a_pair_with_a_cpu_displaces_nobody on [2],
         batch_has_a_quarter on [2],
         nice_weighs on [2],
         affinity_is_followed on [2, 4],

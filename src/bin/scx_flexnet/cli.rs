@@ -70,8 +70,9 @@ pub struct Options {
     pub respite_us: Option<u64>,
 
     /// Latency tasks that displaced others on a core run there, one after the
-    /// other, for this long in all before its respite, if they wake no more than
-    /// twice each (µs) [default: the respite, the latency slice at least]
+    /// other, for this long in all before its respite, there and back: n of them
+    /// wake a second time n - 1 times (µs) [default: the respite, the latency
+    /// slice at least]
     #[arg(long, value_name = "US", value_parser = value_parser!(u64).range(0..=100_000))]
     pub burst_us: Option<u64>,
 

@@ -220,8 +220,8 @@ pub fn configure(
     settings.latency_slice_ns = options.latency_slice_us * 1_000;
     settings.burst_ns = match options.burst_us {
         Some(us) => us * 1_000,
-        // Normal work keeps half of a core that latency tasks want all the time.
-        // Less than a slice would cut turns into pieces.
+        // Where switching is dear, normal work keeps half of a core that latency
+        // tasks want all the time. Less than a slice would cut turns into pieces.
         None => settings.latency_slice_ns.max(settings.respite_ns),
     };
     settings.starvation_ns = options.starvation_ms * 1_000_000;

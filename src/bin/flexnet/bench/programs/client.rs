@@ -10,7 +10,7 @@ use crate::run::ClassName;
 use anyhow::{Context, Result, bail};
 use flexnet::abi::SOCKET_PATH;
 use hdrhistogram::Histogram;
-use rustix::event::{Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -75,6 +75,10 @@ struct Connection {
     awaits_room: bool,
 }
 
+const NONE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
 /// Connections told of by one look.
 const EVENTS: usize = 64;
 
@@ -229,10 +233,18 @@ impl Run {
             tv_sec: wait.as_secs() as i64,
             tv_nsec: wait.subsec_nanos().into(),
         };
+        // epoll's own timeout may be in whole milliseconds: a request would be late by
+        // one, and come together with others.
+        let mut epoll = [PollFd::new(&self.epoll, PollFlags::IN)];
+        match poll(&mut epoll, Some(&timeout)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(()),
+            Ok(_) => {}
+            Err(error) => bail!("poll: {error}"),
+        }
         let mut events = std::mem::take(&mut self.events);
         events.clear();
         let space = rustix::buffer::spare_capacity(&mut events);
-        match epoll::wait(&self.epoll, space, Some(&timeout)) {
+        match epoll::wait(&self.epoll, space, Some(&NONE)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => bail!("epoll_wait: {error}"),
         }

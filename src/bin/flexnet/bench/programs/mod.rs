@@ -70,7 +70,7 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',', default_value = "0,8")]
     neighbours: Vec<u32>,
     /// The client's connections; without, as many as the program's own benchmark
-    /// has: redis 50, memcached 16, nginx 10
+    /// has: redis 50, memcached 128, nginx 10
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     connections: Option<u32>,
     /// Requests a second of the open loop; without, 10% of what the plain program

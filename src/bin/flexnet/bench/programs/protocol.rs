@@ -37,7 +37,7 @@ impl Service {
     pub(super) fn connections(self) -> u32 {
         match self {
             Self::Redis => 50,
-            Self::Memcached => 16,
+            Self::Memcached => 128,
             Self::Nginx => 10,
         }
     }

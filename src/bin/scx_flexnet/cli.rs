@@ -64,7 +64,7 @@ pub struct Options {
     pub latency_slice_us: u64,
 
     /// After latency tasks ran on a core, none displaces others there for this
-    /// long (µs; 0: at once) [default: 80 times what a process switch is measured
+    /// long (µs; 0: at once) [default: 120 times what a process switch is measured
     /// to cost at the start]
     #[arg(long, value_name = "US", value_parser = value_parser!(u64).range(0..=100_000))]
     pub respite_us: Option<u64>,

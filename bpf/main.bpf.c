@@ -181,7 +181,9 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 	if (!cctx)
 		return;
 	if (READ_ONCE(cctx->granted)) {
-		if (rescue_aged(cpu, cctx, settings.lend, now))
+		/* Whoever waits where a real-time task has the CPU, too: this may
+		 * be the only other one. */
+		if (rescue_displaced(cpu, cctx, now) || rescue_aged(cpu, cctx, settings.lend, now))
 			return;
 		due = now - cctx->guest_turn_ns > settings.starvation_ns;
 		if (due && dispatch_guests(cpu, cctx, now, true))

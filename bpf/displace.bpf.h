@@ -19,8 +19,9 @@
  * there is always one more request, and a run for it alone costs what a run for
  * all costs that come in a respite.
  *
- * What it promises: no latency task waits longer than respite and burst for a
- * core that runs normal work, and normal work keeps respite / (respite + burst)
+ * What it promises: no latency task waits longer than what is left of a burst, the
+ * respite after it and the latency tasks ahead of it in the next, for a core that
+ * runs normal work, and normal work keeps respite / (respite + burst)
  * of a core that latency tasks want all the time. What it leaves to others: the
  * queues (general.bpf.h).
  */
@@ -31,7 +32,8 @@
  * the waiting task soon enough. */
 #define VICTIM_CPUS_MAX 32
 /* How often a task may wake for one burst: a client sends, and wakes once more when
- * the reply is there. A chain of n tasks comes back over n - 1 of them. */
+ * the reply is there. A chain of n tasks comes back over n - 1 of them.
+ * Executors are not counted. */
 #define BURST_TURNS 2
 
 static __always_inline bool preemptible(struct cpu_ctx *cctx)

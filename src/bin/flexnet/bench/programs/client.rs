@@ -75,10 +75,6 @@ struct Connection {
     awaits_room: bool,
 }
 
-const NONE: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 0,
-};
 /// Connections told of by one look.
 const EVENTS: usize = 64;
 
@@ -244,7 +240,7 @@ impl Run {
         let mut events = std::mem::take(&mut self.events);
         events.clear();
         let space = rustix::buffer::spare_capacity(&mut events);
-        match epoll::wait(&self.epoll, space, Some(&NONE)) {
+        match epoll::wait(&self.epoll, space, Some(&Timespec::default())) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => bail!("epoll_wait: {error}"),
         }

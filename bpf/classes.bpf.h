@@ -120,7 +120,7 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 
 	tctx->run_start_ns = now;
 	if (cctx) {
-		burst_goes_on(cctx, tctx, task_class, now);
+		burst_goes_on(cpu, cctx, tctx, task_class, now);
 		cctx->current_class = task_class;
 		cctx->executor = 0;
 		if (cctx->kick_claim_ns)
@@ -201,7 +201,7 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 	bool dedicated;
 
 	tctx->run_start_ns = 0;
-	tctx->slept = !runnable;
+	tctx->burst.slept = !runnable;
 	if (stats && task_class < FLEXNET_CLASS_COUNT)
 		stats->run_ns[task_class] += ran;
 	turn_ends(tctx, ran, runnable && cctx && cctx->kick_claim_ns);

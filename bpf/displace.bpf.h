@@ -23,7 +23,8 @@
  * respite after it and the latency tasks ahead of it in the next, for a core that
  * runs normal work, and normal work keeps respite / (respite + burst)
  * of a core that latency tasks want all the time. What it leaves to others: the
- * queues (general.bpf.h).
+ * queues (general.bpf.h); whose turn it is and how long a burst lasts
+ * (include/flexnet/burst.h).
  */
 #ifndef FLEXNET_DISPLACE_BPF_H
 #define FLEXNET_DISPLACE_BPF_H
@@ -31,10 +32,6 @@
 /* CPUs looked at for a victim: beyond that, the next one that switches serves
  * the waiting task soon enough. */
 #define VICTIM_CPUS_MAX 32
-/* How often a task may wake for one burst: a client sends, and wakes once more when
- * the reply is there. A chain of n tasks comes back over n - 1 of them.
- * Executors are not counted. */
-#define BURST_TURNS 2
 
 static __always_inline bool preemptible(struct cpu_ctx *cctx)
 {
@@ -67,39 +64,24 @@ static __always_inline u64 displaceable_ns(struct cpu_ctx *cctx, u64 now)
 
 /* A task of this class starts: latency tasks and executors make a burst, which
  * ordinary tasks end and the kernel's threads do not change. */
-static __always_inline void burst_goes_on(struct cpu_ctx *cctx, struct task_ctx *tctx,
+static __always_inline void burst_goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_ctx *tctx,
 					  u32 task_class, u64 now)
 {
 	cctx->latency_start_ns = task_class == FLEXNET_CLASS_LATENCY ? now : 0;
 	if (task_class != FLEXNET_CLASS_LATENCY && task_class != FLEXNET_CLASS_EXECUTOR) {
 		if (task_class != FLEXNET_CLASS_KTHREAD)
-			cctx->burst = 0;
+			cctx->burst.id = 0;
 		return;
 	}
-	if (!cctx->burst) {
-		cctx->burst = now;
-		cctx->burst_tasks = 0;
-		cctx->burst_returns = 0;
-	}
-	if (task_class != FLEXNET_CLASS_LATENCY || !tctx->slept)
-		return;
-	tctx->slept = 0;
-	if (tctx->burst != cctx->burst) {
-		tctx->burst = cctx->burst;
-		tctx->burst_turns = 1;
-		cctx->burst_tasks++;
-	} else {
-		tctx->burst_turns++;
-		cctx->burst_returns++;
-	}
+	flexnet_burst_begin(&cctx->burst, now, cpu);
+	if (task_class == FLEXNET_CLASS_LATENCY)
+		flexnet_burst_run(&cctx->burst, &tctx->burst);
 }
 
-/* Does a task that woke belong into the burst here, or has it had its turns in it?
- * Of another CPU's burst it knows nothing: going to and fro it has turns in both. */
+/* Does a task that woke belong into the burst here? */
 static __always_inline bool may_join(struct cpu_ctx *cctx, struct task_ctx *tctx)
 {
-	return !tctx->slept || tctx->burst != cctx->burst ||
-	       (tctx->burst_turns < BURST_TURNS && cctx->burst_returns + 1 < cctx->burst_tasks);
+	return flexnet_burst_has_turn(&cctx->burst, &tctx->burst);
 }
 
 /* Does the burst here go on? */
@@ -109,7 +91,7 @@ static __always_inline bool in_burst(struct cpu_ctx *cctx, u64 now)
 
 	if (cctx->latency_start_ns && now > cctx->latency_start_ns)
 		used += now - cctx->latency_start_ns;
-	return cctx->burst && used < settings.burst_ns && used < settings.starvation_ns;
+	return flexnet_burst_lasts(&cctx->burst, used, settings.burst_ns, settings.starvation_ns);
 }
 
 /* Sees to it that the waiting get the core when its respite is over. */

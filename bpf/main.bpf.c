@@ -26,6 +26,7 @@
  */
 #include <scx/common.bpf.h>
 #include "intf.h"
+#include <flexnet/burst.h>
 #include <flexnet/designs.h>
 
 char _license[] SEC("license") = "GPL";

@@ -73,9 +73,7 @@ struct task_ctx {
 	u8 rule;		/* index + 1 of its own */
 	u32 rules_epoch;	/* the rules it was matched with */
 	u32 backlog;		/* it is a backlog NAPI thread */
-	u64 burst;		/* the burst it ran in last, by its start */
-	u32 burst_turns;	/* how often it woke for that */
-	u32 slept;		/* since it ran */
+	struct flexnet_burst_member burst; /* its part in the last one */
 	struct flexnet_task_history history;
 };
 
@@ -163,9 +161,7 @@ struct cpu_ctx {
 	u64 latency_used_ns;	/* the same among executors, by flow class */
 	u64 latency_start_ns;	/* a latency task runs here since, 0: none does */
 	u64 latency_end_ns;	/* the last one stopped */
-	u64 burst;		/* latency tasks and executors run here, no others since then; 0: they do not */
-	u32 burst_tasks;	/* latency tasks that ran in it */
-	u32 burst_returns;	/* their turns after the first */
+	struct flexnet_burst burst; /* goes on while latency tasks and executors run here, no others */
 	u64 grant_cause_ns;	/* granted for what waited since, 0: an executor has run here */
 	u32 respite_armed;	/* its timer runs */
 	u64 guest_turn_ns;	/* last turn of general tasks on a granted core */

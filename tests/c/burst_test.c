@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Tables for include/flexnet/burst.h, compiled for the host: the source BPF runs is
+ * the one tested here. Prints the first failing row and exits 1.
+ */
+#include <flexnet/burst.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MS 1000000ull
+#define TASKS 4
+
+static int failures;
+
+#define EXPECT(condition, ...)                                             \
+	do {                                                               \
+		if (!(condition)) {                                        \
+			fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);    \
+			fprintf(stderr, __VA_ARGS__);                      \
+			fprintf(stderr, " (%s)\n", #condition);            \
+			failures++;                                        \
+		}                                                          \
+	} while (0)
+
+/* Tasks A to D of one burst, each of which wakes for every letter of its own: in
+ * capitals it has a turn, in small letters it has none and waits on. A star: a new
+ * burst begins. */
+static void test_turns(void)
+{
+	static const struct {
+		const char *what, *wakes;
+	} rows[] = {
+		{ "one alone, again and again", "Aaa" },
+		{ "there and back", "ABA" },
+		{ "there and back, and there again", "ABAba" },
+		{ "the peer comes back instead", "ABBab" },
+		{ "the same one thrice", "ABAaab" },
+		{ "a chain of three", "ABCBA" },
+		{ "a chain of three, and on", "ABCBAabc" },
+		{ "a chain of four", "ABCDCBAdcba" },
+		{ "one more comes late", "ABACBcab" },
+		{ "a new burst renews turns", "ABAba*ABAba" },
+		{ "alone after a burst of two", "ABA*Aa" },
+	};
+	size_t i, at;
+
+	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct flexnet_burst_member members[TASKS];
+		struct flexnet_burst burst;
+		flexnet_u64 now = 5 * MS;
+
+		memset(members, 0, sizeof(members));
+		memset(&burst, 0, sizeof(burst));
+		flexnet_burst_begin(&burst, now, 1);
+		for (at = 0; rows[i].wakes[at]; at++) {
+			char wake = rows[i].wakes[at];
+			int expected = wake >= 'A' && wake <= 'Z';
+			struct flexnet_burst_member *member;
+
+			if (wake == '*') {
+				now += 20 * MS;
+				burst.id = 0;
+				flexnet_burst_begin(&burst, now, 1);
+				continue;
+			}
+			member = &members[expected ? wake - 'A' : wake - 'a'];
+			member->slept = 1;
+			EXPECT(flexnet_burst_has_turn(&burst, member) == expected,
+			       "turns, row %zu (%s), wake %zu of %s", i, rows[i].what, at,
+			       rows[i].wakes);
+			if (!expected)
+				continue;
+			flexnet_burst_run(&burst, member);
+			/* Its slice ends, and it goes on: the same turn. */
+			EXPECT(flexnet_burst_has_turn(&burst, member), "row %zu, going on", i);
+			flexnet_burst_run(&burst, member);
+		}
+	}
+}
+
+static void test_length(void)
+{
+	static const struct {
+		const char *what;
+		flexnet_u64 id, used_ms, burst_ms, starvation_ms;
+		int lasts;
+	} rows[] = {
+		{ "none", 0, 0, 9, 20, 0 },
+		{ "it began", 7, 0, 9, 20, 1 },
+		{ "within", 7, 8, 9, 20, 1 },
+		{ "over", 7, 9, 9, 20, 0 },
+		{ "bounded by the starvation budget", 7, 20, 50, 20, 0 },
+		{ "switched off", 7, 0, 0, 20, 0 },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct flexnet_burst burst = { .id = rows[i].id };
+
+		EXPECT(flexnet_burst_lasts(&burst, rows[i].used_ms * MS, rows[i].burst_ms * MS,
+					   rows[i].starvation_ms * MS) == rows[i].lasts,
+		       "length, row %zu (%s)", i, rows[i].what);
+	}
+}
+
+static void test_ids(void)
+{
+	struct flexnet_burst here = { .id = 0 }, there = { .id = 0 }, early = { .id = 0 };
+	flexnet_u64 id;
+
+	flexnet_burst_begin(&here, 5 * MS, 0);
+	flexnet_burst_begin(&there, 5 * MS, 1);
+	flexnet_burst_begin(&early, 0, 0);
+	EXPECT(here.id && there.id && early.id, "no burst is none");
+	EXPECT(here.id != there.id, "two cores at the same time");
+	id = here.id;
+	here.tasks = 3;
+	flexnet_burst_begin(&here, 6 * MS, 0);
+	EXPECT(here.id == id && here.tasks == 3, "it goes on");
+}
+
+int main(void)
+{
+	test_turns();
+	test_length();
+	test_ids();
+	if (failures)
+		return EXIT_FAILURE;
+	puts("burst: all tables hold");
+	return EXIT_SUCCESS;
+}

@@ -211,11 +211,48 @@ pub(crate) fn forget_stale(slot: &table::Slot) {
     if let Some(entry) = Entry::of(slot, word)
         && slot.replace(word, UNKNOWN)
     {
-        entry.flow().discard(libc::EBADF);
-        entry.flow().retire(false);
-        entry.handles.fetch_sub(1, Ordering::SeqCst);
-        entry.release();
+        end_stale(&entry);
     }
+}
+
+/// A socket that has nothing queued and is in nobody's hands loses its flow: it is a
+/// candidate again. For who holds the lock on making flows.
+pub(crate) fn let_go(fd: RawFd, slot: &table::Slot) {
+    let word = slot.word();
+    if !is_entry(word) {
+        return;
+    }
+    let Some(entry) = Entry::of(slot, word) else {
+        return;
+    };
+    let has_one_number =
+        || entry.handles.load(Ordering::SeqCst) == 1 && entry.fd.load(Ordering::SeqCst) == fd;
+    let has_to_tell = entry.pass.load(Ordering::SeqCst)
+        || entry.ended.load(Ordering::SeqCst)
+        || entry.flow().error().is_some();
+    if !has_one_number()
+        || has_to_tell
+        || !entry.flow().is_drained()
+        || !slot.replace(word, table::CANDIDATE)
+    {
+        return;
+    }
+    // Nobody finds it from here on, and who found it before is seen.
+    if has_one_number() && !entry.is_shared() && entry.flow().retire(false) {
+        entry.handles.store(0, Ordering::SeqCst);
+        entry.release();
+    } else if !slot.replace(table::CANDIDATE, word) {
+        // Closed just now, while another thread sends on it.
+        end_stale(&entry);
+    }
+}
+
+/// The number is another's by now: what was left must not go there.
+fn end_stale(entry: &Used) {
+    entry.flow().discard(libc::EBADF);
+    entry.flow().retire(false);
+    entry.handles.fetch_sub(1, Ordering::SeqCst);
+    entry.release();
 }
 
 /// `fd`, which is about to be closed, is not used by the flow any more.

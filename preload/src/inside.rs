@@ -78,3 +78,29 @@ impl Drop for SignalsBlocked {
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
     }
 }
+
+unsafe extern "C" {
+    fn pthread_setcancelstate(state: libc::c_int, before: *mut libc::c_int) -> libc::c_int;
+}
+/// glibc's and musl's value.
+const PTHREAD_CANCEL_DISABLE: libc::c_int = 1;
+
+/// The thread is not cancelled while it lives.
+pub(crate) struct CancelDisabled(libc::c_int);
+
+impl CancelDisabled {
+    pub(crate) fn new() -> Self {
+        let mut before = 0;
+        // SAFETY: a plain call on a local; it cannot fail for this.
+        unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &mut before) };
+        Self(before)
+    }
+}
+
+impl Drop for CancelDisabled {
+    fn drop(&mut self) {
+        let mut before = 0;
+        // SAFETY: the state that was.
+        unsafe { pthread_setcancelstate(self.0, &mut before) };
+    }
+}

@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Sends between two looks: a look is a system call of 0.3 to 0.4 µs, so 3 ns a
 /// send.
 pub(crate) const SENDS_PER_LOOK: u32 = 128;
+/// In a trial: who answers requests may take 100 µs a send there.
+const SENDS_PER_TRIAL_LOOK: u32 = 32;
 /// Sends for each wait of a thread that is busy sending, at least. The trial
 /// cannot tell waiting for the ring from waiting for requests below that; and who
 /// answers a few clients at each wake-up works best when they come together, which
@@ -36,19 +38,25 @@ const BUSY_LOOKS: u32 = 2;
 /// slices (3 to 4 ms), so that one lost turn does not decide.
 const BASELINE_NS: u64 = 10_000_000;
 const TRIAL_NS: u64 = 20_000_000;
-/// The start of a trial does not count: flows are made and an executor wakes.
+/// The start of a trial does not count: an executor wakes. While flows are still
+/// made, 30 µs each, so much of the time passes only.
 const WARM_UP_NS: u64 = 2_000_000;
+const MAKING_SHARE: u64 = 4;
 /// Stays when a send and a byte take at most this part of the time before, in percent:
 /// a twentieth may be noise.
 const GAIN_PERCENT: u64 = 95;
-/// Half-way a trial ends that takes more than this part, in percent: most
-/// senders that wait for requests are this much slower, and a trial costs them
-/// that.
-const HOPELESS_PERCENT: u64 = 150;
+/// After so long a trial ends that takes more than this part of the time before,
+/// in percent: most senders that wait for requests are this much slower, and a
+/// trial costs them that. The first is longer than one lost turn, which leaves who
+/// gains much below it.
+const HOPELESS: [(u64, u64); 2] = [(TRIAL_NS / 4, 200), (TRIAL_NS / 2, 150)];
 /// How long it is left alone after a trial that did not gain, and how long it
-/// is kept after one that did; both double each time in a row.
+/// is kept after one that did; both double each time in a row. Who was hopeless is
+/// left alone for longer yet: there is more to lose than to gain.
 const PAUSE_NS: u64 = 1_000_000_000;
 const KEEP_NS: u64 = 1_000_000_000;
+const GROWS: u64 = 2;
+const GROWS_HOPELESS: u64 = 4;
 const AT_MOST_NS: u64 = 60_000_000_000;
 
 /// What a thread did since its last look.
@@ -68,10 +76,12 @@ pub(crate) struct Sample {
 
 impl Sample {
     fn is_busy(&self) -> bool {
-        let sends = self.sends.max(1);
+        // In a short look a few waits may be chance, and the kernel counts CPU time
+        // in steps of a tick.
+        let sends = self.sends.max(SENDS_PER_LOOK.into());
         self.waits * SENDS_PER_WAIT <= sends
             && self.cpu_ns <= CPU_NS_MAX * sends
-            && self.bytes <= BYTES_MAX * sends
+            && self.bytes <= BYTES_MAX * self.sends.max(1)
     }
 }
 
@@ -161,6 +171,8 @@ pub(crate) struct Sender {
     phase: Phase,
     pause_ns: u64,
     keep_ns: u64,
+    /// Trials in a row that did not gain.
+    failures: u32,
 }
 
 impl Sender {
@@ -169,7 +181,14 @@ impl Sender {
             phase: Phase::Watch(0),
             pause_ns: PAUSE_NS,
             keep_ns: KEEP_NS,
+            failures: 0,
         }
+    }
+
+    /// Is it left alone after more than one trial? The first may have failed for
+    /// want of flows, which that one made.
+    pub(crate) fn has_given_up(&self) -> bool {
+        matches!(self.phase, Phase::Pause(_)) && self.failures > 1
     }
 
     fn way(&self) -> Way {
@@ -177,6 +196,14 @@ impl Sender {
             Phase::Watch(_) | Phase::Pause(_) => Way::Inline,
             Phase::Baseline(_) | Phase::Confirm { .. } => Way::Alone,
             Phase::Trial { .. } | Phase::Keep(_) => Way::Queued,
+        }
+    }
+
+    /// Sends until the next look.
+    pub(crate) fn sends_per_look(&self) -> u32 {
+        match self.phase {
+            Phase::Trial { .. } => SENDS_PER_TRIAL_LOOK,
+            _ => SENDS_PER_LOOK,
         }
     }
 
@@ -192,7 +219,7 @@ impl Sender {
                 // Time passes all the same.
                 Phase::Pause(left) if left > sample.wall_ns => Phase::Pause(left - sample.wall_ns),
                 // The burst is over, or queueing has made the thread wait.
-                Phase::Trial { .. } => self.leave_alone(),
+                Phase::Trial { .. } => self.leave_alone(GROWS_HOPELESS),
                 // The burst is over, which says nothing against the next.
                 _ => Phase::Watch(0),
             };
@@ -219,18 +246,24 @@ impl Sender {
                 backlog,
             } => {
                 if warm_up_ns > 0 {
+                    let passed_ns = match sample.backlog {
+                        Some(_) => sample.wall_ns,
+                        // The look came with a send that had no flow yet.
+                        None => sample.wall_ns / MAKING_SHARE,
+                    };
                     return Phase::Trial {
                         inline,
                         queued,
-                        warm_up_ns: warm_up_ns.saturating_sub(sample.wall_ns),
+                        warm_up_ns: warm_up_ns.saturating_sub(passed_ns),
                         backlog: sample.backlog.unwrap_or(0),
                     };
                 }
                 queued.add(sample);
                 // What is only accepted is not done.
                 let done = queued.without(sample.backlog.unwrap_or(0).saturating_sub(backlog));
-                let hopeless =
-                    queued.ns >= TRIAL_NS / 2 && !done.is_within(HOPELESS_PERCENT, &inline);
+                let hopeless = HOPELESS
+                    .iter()
+                    .any(|&(ns, percent)| queued.ns >= ns && !done.is_within(percent, &inline));
                 if queued.ns < TRIAL_NS && !hopeless {
                     return Phase::Trial {
                         inline,
@@ -239,8 +272,11 @@ impl Sender {
                         backlog,
                     };
                 }
+                if hopeless {
+                    return self.leave_alone(GROWS_HOPELESS);
+                }
                 if !done.is_within(GAIN_PERCENT, &inline) {
-                    return self.leave_alone();
+                    return self.leave_alone(GROWS);
                 }
                 Phase::Confirm {
                     queued: done,
@@ -265,18 +301,20 @@ impl Sender {
     fn judge(&mut self, inline: &Span, queued: &Span) -> Phase {
         if queued.is_within(GAIN_PERCENT, inline) {
             let keep = self.keep_ns;
-            self.keep_ns = (keep * 2).min(AT_MOST_NS);
+            self.keep_ns = (keep * GROWS).min(AT_MOST_NS);
             self.pause_ns = PAUSE_NS;
+            self.failures = 0;
             Phase::Keep(keep)
         } else {
-            self.leave_alone()
+            self.leave_alone(GROWS)
         }
     }
 
-    fn leave_alone(&mut self) -> Phase {
+    fn leave_alone(&mut self, grows: u64) -> Phase {
         let pause = self.pause_ns;
-        self.pause_ns = (pause * 2).min(AT_MOST_NS);
+        self.pause_ns = (pause * grows).min(AT_MOST_NS);
         self.keep_ns = KEEP_NS;
+        self.failures = self.failures.saturating_add(1);
         Phase::Pause(pause)
     }
 }
@@ -424,6 +462,18 @@ mod tests {
                 true,
                 "no CPU for it now",
             ),
+            (
+                Sample {
+                    sends: 32,
+                    bytes: 64 * 32,
+                    wall_ns: 100_000,
+                    cpu_ns: 4_000_000,
+                    waits: 2,
+                    ..one
+                },
+                true,
+                "a short look in which a tick came",
+            ),
         ] {
             assert_eq!(sample.is_busy(), expected, "{what}");
         }
@@ -445,6 +495,34 @@ mod tests {
                 (at_least..=at_most).contains(&share),
                 "{inline_ns} ns inline, {queued_ns} queued: {share} %"
             );
+        }
+    }
+
+    #[test]
+    fn a_trial_costs_at_most_a_hundredth_of_the_first_second() {
+        for slower_percent in [110, 140, 149, 160, 190, 300, 1000] {
+            let (mut sender, mut at, mut lost) = (Sender::new(), 0, 0);
+            while at < PAUSE_NS {
+                let queued = sender.way() == Way::Queued;
+                let sends = u64::from(sender.sends_per_look());
+                let inline_ns = 10_000 * sends;
+                let wall_ns = match queued {
+                    true => inline_ns * slower_percent / 100,
+                    false => inline_ns,
+                };
+                sender.look(Sample {
+                    sends,
+                    bytes: 5 * sends,
+                    wall_ns,
+                    cpu_ns: inline_ns,
+                    waits: sends / SENDS_PER_WAIT,
+                    backlog: Some(0),
+                });
+                at += wall_ns;
+                lost += wall_ns - inline_ns;
+            }
+            assert!(lost > 0, "it was tried");
+            assert!(lost <= PAUSE_NS / 100, "{slower_percent} %: {lost} ns");
         }
     }
 

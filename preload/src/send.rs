@@ -63,7 +63,24 @@ pub(crate) fn concerns(fd: RawFd) -> Option<(&'static Slot, usize)> {
 /// A send on a descriptor that may concern us.
 #[inline(never)]
 pub(crate) fn offer(fd: RawFd, slot: &'static Slot, word: usize, message: &Message<'_>) -> Verdict {
-    let (Some(own), Some(config)) = (table::own(), crate::start::config()) else {
+    let Some(own) = table::own() else {
+        return Verdict::Real;
+    };
+    let verdict = decide(fd, slot, word, own, message);
+    if own.leaving.load(Ordering::Relaxed) != 0 {
+        crate::start::withdraw(own);
+    }
+    verdict
+}
+
+fn decide(
+    fd: RawFd,
+    slot: &'static Slot,
+    word: usize,
+    own: &'static Own,
+    message: &Message<'_>,
+) -> Verdict {
+    let Some(config) = crate::start::config() else {
         return Verdict::Real;
     };
     let word = match word {

@@ -6,6 +6,7 @@ use crate::clock::ticks;
 use crate::policy::{self, SENDS_PER_LOOK, Sample, Sender, Way};
 use crate::table::Own;
 use std::cell::Cell;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Readings of the thread's clocks at its last look.
 #[derive(Clone, Copy)]
@@ -18,6 +19,8 @@ struct Reading {
 struct State {
     way: Cell<Way>,
     sends: Cell<u32>,
+    /// So many sends are a look.
+    per_look: Cell<u32>,
     bytes: Cell<u64>,
     last: Cell<Option<Reading>>,
     policy: Cell<Sender>,
@@ -28,6 +31,7 @@ thread_local! {
         State {
             way: Cell::new(Way::Inline),
             sends: Cell::new(0),
+            per_look: Cell::new(SENDS_PER_LOOK),
             bytes: Cell::new(0),
             last: Cell::new(None),
             policy: Cell::new(Sender::new()),
@@ -45,7 +49,7 @@ pub(crate) fn way(own: &Own, bytes: usize, backlog: impl FnOnce() -> Option<u64>
             .set(state.bytes.get().wrapping_add(bytes as u64));
         let sends = state.sends.get() + 1;
         state.sends.set(sends);
-        if sends >= SENDS_PER_LOOK {
+        if sends >= state.per_look.get() {
             look(state, own, backlog());
         }
         state.way.get()
@@ -64,6 +68,7 @@ fn look(state: &State, own: &Own, backlog: Option<u64>) {
         return;
     }
     let mut policy = state.policy.get();
+    let had_given_up = policy.has_given_up();
     let way = policy.look(Sample {
         sends: sends.into(),
         bytes,
@@ -72,8 +77,27 @@ fn look(state: &State, own: &Own, backlog: Option<u64>) {
         waits: now.waits.saturating_sub(last.waits),
         backlog,
     });
+    state.per_look.set(policy.sends_per_look());
     state.policy.set(policy);
-    state.way.set(way);
+    tell(own, state.way.replace(way), way);
+    if policy.has_given_up() && !had_given_up {
+        own.leaving.store(1, Relaxed);
+    }
+}
+
+/// Counts the threads that queue. One that ends while it does is counted for ever,
+/// which keeps executors and flows; in a child the count starts anew.
+fn tell(own: &Own, was: Way, way: Way) {
+    match (was == Way::Queued, way == Way::Queued) {
+        (false, true) => {
+            own.queueing.fetch_add(1, Relaxed);
+        }
+        (true, false) => {
+            let less = |count: u32| count.checked_sub(1);
+            let _ = own.queueing.fetch_update(Relaxed, Relaxed, less);
+        }
+        _ => {}
+    }
 }
 
 fn read() -> Reading {

@@ -10,7 +10,7 @@
 use crate::barrier::{self, Patience};
 use crate::config::Config;
 use crate::entry::{Entry, Kind};
-use crate::inside::SignalsBlocked;
+use crate::inside::{CancelDisabled, Inside, SignalsBlocked};
 use crate::table::{self, CANDIDATE, Own, PASS, Slot};
 use flexnet::client::Client;
 use flexnet::executor::{Runtime, set_descriptor_floor, tell_descriptors};
@@ -20,7 +20,7 @@ use rustix::net::{getpeername, ipproto, sockopt};
 use std::io;
 use std::os::fd::RawFd;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -54,8 +54,6 @@ pub(crate) fn set_config(config: Config) -> &'static Config {
 pub(crate) struct Started {
     pub(crate) runtime: Runtime,
     link: Option<Arc<Client>>,
-    /// A message said so.
-    told: AtomicBool,
 }
 
 /// Where the library's own descriptors lie.
@@ -129,14 +127,13 @@ fn start(config: &Config) -> io::Result<Started> {
     Ok(Started {
         runtime: builder.build()?,
         link,
-        told: AtomicBool::new(false),
     })
 }
 
 /// The runtime, started if it was not. For who holds the lock.
 fn started(own: &Own) -> Option<&'static Started> {
     let now = own.runtime.load(Ordering::Acquire);
-    // SAFETY: null or leaked below; ended only by `stop`, which holds the lock.
+    // SAFETY: null or leaked below; ended only by who holds the lock.
     if let Some(started) = unsafe { now.as_ref() } {
         return Some(started);
     }
@@ -209,7 +206,7 @@ fn make_flow_locked(own: &Own, fd: RawFd, slot: &Slot) -> bool {
             return false;
         }
     };
-    if !started.told.swap(true, Ordering::Relaxed) {
+    if own.told.swap(1, Ordering::Relaxed) == 0 {
         let executors = config().map_or(0, |config| config.executors);
         log::info!("sends are done by executors ({executors}) from here on");
     }
@@ -232,19 +229,58 @@ pub(crate) fn stop(own: &Own, why: &str) {
     lock(own);
     give_up(own, why);
     barrier::drain_all(Patience::Blocking);
+    let threads = threads();
+    if let Some(ended) = end_runtime(own) {
+        wait_for_threads(threads.saturating_sub(ended));
+    }
+    unlock(own);
+}
+
+/// Ends the executors; how many threads that were. For who holds the lock.
+fn end_runtime(own: &Own) -> Option<usize> {
     let started = own.runtime.swap(ptr::null_mut(), Ordering::AcqRel);
-    if !started.is_null() {
-        // SAFETY: leaked by `started`; flows that are left keep what they need
-        // of it, and are drained by who sends.
-        let started = unsafe { Box::from_raw(started) };
-        let ours =
-            config().map_or(0, |config| config.executors) + usize::from(started.link.is_some());
-        let left = threads().saturating_sub(ours);
-        started.runtime.shutdown();
-        if let Some(link) = started.link {
-            link.close();
+    if started.is_null() {
+        return None;
+    }
+    // SAFETY: leaked by `started`; flows that are left keep what they need
+    // of it, and are drained by who sends.
+    let started = unsafe { Box::from_raw(started) };
+    let ended = config().map_or(0, |config| config.executors) + usize::from(started.link.is_some());
+    // Joining a thread would be where this one is cancelled.
+    let _not_now = CancelDisabled::new();
+    started.runtime.shutdown();
+    if let Some(link) = started.link {
+        link.close();
+    }
+    Some(ended)
+}
+
+/// Queueing does not gain, so the process becomes what it was without: flows that
+/// have nothing queued go, with their memory, and when none is left the executors,
+/// too. A second thread alone makes each system call on a descriptor 50 to 60 ns
+/// longer (the kernel counts references to a file once its table is shared). Not
+/// where there is a scheduler, which may give an executor a core at any time, and
+/// not while a thread queues; who wants flows again makes them.
+#[cold]
+pub(crate) fn withdraw(own: &Own) {
+    own.leaving.store(0, Ordering::Relaxed);
+    let Some(_inside) = Inside::enter() else {
+        return;
+    };
+    let _signals = SignalsBlocked::new();
+    if !table::is_ours(own) || own.lock.swap(1, Ordering::Acquire) != 0 {
+        return; // another time
+    }
+    let started = own.runtime.load(Ordering::Acquire);
+    // SAFETY: as in `started`.
+    let linked = unsafe { started.as_ref() }.is_none_or(|started| started.link.is_some());
+    if !linked && own.queueing.load(Ordering::Relaxed) == 0 {
+        for (fd, slot) in table::all() {
+            barrier::let_go(fd, slot);
         }
-        wait_for_threads(left);
+        if own.flows.load(Ordering::SeqCst) == 0 && own.closing.load(Ordering::SeqCst) == 0 {
+            end_runtime(own);
+        }
     }
     unlock(own);
 }

@@ -51,6 +51,12 @@ pub(crate) struct Own {
     pub(crate) runtime: AtomicPtr<crate::start::Started>,
     /// The highest number that ever was a candidate or the library's own.
     pub(crate) highest: AtomicI32,
+    /// A message said that sends are done by executors.
+    pub(crate) told: AtomicU32,
+    /// Threads that queue their sends because it was measured to gain, or is.
+    pub(crate) queueing: AtomicU32,
+    /// What was made for that may go: see [`crate::start::withdraw`].
+    pub(crate) leaving: AtomicU32,
     /// Flows there are.
     pub(crate) flows: AtomicU32,
     /// Entries to be used again.

@@ -59,6 +59,7 @@ const TESTS: &[Test] = tests! {
     process::off_is_off, "strict";
     process::off_is_off, "misspelt";
     process::descriptors_stay_the_programs, "always";
+    process::what_gains_nothing_leaves_nothing, "adaptive";
 };
 
 fn library() -> PathBuf {

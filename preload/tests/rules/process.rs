@@ -344,3 +344,34 @@ pub fn descriptors_stay_the_programs() {
     let (taken, _) = fill(fd, &[1; 500]);
     assert_eq!(read_exactly(&peer, taken).len(), taken);
 }
+
+/// A thread whose bytes must have come before it sends the next is tried, since it
+/// never waits as long as it sends by itself, and loses by it. After the second
+/// trial nothing is left of either, and no byte is lost or comes twice.
+pub fn what_gains_nothing_leaves_nothing() {
+    const SOCKETS: usize = 8;
+    let pairs: Vec<_> = (0..SOCKETS).map(|_| pair(0, 0)).collect();
+    let open = descriptors();
+    let (mut sent, mut tried) = (0usize, false);
+    let mut exchange = || {
+        let bytes = (sent as u32).to_ne_bytes();
+        let (fd, peer) = &pairs[sent % SOCKETS];
+        assert_eq!(write(*fd, &bytes), Ok(4));
+        assert_eq!(read_exactly(peer, 4), bytes);
+        sent += 1;
+    };
+    loop {
+        (0..1000).for_each(|_| exchange());
+        match threads() {
+            1 if tried => break,
+            threads => tried |= threads > 1,
+        }
+    }
+    assert_eq!(descriptors(), open);
+    (0..1000).for_each(|_| exchange());
+    for (fd, peer) in pairs {
+        // SAFETY: the test's.
+        assert_eq!(unsafe { libc::close(fd) }, 0);
+        assert_eq!(read_to_end(&peer), Ok(vec![]));
+    }
+}

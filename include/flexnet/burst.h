@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * burst.h - how often latency tasks displace others, as arithmetic.
+ * burst.h - whose turn it is where latency tasks have displaced others.
  *
- * What it is for: from when on somebody on a core may be displaced (the respite),
- * how long latency tasks are served there once somebody was (the burst), and who
- * has a turn in it. bpf/displace.bpf.h says why. The same source is compiled into
- * BPF and into tests/c/burst_test.c.
+ * What it is for: how long latency tasks are served on a core where they have
+ * displaced somebody (the burst), and who has a turn in it. bpf/displace.bpf.h says
+ * why. The same source is compiled into BPF and into tests/c/burst_test.c.
  *
  * What it promises: as arbiter.h.
  *
- * What it leaves to others: clocks, queues and who wakes whom (bpf/displace.bpf.h,
- * bpf/general.bpf.h).
+ * What it leaves to others: the respite after a burst, clocks, queues and who wakes
+ * whom (bpf/displace.bpf.h, bpf/general.bpf.h).
  */
 #ifndef FLEXNET_BURST_H
 #define FLEXNET_BURST_H
@@ -38,13 +37,14 @@ struct flexnet_burst_member {
 
 /* A latency task or an executor starts on core `cpu` at now_ns: a burst begins
  * where there is none. Two cores' bursts differ, if they begin at the same time,
- * too; cores are below 1024 (FLEXNET_CPUS_MAX). */
+ * too; cores are below 1024 (FLEXNET_CPUS_MAX), and 208 days pass until an id could
+ * come again. */
 FLEXNET_INLINE void flexnet_burst_begin(struct flexnet_burst *burst, flexnet_u64 now_ns,
 					flexnet_u32 cpu)
 {
 	if (burst->id)
 		return;
-	burst->id = ((now_ns | 1024) & ~1023ULL) | (cpu & 1023);
+	burst->id = ((now_ns + 1) << 10) | (cpu & 1023);
 	burst->tasks = 0;
 	burst->returns = 0;
 }
@@ -71,7 +71,7 @@ FLEXNET_INLINE void flexnet_burst_run(struct flexnet_burst *burst,
 FLEXNET_INLINE int flexnet_burst_has_turn(const struct flexnet_burst *burst,
 					  const struct flexnet_burst_member *member)
 {
-	return !member->slept || member->id != burst->id ||
+	return !member->slept || !burst->id || member->id != burst->id ||
 	       (member->turns < FLEXNET_BURST_TURNS && burst->returns + 1 < burst->tasks);
 }
 

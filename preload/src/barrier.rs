@@ -211,12 +211,16 @@ pub(crate) fn forget_stale(slot: &table::Slot) {
     if let Some(entry) = Entry::of(slot, word)
         && slot.replace(word, UNKNOWN)
     {
-        end_stale(&entry);
+        entry.flow().discard(libc::EBADF);
+        entry.flow().retire(false);
+        entry.handles.fetch_sub(1, Ordering::SeqCst);
+        entry.release();
     }
 }
 
-/// A socket that has nothing queued and is in nobody's hands loses its flow: it is a
-/// candidate again. For who holds the lock on making flows.
+/// A socket that has nothing queued and nothing to tell loses its flow: it is a
+/// candidate again. For who holds the lock on making flows and is the only thread in
+/// the hooks: others would find a candidate while there is a flow yet.
 pub(crate) fn let_go(fd: RawFd, slot: &table::Slot) {
     let word = slot.word();
     if !is_entry(word) {
@@ -225,34 +229,19 @@ pub(crate) fn let_go(fd: RawFd, slot: &table::Slot) {
     let Some(entry) = Entry::of(slot, word) else {
         return;
     };
-    let has_one_number =
-        || entry.handles.load(Ordering::SeqCst) == 1 && entry.fd.load(Ordering::SeqCst) == fd;
-    let has_to_tell = entry.pass.load(Ordering::SeqCst)
-        || entry.ended.load(Ordering::SeqCst)
-        || entry.flow().error().is_some();
-    if !has_one_number()
-        || has_to_tell
-        || !entry.flow().is_drained()
-        || !slot.replace(word, table::CANDIDATE)
-    {
-        return;
-    }
-    // Nobody finds it from here on, and who found it before is seen.
-    if has_one_number() && !entry.is_shared() && entry.flow().retire(false) {
+    // Drained first: an executor says what failed before it takes it off the queue.
+    let may_go = entry.flow().is_drained()
+        && entry.flow().error().is_none()
+        && !entry.pass.load(Ordering::SeqCst)
+        && !entry.ended.load(Ordering::SeqCst)
+        && entry.fd.load(Ordering::SeqCst) == fd
+        && entry.handles.load(Ordering::SeqCst) == 1;
+    // Shared: a signal's handler runs within a hook that waits.
+    if may_go && !entry.is_shared() && entry.flow().retire(false) {
+        slot.set(table::CANDIDATE);
         entry.handles.store(0, Ordering::SeqCst);
         entry.release();
-    } else if !slot.replace(table::CANDIDATE, word) {
-        // Closed just now, while another thread sends on it.
-        end_stale(&entry);
     }
-}
-
-/// The number is another's by now: what was left must not go there.
-fn end_stale(entry: &Used) {
-    entry.flow().discard(libc::EBADF);
-    entry.flow().retire(false);
-    entry.handles.fetch_sub(1, Ordering::SeqCst);
-    entry.release();
 }
 
 /// `fd`, which is about to be closed, is not used by the flow any more.

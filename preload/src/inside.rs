@@ -85,7 +85,8 @@ unsafe extern "C" {
 /// glibc's and musl's value.
 const PTHREAD_CANCEL_DISABLE: libc::c_int = 1;
 
-/// The thread is not cancelled while it lives.
+/// The thread is not cancelled (pthread_cancel) while it lives: what is held, nobody
+/// would give back.
 pub(crate) struct CancelDisabled(libc::c_int);
 
 impl CancelDisabled {

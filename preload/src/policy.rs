@@ -9,7 +9,7 @@
 //! it does is measured, not believed: for a moment the sends are queued, and the
 //! time a send takes is compared with that of just before, and just after if it
 //! seems to have gained. What gains stays, and is looked at again later; what does
-//! not is left alone for a time that doubles.
+//! not is left alone for a time that grows.
 //!
 //! All of this is a thread's own, so it costs no shared cache line.
 
@@ -39,20 +39,20 @@ const BUSY_LOOKS: u32 = 2;
 const BASELINE_NS: u64 = 10_000_000;
 const TRIAL_NS: u64 = 20_000_000;
 /// The start of a trial does not count: an executor wakes. While flows are still
-/// made, 30 µs each, so much of the time passes only.
+/// made, 30 µs each, it ends so many times later at most (a thousand flows).
 const WARM_UP_NS: u64 = 2_000_000;
-const MAKING_SHARE: u64 = 4;
+const MAKING_TIMES: u64 = 16;
 /// Stays when a send and a byte take at most this part of the time before, in percent:
 /// a twentieth may be noise.
 const GAIN_PERCENT: u64 = 95;
 /// After so long a trial ends that takes more than this part of the time before,
 /// in percent: most senders that wait for requests are this much slower, and a
-/// trial costs them that. The first is longer than one lost turn, which leaves who
-/// gains much below it.
-const HOPELESS: [(u64, u64); 2] = [(TRIAL_NS / 4, 200), (TRIAL_NS / 2, 150)];
+/// trial costs them that. The first is two lost turns long: one doubles what it
+/// takes.
+const HOPELESS: [(u64, u64); 2] = [(TRIAL_NS * 2 / 5, 200), (TRIAL_NS / 2, 150)];
 /// How long it is left alone after a trial that did not gain, and how long it
-/// is kept after one that did; both double each time in a row. Who was hopeless is
-/// left alone for longer yet: there is more to lose than to gain.
+/// is kept after one that did; both double each time in a row, and the former grows
+/// fourfold where it was hopeless: there is more to lose than to gain.
 const PAUSE_NS: u64 = 1_000_000_000;
 const KEEP_NS: u64 = 1_000_000_000;
 const GROWS: u64 = 2;
@@ -76,13 +76,17 @@ pub(crate) struct Sample {
 
 impl Sample {
     fn is_busy(&self) -> bool {
-        // In a short look a few waits may be chance, and the kernel counts CPU time
-        // in steps of a tick.
+        // The kernel counts CPU time in steps of a tick, too long for a short look.
         let sends = self.sends.max(SENDS_PER_LOOK.into());
-        self.waits * SENDS_PER_WAIT <= sends
+        !waits_too_often(self.waits, self.sends)
             && self.cpu_ns <= CPU_NS_MAX * sends
             && self.bytes <= BYTES_MAX * self.sends.max(1)
     }
+}
+
+/// In less than a look's sends a few waits may be chance.
+fn waits_too_often(waits: u64, sends: u64) -> bool {
+    waits * SENDS_PER_WAIT > sends.max(SENDS_PER_LOOK.into())
 }
 
 /// A thread's sends.
@@ -103,6 +107,7 @@ struct Span {
     sends: u64,
     bytes: u64,
     ns: u64,
+    waits: u64,
 }
 
 impl Span {
@@ -110,12 +115,14 @@ impl Span {
         sends: 0,
         bytes: 0,
         ns: 0,
+        waits: 0,
     };
 
     fn add(&mut self, sample: Sample) {
         self.sends += sample.sends;
         self.bytes += sample.bytes;
         self.ns += sample.wall_ns;
+        self.waits += sample.waits;
     }
 
     /// Without so many of its sends.
@@ -125,7 +132,7 @@ impl Span {
         Self {
             sends: left,
             bytes: bytes as u64,
-            ns: self.ns,
+            ..self
         }
     }
 
@@ -219,7 +226,7 @@ impl Sender {
                 // Time passes all the same.
                 Phase::Pause(left) if left > sample.wall_ns => Phase::Pause(left - sample.wall_ns),
                 // The burst is over, or queueing has made the thread wait.
-                Phase::Trial { .. } => self.leave_alone(GROWS_HOPELESS),
+                Phase::Trial { .. } => self.leave_alone(GROWS),
                 // The burst is over, which says nothing against the next.
                 _ => Phase::Watch(0),
             };
@@ -249,7 +256,7 @@ impl Sender {
                     let passed_ns = match sample.backlog {
                         Some(_) => sample.wall_ns,
                         // The look came with a send that had no flow yet.
-                        None => sample.wall_ns / MAKING_SHARE,
+                        None => sample.wall_ns / MAKING_TIMES,
                     };
                     return Phase::Trial {
                         inline,
@@ -259,6 +266,9 @@ impl Sender {
                     };
                 }
                 queued.add(sample);
+                if waits_too_often(queued.waits, queued.sends) {
+                    return self.leave_alone(GROWS);
+                }
                 // What is only accepted is not done.
                 let done = queued.without(sample.backlog.unwrap_or(0).saturating_sub(backlog));
                 let hopeless = HOPELESS
@@ -368,306 +378,4 @@ impl Process {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MS: u64 = 1_000_000;
-
-    /// A busy look that took so long a send.
-    fn busy(ns: u64) -> Sample {
-        let sends = u64::from(SENDS_PER_LOOK);
-        Sample {
-            sends,
-            bytes: 64 * sends,
-            wall_ns: ns * sends,
-            cpu_ns: 1000 * sends,
-            waits: 0,
-            backlog: None,
-        }
-    }
-
-    /// Looks of busy sends, inline and queued of these lengths, for so long; the
-    /// share of the time it queued, in percent, and changes of the way.
-    fn share(sender: &mut Sender, inline_ns: u64, queued_ns: u64, for_ns: u64) -> (u64, u32) {
-        let (mut at, mut queued, mut changes) = (0, 0, 0);
-        let mut way = sender.way();
-        while at < for_ns {
-            let sample = busy(if way != Way::Queued {
-                inline_ns
-            } else {
-                queued_ns
-            });
-            at += sample.wall_ns;
-            if way == Way::Queued {
-                queued += sample.wall_ns;
-            }
-            let next = sender.look(sample);
-            changes += u32::from((next == Way::Queued) != (way == Way::Queued));
-            way = next;
-        }
-        (queued * 100 / at, changes)
-    }
-
-    #[test]
-    fn who_is_busy() {
-        let sends = u64::from(SENDS_PER_LOOK);
-        let one = busy(1000);
-        for (sample, expected, what) in [
-            (one, true, "a stream of small sends"),
-            (
-                Sample {
-                    waits: sends,
-                    ..one
-                },
-                false,
-                "a request a send",
-            ),
-            (
-                Sample {
-                    waits: sends / SENDS_PER_WAIT,
-                    ..one
-                },
-                true,
-                "many requests a wakeup",
-            ),
-            (
-                Sample {
-                    waits: sends / SENDS_PER_WAIT + 1,
-                    ..one
-                },
-                false,
-                "fewer",
-            ),
-            (
-                Sample {
-                    bytes: 16_384 * sends,
-                    ..one
-                },
-                false,
-                "long sends",
-            ),
-            (
-                Sample {
-                    cpu_ns: 60_000 * sends,
-                    ..one
-                },
-                false,
-                "much work between",
-            ),
-            (
-                Sample {
-                    wall_ns: 40_000 * sends,
-                    ..one
-                },
-                true,
-                "no CPU for it now",
-            ),
-            (
-                Sample {
-                    sends: 32,
-                    bytes: 64 * 32,
-                    wall_ns: 100_000,
-                    cpu_ns: 4_000_000,
-                    waits: 2,
-                    ..one
-                },
-                true,
-                "a short look in which a tick came",
-            ),
-        ] {
-            assert_eq!(sample.is_busy(), expected, "{what}");
-        }
-    }
-
-    #[test]
-    fn what_gains_is_kept_and_what_does_not_costs_next_to_nothing() {
-        for (inline_ns, queued_ns, at_least, at_most) in [
-            (1000, 150, 97, 100),
-            (1000, 900, 95, 100),
-            (1000, 960, 0, 3),
-            (1000, 1000, 0, 3),
-            (1000, 4000, 0, 4),
-            (10_000, 6000, 95, 100),
-            (10_000, 30_000, 0, 4),
-        ] {
-            let (share, _) = share(&mut Sender::new(), inline_ns, queued_ns, 20_000 * MS);
-            assert!(
-                (at_least..=at_most).contains(&share),
-                "{inline_ns} ns inline, {queued_ns} queued: {share} %"
-            );
-        }
-    }
-
-    #[test]
-    fn a_trial_costs_at_most_a_hundredth_of_the_first_second() {
-        for slower_percent in [110, 140, 149, 160, 190, 300, 1000] {
-            let (mut sender, mut at, mut lost) = (Sender::new(), 0, 0);
-            while at < PAUSE_NS {
-                let queued = sender.way() == Way::Queued;
-                let sends = u64::from(sender.sends_per_look());
-                let inline_ns = 10_000 * sends;
-                let wall_ns = match queued {
-                    true => inline_ns * slower_percent / 100,
-                    false => inline_ns,
-                };
-                sender.look(Sample {
-                    sends,
-                    bytes: 5 * sends,
-                    wall_ns,
-                    cpu_ns: inline_ns,
-                    waits: sends / SENDS_PER_WAIT,
-                    backlog: Some(0),
-                });
-                at += wall_ns;
-                lost += wall_ns - inline_ns;
-            }
-            assert!(lost > 0, "it was tried");
-            assert!(lost <= PAUSE_NS / 100, "{slower_percent} %: {lost} ns");
-        }
-    }
-
-    #[test]
-    fn a_machine_that_changes_is_followed() {
-        let mut sender = Sender::new();
-        assert!(share(&mut sender, 1000, 200, 5_000 * MS).0 > 90);
-        // The executor has lost its core.
-        share(&mut sender, 1000, 3000, 10_000 * MS);
-        assert!(share(&mut sender, 1000, 3000, 20_000 * MS).0 < 5);
-        // It has it again.
-        share(&mut sender, 1000, 200, 60_000 * MS);
-        assert!(share(&mut sender, 1000, 200, 20_000 * MS).0 > 90);
-    }
-
-    #[test]
-    fn a_baseline_that_lost_the_cpu_is_no_gain() {
-        const LOOKS: u64 = 100_000;
-        let mut sender = Sender::new();
-        let mut queued = 0;
-        for _ in 0..LOOKS {
-            // 40 ms off the CPU whenever the baseline is measured.
-            let lost = matches!(sender.phase, Phase::Baseline(_));
-            let wall_ns = busy(1000).wall_ns + if lost { 40 * MS } else { 0 };
-            let way = sender.look(Sample {
-                wall_ns,
-                ..busy(1000)
-            });
-            queued += u64::from(way == Way::Queued);
-        }
-        assert!(queued < LOOKS / 50, "{queued} looks of {LOOKS} queued");
-    }
-
-    #[test]
-    fn one_lost_turn_does_not_decide() {
-        let mut sender = Sender::new();
-        let mut looks = 0;
-        while sender.look(busy(1000)) != Way::Queued {
-            looks += 1;
-            assert!(looks < 1000);
-        }
-        while !matches!(sender.phase, Phase::Trial { warm_up_ns: 0, .. }) {
-            sender.look(busy(300));
-        }
-        // 4 ms off the CPU within the trial's 20.
-        sender.look(Sample {
-            wall_ns: 4 * MS,
-            ..busy(300)
-        });
-        let (share, _) = share(&mut sender, 1000, 300, 500 * MS);
-        assert!(share > 90, "{share} %");
-    }
-
-    #[test]
-    fn who_only_sends_less_at_a_time_has_not_gained() {
-        let inline = Span {
-            sends: 100,
-            bytes: 100_000,
-            ns: 1_000_000,
-        };
-        for (sends, bytes, gained) in [
-            (110, 110_000, true),
-            (110, 75_000, false),
-            (90, 110_000, false),
-            (100, 100_000, false),
-        ] {
-            let queued = Span {
-                sends,
-                bytes,
-                ns: 1_000_000,
-            };
-            assert_eq!(
-                queued.is_within(GAIN_PERCENT, &inline),
-                gained,
-                "{queued:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_end_of_a_burst_ends_it_at_once() {
-        let mut sender = Sender::new();
-        while sender.look(busy(1000)) != Way::Queued {}
-        let idle = Sample {
-            waits: u64::from(SENDS_PER_LOOK),
-            ..busy(50_000)
-        };
-        assert_eq!(sender.look(idle), Way::Inline);
-        // And the next one is tried, if not at once.
-        let mut ns = 0;
-        while sender.look(busy(1000)) != Way::Queued {
-            ns += busy(1000).wall_ns;
-            assert!(ns < PAUSE_NS + 10 * BASELINE_NS);
-        }
-    }
-
-    #[test]
-    fn what_is_only_accepted_is_not_done() {
-        // Accepted at 300 ns each, sent at 900: the rings fill.
-        for (sent_ns, gained) in [(900, true), (1100, false)] {
-            let (mut sender, mut backlog) = (Sender::new(), 0);
-            while sender.look(busy(1000)) != Way::Queued {}
-            while matches!(sender.phase, Phase::Trial { .. }) {
-                let sample = busy(300);
-                backlog += sample.sends - sample.wall_ns / sent_ns;
-                sender.look(Sample {
-                    backlog: Some(backlog),
-                    ..sample
-                });
-            }
-            while matches!(sender.phase, Phase::Confirm { .. }) {
-                sender.look(busy(1000));
-            }
-            assert_eq!(sender.way() == Way::Queued, gained, "{sent_ns} ns a send");
-        }
-    }
-
-    #[test]
-    fn who_waits_when_queued_is_left_alone() {
-        let waiting = Sample {
-            waits: u64::from(SENDS_PER_LOOK),
-            ..busy(20_000)
-        };
-        let (mut sender, mut at, mut queued) = (Sender::new(), 0, 0);
-        while at < 20_000 * MS {
-            let sample = match sender.way() {
-                Way::Queued => waiting,
-                _ => busy(10_000),
-            };
-            at += sample.wall_ns;
-            queued += u64::from(sender.look(sample) == Way::Queued);
-        }
-        assert!(queued <= 6, "{queued} looks of trials in 20 s");
-    }
-
-    #[test]
-    fn a_clock_of_any_rate() {
-        for (ticks, ns, expected) in [
-            (2_500_000, 1_000_000, 2500 * 16),
-            (24_000, 1_000_000, 24 * 16),
-            (100, 50, 0),
-        ] {
-            assert_eq!(rate((7, 9), (7 + ticks, 9 + ns)), expected);
-        }
-        assert_eq!(ticks_to_ns(2500, 2500 * 16), 1000);
-        assert_eq!(ticks_to_ns(24, 24 * 16), 1000);
-    }
-}
+mod tests;

@@ -83,8 +83,9 @@ fn decide(
     let Some(config) = crate::start::config() else {
         return Verdict::Real;
     };
+    let mut counted = None;
     let word = match word {
-        CANDIDATE => match make(fd, slot, own, config.mode, message) {
+        CANDIDATE => match make(fd, slot, own, config.mode, message, &mut counted) {
             true => slot.word(),
             false => return Verdict::Real,
         },
@@ -106,12 +107,21 @@ fn decide(
         inside: &inside,
         entry: &entry,
         message,
+        counted,
     };
     send.decide()
 }
 
-/// A candidate's send: is it time that it has a flow?
-fn make(fd: RawFd, slot: &Slot, own: &Own, mode: Mode, message: &Message<'_>) -> bool {
+/// A candidate's send: is it time that it has a flow? `counted`: the way, if the send
+/// was counted for it.
+fn make(
+    fd: RawFd,
+    slot: &Slot,
+    own: &Own,
+    mode: Mode,
+    message: &Message<'_>,
+    counted: &mut Option<Way>,
+) -> bool {
     if own.off.load(Ordering::Relaxed) != 0 {
         return false;
     }
@@ -119,7 +129,11 @@ fn make(fd: RawFd, slot: &Slot, own: &Own, mode: Mode, message: &Message<'_>) ->
         Mode::Off => false,
         Mode::Always => true,
         Mode::Strict => message.length >= HANDOVER_BYTES,
-        Mode::Adaptive => sender::way(own, message.length, || None) == Way::Queued,
+        Mode::Adaptive => {
+            let way = sender::way(own, message.length, || None);
+            *counted = Some(way);
+            way == Way::Queued
+        }
     };
     if !worth {
         return false;
@@ -137,6 +151,8 @@ struct Send<'a> {
     inside: &'a Inside,
     entry: &'a Used,
     message: &'a Message<'a>,
+    /// The way, where this send was counted already.
+    counted: Option<Way>,
 }
 
 impl Send<'_> {
@@ -196,7 +212,9 @@ impl Send<'_> {
 
     fn pays_adaptively(&self) -> bool {
         let flow = self.entry.flow();
-        let way = sender::way(self.own, self.message.length, || Some(flow.backlog()));
+        let way = self
+            .counted
+            .unwrap_or_else(|| sender::way(self.own, self.message.length, || Some(flow.backlog())));
         // A core that the scheduler has granted, with an executor on it.
         let has_core = || flow.is_attached() && flow.is_served() && !flow.is_saturated();
         // What a datagram's sender gains may be its receiver's loss: nothing holds

@@ -79,24 +79,9 @@ fn look(state: &State, own: &Own, backlog: Option<u64>) {
     });
     state.per_look.set(policy.sends_per_look());
     state.policy.set(policy);
-    tell(own, state.way.replace(way), way);
+    state.way.set(way);
     if policy.has_given_up() && !had_given_up {
         own.leaving.store(1, Relaxed);
-    }
-}
-
-/// Counts the threads that queue. One that ends while it does is counted for ever,
-/// which keeps executors and flows; in a child the count starts anew.
-fn tell(own: &Own, was: Way, way: Way) {
-    match (was == Way::Queued, way == Way::Queued) {
-        (false, true) => {
-            own.queueing.fetch_add(1, Relaxed);
-        }
-        (true, false) => {
-            let less = |count: u32| count.checked_sub(1);
-            let _ = own.queueing.fetch_update(Relaxed, Relaxed, less);
-        }
-        _ => {}
     }
 }
 

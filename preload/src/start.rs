@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! The process's one runtime: started with the first flow, where it may be; and
-//! making flows.
+//! The process's one runtime: started with the first flow, where it may be, and
+//! ended when flows have not gained; and making flows.
 //!
 //! Never started: in a program of privilege (AT_SECURE), under a seccomp filter
 //! (executors' system calls may be what it kills for), after what needs a
@@ -168,6 +168,7 @@ pub(crate) fn make_flow(fd: RawFd, slot: &Slot) -> bool {
         return false;
     }
     let _signals = SignalsBlocked::new();
+    let _not_now = CancelDisabled::new();
     if own.lock.swap(1, Ordering::Acquire) != 0 {
         return false; // somebody makes one, forks or stops: the next send may
     }
@@ -226,6 +227,7 @@ fn make_flow_locked(own: &Own, fd: RawFd, slot: &Slot) -> bool {
 /// Drains all and ends the executors, for good: for what wants no threads of
 /// others. Signals are to be blocked.
 pub(crate) fn stop(own: &Own, why: &str) {
+    let _not_now = CancelDisabled::new();
     lock(own);
     give_up(own, why);
     barrier::drain_all(Patience::Blocking);
@@ -236,7 +238,8 @@ pub(crate) fn stop(own: &Own, why: &str) {
     unlock(own);
 }
 
-/// Ends the executors; how many threads that were. For who holds the lock.
+/// Ends the executors; how many threads that were. For who holds the lock and is not
+/// cancelled: threads are joined.
 fn end_runtime(own: &Own) -> Option<usize> {
     let started = own.runtime.swap(ptr::null_mut(), Ordering::AcqRel);
     if started.is_null() {
@@ -246,8 +249,6 @@ fn end_runtime(own: &Own) -> Option<usize> {
     // of it, and are drained by who sends.
     let started = unsafe { Box::from_raw(started) };
     let ended = config().map_or(0, |config| config.executors) + usize::from(started.link.is_some());
-    // Joining a thread would be where this one is cancelled.
-    let _not_now = CancelDisabled::new();
     started.runtime.shutdown();
     if let Some(link) = started.link {
         link.close();
@@ -255,26 +256,30 @@ fn end_runtime(own: &Own) -> Option<usize> {
     Some(ended)
 }
 
-/// Queueing does not gain, so the process becomes what it was without: flows that
-/// have nothing queued go, with their memory, and when none is left the executors,
-/// too. A second thread alone makes each system call on a descriptor 50 to 60 ns
-/// longer (the kernel counts references to a file once its table is shared). Not
-/// where there is a scheduler, which may give an executor a core at any time, and
-/// not while a thread queues; who wants flows again makes them.
+/// Queueing does not gain, so a program of one thread becomes what it was without:
+/// flows that have nothing queued go, with their memory, and when none is left the
+/// executors, too. They alone make each system call on a descriptor 50 to 60 ns
+/// longer (the kernel counts references to a file once its table is shared), 2% of
+/// what nginx takes for a request. Not where there is a scheduler, which may give an
+/// executor a core at any time. Who wants flows again makes them.
 #[cold]
 pub(crate) fn withdraw(own: &Own) {
-    own.leaving.store(0, Ordering::Relaxed);
+    let _signals = SignalsBlocked::new();
+    let _not_now = CancelDisabled::new();
     let Some(_inside) = Inside::enter() else {
         return;
     };
-    let _signals = SignalsBlocked::new();
     if !table::is_ours(own) || own.lock.swap(1, Ordering::Acquire) != 0 {
-        return; // another time
+        return; // with a later send
     }
+    own.leaving.store(0, Ordering::Relaxed);
     let started = own.runtime.load(Ordering::Acquire);
     // SAFETY: as in `started`.
-    let linked = unsafe { started.as_ref() }.is_none_or(|started| started.link.is_some());
-    if !linked && own.queueing.load(Ordering::Relaxed) == 0 {
+    if let Some(started) = unsafe { started.as_ref() }
+        && started.link.is_none()
+        // So no other hook runs, and none begins.
+        && threads() == 1 + config().map_or(0, |config| config.executors)
+    {
         for (fd, slot) in table::all() {
             barrier::let_go(fd, slot);
         }

@@ -53,9 +53,7 @@ pub(crate) struct Own {
     pub(crate) highest: AtomicI32,
     /// A message said that sends are done by executors.
     pub(crate) told: AtomicU32,
-    /// Threads that queue their sends because it was measured to gain, or is.
-    pub(crate) queueing: AtomicU32,
-    /// What was made for that may go: see [`crate::start::withdraw`].
+    /// What was made for queueing may go: see [`crate::start::withdraw`].
     pub(crate) leaving: AtomicU32,
     /// Flows there are.
     pub(crate) flows: AtomicU32,

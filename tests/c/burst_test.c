@@ -111,6 +111,8 @@ static void test_ids(void)
 
 	flexnet_burst_begin(&here, 5 * MS, 0);
 	flexnet_burst_begin(&there, 5 * MS, 1);
+	EXPECT(flexnet_burst_has_turn(&early, &(struct flexnet_burst_member){ .slept = 1 }),
+	       "where no burst goes on, nobody has had his turns");
 	flexnet_burst_begin(&early, 0, 0);
 	EXPECT(here.id && there.id && early.id, "no burst is none");
 	EXPECT(here.id != there.id, "two cores at the same time");

@@ -3,6 +3,8 @@
 //! nobody starves.
 
 use crate::daemon::{Daemon, Stats, class, client, eventually};
+use crate::reload::reload;
+use crate::rules::{config, start_with};
 use crate::tasks::{Task, online_cpus, shares};
 use std::time::Duration;
 
@@ -80,29 +82,34 @@ pub fn a_respite_spares_who_runs() {
 
 /// Who was displaced has paid: latency tasks that want the CPUs all the time run
 /// one after the other for the length of a burst, and normal ones for the respite
-/// after it. Without bursts each slice would have a respite of its own.
+/// after it. Without bursts each slice would have a respite of its own. A length
+/// read anew holds at once.
 pub fn a_burst_serves_all_who_wait() {
-    let share_of = |burst_us: &str| {
-        let daemon = Daemon::start(&[
-            "--respite-us=50000",
-            &format!("--burst-us={burst_us}"),
-            "--starvation-ms=100",
-        ]);
-        let count = 2 * online_cpus().len();
-        let mut tasks: Vec<Task> = (0..count).map(|_| Task::hog()).collect();
-        tasks.extend((0..count).map(|_| run_as("latency", &["hog"])));
+    let configure = |burst_us: u32| {
+        let text = format!("respite-us = 50000\nstarvation-ms = 100\nburst-us = {burst_us}\n");
+        config("bursts.toml", &text)
+    };
+    let daemon = start_with(&configure(0));
+    let count = 2 * online_cpus().len();
+    let mut tasks: Vec<Task> = (0..count).map(|_| Task::hog()).collect();
+    tasks.extend((0..count).map(|_| run_as("latency", &["hog"])));
+    let latency_share = || {
         // Let the start's advantage pass.
         shares(&tasks.iter().collect::<Vec<_>>(), SECOND / 2);
         let shares = shares(&tasks.iter().collect::<Vec<_>>(), 4 * SECOND);
-        daemon.stop();
         let latency: u64 = shares[count..].iter().sum();
         latency as f64 / shares.iter().sum::<u64>() as f64
     };
-    let (without, with) = (share_of("0"), share_of("50000"));
+    let without = latency_share();
+    configure(50_000);
+    let said = reload();
+    assert!(said.contains("from now on: burst-us"), "{said}");
+    let with = latency_share();
     println!("  latency hogs had {without:.2} without bursts, {with:.2} with");
     // A slice of 1 ms, which ends with a tick, in 50; and half.
     assert!(without < 0.15, "{without}");
     assert!((0.3..0.65).contains(&with), "{with}");
+    daemon.stop();
 }
 
 /// Two latency tasks that wake each other without end do not have a burst to

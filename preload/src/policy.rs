@@ -178,8 +178,6 @@ pub(crate) struct Sender {
     phase: Phase,
     pause_ns: u64,
     keep_ns: u64,
-    /// Trials in a row that did not gain.
-    failures: u32,
 }
 
 impl Sender {
@@ -188,14 +186,12 @@ impl Sender {
             phase: Phase::Watch(0),
             pause_ns: PAUSE_NS,
             keep_ns: KEEP_NS,
-            failures: 0,
         }
     }
 
-    /// Is it left alone after more than one trial? The first may have failed for
-    /// want of flows, which that one made.
-    pub(crate) fn has_given_up(&self) -> bool {
-        matches!(self.phase, Phase::Pause(_)) && self.failures > 1
+    /// Is it left alone, after a trial that did not gain?
+    pub(crate) fn is_left_alone(&self) -> bool {
+        matches!(self.phase, Phase::Pause(_))
     }
 
     fn way(&self) -> Way {
@@ -313,7 +309,6 @@ impl Sender {
             let keep = self.keep_ns;
             self.keep_ns = (keep * GROWS).min(AT_MOST_NS);
             self.pause_ns = PAUSE_NS;
-            self.failures = 0;
             Phase::Keep(keep)
         } else {
             self.leave_alone(GROWS)
@@ -324,7 +319,6 @@ impl Sender {
         let pause = self.pause_ns;
         self.pause_ns = (pause * grows).min(AT_MOST_NS);
         self.keep_ns = KEEP_NS;
-        self.failures = self.failures.saturating_add(1);
         Phase::Pause(pause)
     }
 }

@@ -68,7 +68,7 @@ fn look(state: &State, own: &Own, backlog: Option<u64>) {
         return;
     }
     let mut policy = state.policy.get();
-    let had_given_up = policy.has_given_up();
+    let was_left_alone = policy.is_left_alone();
     let way = policy.look(Sample {
         sends: sends.into(),
         bytes,
@@ -80,7 +80,7 @@ fn look(state: &State, own: &Own, backlog: Option<u64>) {
     state.per_look.set(policy.sends_per_look());
     state.policy.set(policy);
     state.way.set(way);
-    if policy.has_given_up() && !had_given_up {
+    if policy.is_left_alone() && !was_left_alone {
         own.leaving.store(1, Relaxed);
     }
 }

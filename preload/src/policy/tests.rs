@@ -325,24 +325,3 @@ fn who_waits_more_often_when_queued_is_left_alone() {
         assert!(ns < BASELINE_NS + TRIAL_NS, "{:?}", sender.phase);
     }
 }
-
-#[test]
-fn only_who_failed_twice_has_given_up() {
-    let mut sender = Sender::new();
-    let mut pauses = Vec::new();
-    let mut was_paused = false;
-    while pauses.len() < 3 {
-        let ns = if sender.way() == Way::Queued {
-            3000
-        } else {
-            1000
-        };
-        sender.look(busy(ns));
-        let paused = matches!(sender.phase, Phase::Pause(_));
-        if paused && !was_paused {
-            pauses.push(sender.has_given_up());
-        }
-        was_paused = paused;
-    }
-    assert_eq!(pauses, [false, true, true]);
-}

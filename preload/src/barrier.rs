@@ -229,8 +229,9 @@ pub(crate) fn let_go(fd: RawFd, slot: &table::Slot) {
     let Some(entry) = Entry::of(slot, word) else {
         return;
     };
-    // Drained first: an executor says what failed before it takes it off the queue.
-    let may_go = entry.flow().is_drained()
+    // Drained first: whoever sends says what failed before it is off the queue.
+    let may_go = entry.flow().drain() == Drained::Empty
+        && entry.flow().is_drained()
         && entry.flow().error().is_none()
         && !entry.pass.load(Ordering::SeqCst)
         && !entry.ended.load(Ordering::SeqCst)

@@ -39,9 +39,9 @@ const BUSY_LOOKS: u32 = 2;
 const BASELINE_NS: u64 = 10_000_000;
 const TRIAL_NS: u64 = 20_000_000;
 /// The start of a trial does not count: an executor wakes. While flows are still
-/// made, 30 µs each, it ends so many times later at most (a thousand flows).
+/// made, 30 µs each, it ends so many times later at most (four thousand flows).
 const WARM_UP_NS: u64 = 2_000_000;
-const MAKING_TIMES: u64 = 16;
+const MAKING_TIMES: u64 = 64;
 /// Stays when a send and a byte take at most this part of the time before, in percent:
 /// a twentieth may be noise.
 const GAIN_PERCENT: u64 = 95;
@@ -52,7 +52,7 @@ const GAIN_PERCENT: u64 = 95;
 const HOPELESS: [(u64, u64); 2] = [(TRIAL_NS * 2 / 5, 200), (TRIAL_NS / 2, 150)];
 /// How long it is left alone after a trial that did not gain, and how long it
 /// is kept after one that did; both double each time in a row, and the former grows
-/// fourfold where it was hopeless: there is more to lose than to gain.
+/// fourfold where it was hopeless without a wait: there is more to lose than to gain.
 const PAUSE_NS: u64 = 1_000_000_000;
 const KEEP_NS: u64 = 1_000_000_000;
 const GROWS: u64 = 2;
@@ -278,8 +278,12 @@ impl Sender {
                         backlog,
                     };
                 }
-                if hopeless {
+                // Who waited may have had nothing to send.
+                if hopeless && queued.waits == 0 {
                     return self.leave_alone(GROWS_HOPELESS);
+                }
+                if hopeless {
+                    return self.leave_alone(GROWS);
                 }
                 if !done.is_within(GAIN_PERCENT, &inline) {
                     return self.leave_alone(GROWS);

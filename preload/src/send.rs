@@ -130,9 +130,11 @@ fn make(
         Mode::Always => true,
         Mode::Strict => message.length >= HANDOVER_BYTES,
         Mode::Adaptive => {
-            let way = sender::way(own, message.length, || None);
+            // Nothing is made for what may not be queued.
+            let backlog = (!message.may_queue()).then_some(0);
+            let way = sender::way(own, message.length, || backlog);
             *counted = Some(way);
-            way == Way::Queued
+            way == Way::Queued && message.may_queue()
         }
     };
     if !worth {

@@ -40,6 +40,10 @@ const LOOK_UP_TO: Duration = Duration::from_micros(50);
 /// sends of more sockets are their callers'.
 const FLOWS_MAX: u32 = 4096;
 
+/// So many flows go when they do not gain. Making more of them anew for each trial
+/// would cost more than the executor does.
+const FLOWS_LET_GO: u32 = 256;
+
 static CONFIG: OnceLock<Config> = OnceLock::new();
 
 pub(crate) fn config() -> Option<&'static Config> {
@@ -143,6 +147,8 @@ fn started(own: &Own) -> Option<&'static Started> {
             own.runtime.store(started, Ordering::Release);
             Some(started)
         }
+        // There were some before, and there may be again.
+        Err(_) if own.told.load(Ordering::Relaxed) != 0 => None,
         Err(error) => {
             give_up(own, &format!("executors cannot be started: {error}"));
             None
@@ -248,7 +254,7 @@ fn end_runtime(own: &Own) -> Option<usize> {
     // SAFETY: leaked by `started`; flows that are left keep what they need
     // of it, and are drained by who sends.
     let started = unsafe { Box::from_raw(started) };
-    let ended = config().map_or(0, |config| config.executors) + usize::from(started.link.is_some());
+    let ended = started.runtime.threads() + usize::from(started.link.is_some());
     started.runtime.shutdown();
     if let Some(link) = started.link {
         link.close();
@@ -261,7 +267,8 @@ fn end_runtime(own: &Own) -> Option<usize> {
 /// executors, too. They alone make each system call on a descriptor 50 to 60 ns
 /// longer (the kernel counts references to a file once its table is shared), 2% of
 /// what nginx takes for a request. Not where there is a scheduler, which may give an
-/// executor a core at any time. Who wants flows again makes them.
+/// executor a core at any time. Who wants flows again makes them; what cannot go now
+/// stays until after the next trial.
 #[cold]
 pub(crate) fn withdraw(own: &Own) {
     let _signals = SignalsBlocked::new();
@@ -278,7 +285,8 @@ pub(crate) fn withdraw(own: &Own) {
     if let Some(started) = unsafe { started.as_ref() }
         && started.link.is_none()
         // So no other hook runs, and none begins.
-        && threads() == 1 + config().map_or(0, |config| config.executors)
+        && threads() == 1 + started.runtime.threads()
+        && own.flows.load(Ordering::SeqCst) <= FLOWS_LET_GO
     {
         for (fd, slot) in table::all() {
             barrier::let_go(fd, slot);
@@ -290,8 +298,10 @@ pub(crate) fn withdraw(own: &Own) {
     unlock(own);
 }
 
+/// The process' threads, 0 where that cannot be said. Without the heap or a
+/// descriptor, both of which are the program's: the folder has a link for each.
 fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
+    rustix::fs::stat(c"/proc/self/task").map_or(0, |task| task.st_nlink.saturating_sub(2) as usize)
 }
 
 /// A thread that was joined may be in the process for a moment yet, and what

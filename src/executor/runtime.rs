@@ -507,6 +507,12 @@ impl Runtime {
         self.shared.pages.wish(weight, max_cores);
     }
 
+    /// Executor threads that were started: none before the first flow, and fewer
+    /// than asked for where the system had no more.
+    pub fn threads(&self) -> usize {
+        self.shared.started.load(Ordering::Relaxed)
+    }
+
     /// Messages accepted and not yet done, over all executors.
     pub fn depth(&self) -> u64 {
         self.shared.depth()

@@ -14,7 +14,7 @@ fn busy(ns: u64) -> Sample {
         wall_ns: ns * sends,
         cpu_ns: 1000 * sends,
         waits: 0,
-        backlog: None,
+        backlog: Some(0),
     }
 }
 
@@ -323,5 +323,29 @@ fn who_waits_more_often_when_queued_is_left_alone() {
         ns += sample.wall_ns;
         sender.look(sample);
         assert!(ns < BASELINE_NS + TRIAL_NS, "{:?}", sender.phase);
+    }
+}
+
+#[test]
+fn a_trial_waits_for_the_flows_it_makes() {
+    let mut sender = Sender::new();
+    let mut to_make = 1000u64;
+    while !matches!(sender.phase, Phase::Keep(_)) {
+        let sends = u64::from(sender.sends_per_look());
+        let makes = sender.way() == Way::Queued && to_make > 0;
+        let ns = match sender.way() {
+            Way::Queued if makes => 30_000,
+            Way::Queued => 300,
+            _ => 1000,
+        };
+        to_make -= if makes { sends.min(to_make) } else { 0 };
+        sender.look(Sample {
+            sends,
+            bytes: 64 * sends,
+            wall_ns: ns * sends,
+            backlog: (!makes).then_some(0),
+            ..busy(ns)
+        });
+        assert!(!matches!(sender.phase, Phase::Pause(_)), "no gain");
     }
 }

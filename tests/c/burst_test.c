@@ -8,20 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "expect.h"
+
 #define MS 1000000ull
 #define TASKS 4
-
-static int failures;
-
-#define EXPECT(condition, ...)                                             \
-	do {                                                               \
-		if (!(condition)) {                                        \
-			fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);    \
-			fprintf(stderr, __VA_ARGS__);                      \
-			fprintf(stderr, " (%s)\n", #condition);            \
-			failures++;                                        \
-		}                                                          \
-	} while (0)
 
 /* Tasks A to D of one burst, each of which wakes for every letter of its own: in
  * capitals it has a turn, in small letters it has none and waits on. A star: a new

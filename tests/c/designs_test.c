@@ -8,20 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "expect.h"
+
 #define US 1000ull
 #define MS 1000000ull
-
-static int failures;
-
-#define EXPECT(condition, ...)                                             \
-	do {                                                               \
-		if (!(condition)) {                                        \
-			fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);    \
-			fprintf(stderr, __VA_ARGS__);                      \
-			fprintf(stderr, " (%s)\n", #condition);            \
-			failures++;                                        \
-		}                                                          \
-	} while (0)
 
 static struct flexnet_design_params of_design(flexnet_u32 design)
 {

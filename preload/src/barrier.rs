@@ -231,7 +231,6 @@ pub(crate) fn let_go(fd: RawFd, slot: &table::Slot) {
     };
     // Drained first: whoever sends says what failed before it is off the queue.
     let may_go = entry.flow().drain() == Drained::Empty
-        && entry.flow().is_drained()
         && entry.flow().error().is_none()
         && !entry.pass.load(Ordering::SeqCst)
         && !entry.ended.load(Ordering::SeqCst)

@@ -278,15 +278,13 @@ impl Sender {
                         backlog,
                     };
                 }
-                // Who waited may have had nothing to send.
-                if hopeless && queued.waits == 0 {
-                    return self.leave_alone(GROWS_HOPELESS);
-                }
-                if hopeless {
-                    return self.leave_alone(GROWS);
-                }
                 if !done.is_within(GAIN_PERCENT, &inline) {
-                    return self.leave_alone(GROWS);
+                    // Who waited may have had nothing to send.
+                    let grows = match hopeless && queued.waits == 0 {
+                        true => GROWS_HOPELESS,
+                        false => GROWS,
+                    };
+                    return self.leave_alone(grows);
                 }
                 Phase::Confirm {
                     queued: done,

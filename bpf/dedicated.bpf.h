@@ -415,7 +415,7 @@ static void enqueue_executor(struct task_struct *p, struct task_ctx *tctx, u64 e
 	struct flexnet_page *page = page_of(tctx->client);
 	struct flexnet_executor *executor = page ? page_executor(page, tctx->slot) : NULL;
 	struct executor_ctx *ectx = executor_ctx_of(executor_index(tctx));
-	u64 *vtime = client_vtime_of(tctx->client);
+	u64 *vtime = client_vtime_of(tctx->client), dsq;
 	bool idle;
 	s32 cpu;
 
@@ -424,12 +424,12 @@ static void enqueue_executor(struct task_struct *p, struct task_ctx *tctx, u64 e
 	if (ectx)
 		ectx->flow_class = tctx->flow_class;
 	waits_in(tctx, FLEXNET_QUEUE_EXECUTOR);
+	dsq = tctx->flow_class == FLEXNET_FLOW_LATENCY ? DSQ_EXECUTOR_LATENCY :
+							 DSQ_EXECUTOR_THROUGHPUT;
 	if (vtime)
 		*vtime = flexnet_wakeup_vtime(*vtime, executor_vtime_now, settings.quantum_ns);
-	scx_bpf_dsq_insert_vtime(p,
-				 tctx->flow_class == FLEXNET_FLOW_LATENCY ? DSQ_EXECUTOR_LATENCY :
-									    DSQ_EXECUTOR_THROUGHPUT,
-				 settings.slice_ns, vtime ? *vtime : 0, enq_flags);
+	queue_used(dsq);
+	scx_bpf_dsq_insert_vtime(p, dsq, settings.slice_ns, vtime ? *vtime : 0, enq_flags);
 	cpu = granted_core_for(p, tctx, &idle);
 	if (cpu < 0)
 		return;
@@ -451,7 +451,7 @@ __noinline int rescue_executor(s32 cpu, u64 dsq, u64 now)
 	struct task_ctx *tctx;
 	bool moved = false;
 
-	if (!cctx || scx_bpf_dsq_nr_queued(dsq) <= 0)
+	if (!cctx || queued(dsq) <= 0)
 		return false;
 	cctx->looked_at = 0;
 	bpf_rcu_read_lock();
@@ -473,19 +473,6 @@ __noinline int rescue_executor(s32 cpu, u64 dsq, u64 now)
 	if (moved)
 		stat_add(rescues, 1);
 	return moved;
-}
-
-/* Virtual time of the first task in a queue, U64_MAX where it is empty. */
-static u64 first_vtime(u64 dsq)
-{
-	struct task_struct *p;
-	u64 vtime = ~0ULL;
-
-	bpf_for_each(scx_dsq, p, dsq, 0) {
-		vtime = p->scx.dsq_vtime;
-		break;
-	}
-	return vtime;
 }
 
 /* Does the executor whose turn on a granted core is over have another, since by
@@ -516,7 +503,7 @@ static bool executor_stays(s32 cpu, struct cpu_ctx *cctx, struct task_struct *pr
 	latency = tctx->flow_class == FLEXNET_FLOW_LATENCY;
 	if (!client->ifindex && executor_flow_class(executor) != tctx->flow_class)
 		return false;
-	if (scx_bpf_dsq_nr_queued(latency ? DSQ_EXECUTOR_THROUGHPUT : DSQ_EXECUTOR_LATENCY))
+	if (queued(latency ? DSQ_EXECUTOR_THROUGHPUT : DSQ_EXECUTOR_LATENCY))
 		return false;
 	ran = now > tctx->run_start_ns && tctx->run_start_ns ? now - tctx->run_start_ns : 0;
 	first = first_vtime(latency ? DSQ_EXECUTOR_LATENCY : DSQ_EXECUTOR_THROUGHPUT);
@@ -534,7 +521,7 @@ static bool executor_stays(s32 cpu, struct cpu_ctx *cctx, struct task_struct *pr
 static bool dispatch_executors(struct cpu_ctx *cctx)
 {
 	u64 first = DSQ_EXECUTOR_LATENCY, second = DSQ_EXECUTOR_THROUGHPUT;
-	s32 lower = scx_bpf_dsq_nr_queued(DSQ_EXECUTOR_THROUGHPUT);
+	s32 lower = queued(DSQ_EXECUTOR_THROUGHPUT);
 
 	/* Latency flows first, within a budget: a client that calls all its
 	 * flows latency must not starve the others. */

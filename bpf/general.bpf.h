@@ -132,7 +132,7 @@ static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool p
 /* Does a task of a lower class wait that could run here? */
 static __always_inline bool normal_waits(s32 cpu)
 {
-	return scx_bpf_dsq_nr_queued(DSQ_GENERAL) + scx_bpf_dsq_nr_queued(pinned_dsq(cpu)) > 0;
+	return queued(DSQ_GENERAL) + queued(pinned_dsq(cpu)) > 0;
 }
 
 /*
@@ -193,6 +193,7 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 				WRITE_ONCE(cctx->displaced_ns, now);
 			tctx->turn_ns = slice;
 			waits_in(tctx, FLEXNET_QUEUE_CPU);
+			queue_used(pinned_dsq(prev_cpu));
 			scx_bpf_dsq_insert_vtime(p, pinned_dsq(prev_cpu), slice, vtime, enq_flags);
 			return;
 		}
@@ -206,6 +207,7 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	waits_in(tctx, pinned				? FLEXNET_QUEUE_CPU :
 		       dsq == DSQ_GENERAL_LATENCY ? FLEXNET_QUEUE_LATENCY :
 						    FLEXNET_QUEUE_GENERAL);
+	queue_used(dsq);
 	scx_bpf_dsq_insert_vtime(p, dsq, slice, vtime, enq_flags);
 	kick_for(p, task_class, prev_cpu, pinned, now);
 }
@@ -219,7 +221,7 @@ static bool goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *prev, u64
 	u64 first, other, ran, vtime;
 
 	if (!prev || !(prev->scx.flags & SCX_TASK_QUEUED) || cctx->kick_claim_ns ||
-	    scx_bpf_dsq_nr_queued(DSQ_GENERAL_LATENCY) ||
+	    queued(DSQ_GENERAL_LATENCY) ||
 	    !bpf_cpumask_test_cpu(cpu, prev->cpus_ptr))
 		return false;
 	tctx = task_ctx_of(prev);
@@ -290,7 +292,7 @@ static bool latency_goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *p
 	    cctx->current_class != FLEXNET_CLASS_LATENCY || cctx->kick_claim_ns ||
 	    !bpf_cpumask_test_cpu(cpu, prev->cpus_ptr) || latency_pinned(cpu))
 		return false;
-	if (scx_bpf_dsq_nr_queued(DSQ_GENERAL_LATENCY)) {
+	if (queued(DSQ_GENERAL_LATENCY)) {
 		if (!normal_waits(cpu))
 			return false;
 		if (serve_burst(cpu))
@@ -388,9 +390,9 @@ static bool rescue_aged(s32 cpu, struct cpu_ctx *cctx, bool shared, u64 now)
 static bool dispatch_general(s32 cpu, struct cpu_ctx *cctx, u64 now)
 {
 	u64 shared = DSQ_GENERAL_LATENCY, other = DSQ_GENERAL, pinned = pinned_dsq(cpu);
-	s32 latency = scx_bpf_dsq_nr_queued(DSQ_GENERAL_LATENCY);
-	s32 normal = scx_bpf_dsq_nr_queued(DSQ_GENERAL);
-	s32 here = scx_bpf_dsq_nr_queued(pinned);
+	s32 latency = queued(DSQ_GENERAL_LATENCY);
+	s32 normal = queued(DSQ_GENERAL);
+	s32 here = queued(pinned);
 
 	/* In the core's respite normal tasks go first, but not before the burst
 	 * is over that displaced one. */
@@ -415,7 +417,7 @@ static bool dispatch_general(s32 cpu, struct cpu_ctx *cctx, u64 now)
 		shared = DSQ_GENERAL;
 		other = DSQ_GENERAL_LATENCY;
 	}
-	if (scx_bpf_dsq_nr_queued(DSQ_GENERAL_LATENCY) + normal > 0 &&
+	if (queued(DSQ_GENERAL_LATENCY) + normal > 0 &&
 	    (scx_bpf_dsq_move_to_local(shared, 0) || scx_bpf_dsq_move_to_local(other, 0)))
 		return true;
 	/* What is shared may not run here; the pinned may. */

@@ -9,6 +9,7 @@
  *
  * This file is the table of operations and what is common to them:
  *   state.bpf.h      maps, globals, per-task and per-CPU state
+ *   queues.bpf.h     what waits in the queues, seen without a call
  *   histograms.bpf.h how long tasks, messages and cores were waited for
  *   trace.bpf.h      events, while somebody traces
  *   clients.bpf.h    registrations and the shared pages
@@ -33,6 +34,7 @@ char _license[] SEC("license") = "GPL";
 UEI_DEFINE(uei);
 
 #include "state.bpf.h"
+#include "queues.bpf.h"
 #include "histograms.bpf.h"
 #include "trace.bpf.h"
 #include "clients.bpf.h"
@@ -126,7 +128,7 @@ __noinline int dispatch_homeless(s32 cpu, u64 dsq)
 	struct task_struct *p;
 	bool moved = false;
 
-	if (scx_bpf_dsq_nr_queued(dsq) <= 0)
+	if (queued(dsq) <= 0)
 		return false;
 	bpf_rcu_read_lock();
 	general = general_cpumask;
@@ -177,6 +179,7 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	u64 now = scx_bpf_now();
 	struct task_ctx *tctx;
+	s32 executors;
 	bool due;
 
 	if (!cctx)
@@ -205,15 +208,18 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 		    dispatch_guests(cpu, cctx, now, false))
 			return;
 	} else {
+		executors = queued(DSQ_EXECUTOR_LATENCY) + queued(DSQ_EXECUTOR_THROUGHPUT);
 		if (rescue_displaced(cpu, cctx, now) || rescue_aged(cpu, cctx, true, now) ||
-		    rescue_executor(cpu, DSQ_EXECUTOR_LATENCY, now) ||
-		    rescue_executor(cpu, DSQ_EXECUTOR_THROUGHPUT, now) ||
-		    goes_on(cpu, cctx, prev, now) || latency_goes_on(cpu, cctx, prev, now) ||
-		    dispatch_general(cpu, cctx, now))
+		    (executors && (rescue_executor(cpu, DSQ_EXECUTOR_LATENCY, now) ||
+				   rescue_executor(cpu, DSQ_EXECUTOR_THROUGHPUT, now))))
+			return;
+		if ((normal_waits(cpu) || queued(DSQ_GENERAL_LATENCY)) &&
+		    (goes_on(cpu, cctx, prev, now) || latency_goes_on(cpu, cctx, prev, now) ||
+		     dispatch_general(cpu, cctx, now)))
 			return;
 		/* Nothing else to do: executors that wait for a core. */
-		if (scx_bpf_dsq_move_to_local(DSQ_EXECUTOR_LATENCY, 0) ||
-		    scx_bpf_dsq_move_to_local(DSQ_EXECUTOR_THROUGHPUT, 0))
+		if (executors && (scx_bpf_dsq_move_to_local(DSQ_EXECUTOR_LATENCY, 0) ||
+				  scx_bpf_dsq_move_to_local(DSQ_EXECUTOR_THROUGHPUT, 0)))
 			return;
 	}
 	if (prev && (prev->scx.flags & SCX_TASK_QUEUED)) {
@@ -314,10 +320,10 @@ void BPF_STRUCT_OPS(flexnet_dump, struct scx_dump_ctx *dctx)
 	scx_bpf_dump("granted %u of %u, rounds %llu, armed %u, active %llx", arbiter.granted,
 		     settings.net_cores_max, arbiter.rounds, timer_armed, active_clients);
 	scx_bpf_dump("queued: executors %d+%d, latency %d, general %d",
-		     scx_bpf_dsq_nr_queued(DSQ_EXECUTOR_LATENCY),
-		     scx_bpf_dsq_nr_queued(DSQ_EXECUTOR_THROUGHPUT),
-		     scx_bpf_dsq_nr_queued(DSQ_GENERAL_LATENCY),
-		     scx_bpf_dsq_nr_queued(DSQ_GENERAL));
+		     queued(DSQ_EXECUTOR_LATENCY),
+		     queued(DSQ_EXECUTOR_THROUGHPUT),
+		     queued(DSQ_GENERAL_LATENCY),
+		     queued(DSQ_GENERAL));
 }
 
 s32 BPF_STRUCT_OPS_SLEEPABLE(flexnet_init)

@@ -52,9 +52,9 @@ static __always_inline void quanta_account(struct cpu_ctx *cctx, u64 start_ns, u
 /* Does an ordinary task wait that this core could serve? */
 static __always_inline bool guests_wait(s32 cpu)
 {
-	return scx_bpf_dsq_nr_queued(pinned_dsq(cpu)) > 0 ||
-	       (settings.lend && (scx_bpf_dsq_nr_queued(DSQ_GENERAL) > 0 ||
-				  scx_bpf_dsq_nr_queued(DSQ_GENERAL_LATENCY) > 0));
+	return queued(pinned_dsq(cpu)) > 0 ||
+	       (settings.lend && (queued(DSQ_GENERAL) > 0 ||
+				  queued(DSQ_GENERAL_LATENCY) > 0));
 }
 
 #endif /* FLEXNET_QUANTA_BPF_H */

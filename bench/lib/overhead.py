@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Medians and ratios to EEVDF, paired by round, of bench/overhead's output."""
+"""Medians and ratios to EEVDF, paired by round, of bench/overhead's output.
+
+usage: overhead.py TEXT JSON LOOPS
+
+Where the file is instructions.json, a nanosecond of the guest was an instruction,
+and pipe's loop of LOOPS is two switches: it tells of instructions a switch.
+"""
 
 import json
 import statistics
@@ -9,6 +15,7 @@ from collections import defaultdict
 
 def main():
     times = defaultdict(dict)
+    counted = sys.argv[2].endswith("instructions.json")
     with open(sys.argv[1], encoding="utf-8") as lines:
         for line in lines:
             round_, scheduler, bench, seconds = line.split()
@@ -23,6 +30,11 @@ def main():
                 "scheduler": scheduler,
                 "rounds": len(by_round),
                 "seconds_median": statistics.median(by_round.values()),
+                "instructions_a_switch": (
+                    round(statistics.median(by_round.values()) * 1e9 / int(sys.argv[3]) / 2)
+                    if counted
+                    else None
+                ),
                 "ratio_to_eevdf": statistics.median(ratios),
                 "ratio_min": ratios[0],
                 "ratio_max": ratios[-1],
@@ -33,6 +45,7 @@ def main():
         print(
             f"{row['bench']:<10} {row['scheduler']:<12} {row['seconds_median']:>8.3f}  "
             f"{row['ratio_to_eevdf']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}]"
+            + (f"  {row['instructions_a_switch']} instructions a switch" if counted else "")
         )
     with open(sys.argv[2], "w", encoding="utf-8") as out:
         json.dump({"experiment": "overhead", "rows": rows}, out, indent=1)

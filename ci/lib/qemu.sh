@@ -54,8 +54,9 @@ choose_qemu() {
 }
 
 # Sets ACCEL. /dev/kvm may open and still not run a kernel, so one boot with a
-# short limit decides, and the answer is remembered. FLEXNET_ACCEL=kvm|tcg
-# decides instead.
+# short limit decides, and the answer is remembered. FLEXNET_ACCEL=kvm|tcg|count
+# decides instead; count: emulated by one thread, and the guest's clock counts its
+# instructions, one a nanosecond, whatever the host is busy with.
 choose_accel() {
 	local memo=$TARGET/vm/accel answer=${FLEXNET_ACCEL:-}
 	if [ -z "$answer" ] && [ -e "$memo" ]; then answer=$(cat "$memo"); fi
@@ -71,7 +72,8 @@ choose_accel() {
 	case $answer in
 	kvm) ACCEL=(-accel kvm -cpu host) ;;
 	tcg) ACCEL=(-accel "$TCG" -cpu max) ;;
-	*) die "FLEXNET_ACCEL is '$answer': kvm or tcg" ;;
+	count) ACCEL=(-accel tcg,thread=single -icount "shift=0,sleep=off" -cpu max) ;;
+	*) die "FLEXNET_ACCEL is '$answer': kvm, tcg or count" ;;
 	esac
 }
 

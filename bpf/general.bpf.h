@@ -290,7 +290,8 @@ static bool latency_goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *p
 
 	if (!prev || !(prev->scx.flags & SCX_TASK_QUEUED) || !in_burst(cctx, now) ||
 	    cctx->current_class != FLEXNET_CLASS_LATENCY || cctx->kick_claim_ns ||
-	    !bpf_cpumask_test_cpu(cpu, prev->cpus_ptr) || latency_pinned(cpu))
+	    !bpf_cpumask_test_cpu(cpu, prev->cpus_ptr) ||
+	    (queued(pinned_dsq(cpu)) && latency_pinned(cpu)))
 		return false;
 	if (queued(DSQ_GENERAL_LATENCY)) {
 		if (!normal_waits(cpu))

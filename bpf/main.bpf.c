@@ -179,8 +179,8 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	u64 now = scx_bpf_now();
 	struct task_ctx *tctx;
+	bool due, waits;
 	s32 executors;
-	bool due;
 
 	if (!cctx)
 		return;
@@ -213,9 +213,10 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 		    (executors && (rescue_executor(cpu, DSQ_EXECUTOR_LATENCY, now) ||
 				   rescue_executor(cpu, DSQ_EXECUTOR_THROUGHPUT, now))))
 			return;
-		if ((normal_waits(cpu) || queued(DSQ_GENERAL_LATENCY)) &&
-		    (goes_on(cpu, cctx, prev, now) || latency_goes_on(cpu, cctx, prev, now) ||
-		     dispatch_general(cpu, cctx, now)))
+		waits = normal_waits(cpu) || queued(DSQ_GENERAL_LATENCY);
+		if ((waits && goes_on(cpu, cctx, prev, now)) ||
+		    latency_goes_on(cpu, cctx, prev, now) ||
+		    (waits && dispatch_general(cpu, cctx, now)))
 			return;
 		/* Nothing else to do: executors that wait for a core. */
 		if (executors && (scx_bpf_dsq_move_to_local(DSQ_EXECUTOR_LATENCY, 0) ||

@@ -102,20 +102,20 @@ __noinline u64 first_vtime_locked(u64 dsq)
 static __always_inline u64 first_vtime(u64 dsq)
 {
 	u64 *known = queue_address_of(dsq);
-	u64 address = known ? READ_ONCE(*known) : 0, head, first;
+	u64 address = known ? READ_ONCE(*known) : 0, head, next, first;
 	struct scx_dsq_list_node *node;
 	struct task_struct *p;
 
 	if (address <= QUEUE_USED)
 		return address ? first_vtime_locked(dsq) : ~0ULL;
 	head = address + bpf_core_field_offset(struct scx_dispatch_q, list);
-	first = (u64)queue_at(address)->list.next;
-	if (!first || first == head)
+	next = (u64)queue_at(address)->list.next;
+	if (!next || next == head)
 		return ~0ULL;
-	first -= bpf_core_field_offset(struct scx_dsq_list_node, node);
+	first = next - bpf_core_field_offset(struct scx_dsq_list_node, node);
 	node = bpf_rdonly_cast((void *)first, bpf_core_type_id_kernel(struct scx_dsq_list_node));
-	/* Somebody iterates, and his mark is first. */
-	if (node->flags & SCX_DSQ_LNODE_ITER_CURSOR)
+	/* Somebody iterates, and his mark is first; or did, and it is gone. */
+	if ((node->flags & SCX_DSQ_LNODE_ITER_CURSOR) || (u64)queue_at(address)->list.next != next)
 		return first_vtime_locked(dsq);
 	first -= bpf_core_field_offset(struct task_struct, scx.dsq_list);
 	p = bpf_rdonly_cast((void *)first, bpf_core_type_id_kernel(struct task_struct));

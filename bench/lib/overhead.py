@@ -30,16 +30,14 @@ def main():
                 "scheduler": scheduler,
                 "rounds": len(by_round),
                 "seconds_median": statistics.median(by_round.values()),
-                "instructions_a_switch": (
-                    round(statistics.median(by_round.values()) * 1e9 / int(sys.argv[3]) / 2)
-                    if counted
-                    else None
-                ),
                 "ratio_to_eevdf": statistics.median(ratios),
                 "ratio_min": ratios[0],
                 "ratio_max": ratios[-1],
             }
         )
+        if counted:
+            seconds = statistics.median(by_round.values())
+            rows[-1]["instructions_a_switch"] = round(seconds * 1e9 / int(sys.argv[3]) / 2)
     print(f"{'bench':<10} {'scheduler':<12} {'seconds':>8}  to EEVDF [min, max]")
     for row in rows:
         print(
@@ -48,7 +46,8 @@ def main():
             + (f"  {row['instructions_a_switch']} instructions a switch" if counted else "")
         )
     with open(sys.argv[2], "w", encoding="utf-8") as out:
-        json.dump({"experiment": "overhead", "rows": rows}, out, indent=1)
+        experiment = "instructions" if counted else "overhead"
+        json.dump({"experiment": experiment, "rows": rows}, out, indent=1)
 
 
 if __name__ == "__main__":

@@ -120,8 +120,7 @@ static int respite_ends(void *map, u32 *key, struct respite_timer *timer)
 	if (!cctx || READ_ONCE(detached))
 		return 0;
 	WRITE_ONCE(cctx->respite_armed, 0);
-	if (preemptible(cctx) && (queued(DSQ_GENERAL_LATENCY) ||
-				  queued(pinned_dsq(cpu)) ||
+	if (preemptible(cctx) && (queued(DSQ_GENERAL_LATENCY) || queued(pinned_dsq(cpu)) ||
 				  scx_bpf_dsq_nr_queued(SCX_DSQ_LOCAL_ON | cpu)))
 		preempt_cpu(cpu, scx_bpf_now());
 	return 0;

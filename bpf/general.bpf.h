@@ -221,8 +221,7 @@ static bool goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *prev, u64
 	u64 first, other, ran, vtime;
 
 	if (!prev || !(prev->scx.flags & SCX_TASK_QUEUED) || cctx->kick_claim_ns ||
-	    queued(DSQ_GENERAL_LATENCY) ||
-	    !bpf_cpumask_test_cpu(cpu, prev->cpus_ptr))
+	    queued(DSQ_GENERAL_LATENCY) || !bpf_cpumask_test_cpu(cpu, prev->cpus_ptr))
 		return false;
 	tctx = task_ctx_of(prev);
 	if (!tctx || (class_of(tctx) != FLEXNET_CLASS_NORMAL && class_of(tctx) != FLEXNET_CLASS_BATCH))

@@ -179,8 +179,7 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	u64 now = scx_bpf_now();
 	struct task_ctx *tctx;
-	bool due, waits;
-	s32 executors;
+	bool due;
 
 	if (!cctx)
 		return;
@@ -208,19 +207,16 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 		    dispatch_guests(cpu, cctx, now, false))
 			return;
 	} else {
-		executors = queued(DSQ_EXECUTOR_LATENCY) + queued(DSQ_EXECUTOR_THROUGHPUT);
 		if (rescue_displaced(cpu, cctx, now) || rescue_aged(cpu, cctx, true, now) ||
-		    (executors && (rescue_executor(cpu, DSQ_EXECUTOR_LATENCY, now) ||
-				   rescue_executor(cpu, DSQ_EXECUTOR_THROUGHPUT, now))))
-			return;
-		waits = normal_waits(cpu) || queued(DSQ_GENERAL_LATENCY);
-		if ((waits && goes_on(cpu, cctx, prev, now)) ||
-		    latency_goes_on(cpu, cctx, prev, now) ||
-		    (waits && dispatch_general(cpu, cctx, now)))
+		    rescue_executor(cpu, DSQ_EXECUTOR_LATENCY, now) ||
+		    rescue_executor(cpu, DSQ_EXECUTOR_THROUGHPUT, now) ||
+		    goes_on(cpu, cctx, prev, now) || latency_goes_on(cpu, cctx, prev, now) ||
+		    dispatch_general(cpu, cctx, now))
 			return;
 		/* Nothing else to do: executors that wait for a core. */
-		if (executors && (scx_bpf_dsq_move_to_local(DSQ_EXECUTOR_LATENCY, 0) ||
-				  scx_bpf_dsq_move_to_local(DSQ_EXECUTOR_THROUGHPUT, 0)))
+		if (queued(DSQ_EXECUTOR_LATENCY) + queued(DSQ_EXECUTOR_THROUGHPUT) > 0 &&
+		    (scx_bpf_dsq_move_to_local(DSQ_EXECUTOR_LATENCY, 0) ||
+		     scx_bpf_dsq_move_to_local(DSQ_EXECUTOR_THROUGHPUT, 0)))
 			return;
 	}
 	if (prev && (prev->scx.flags & SCX_TASK_QUEUED)) {
@@ -321,10 +317,8 @@ void BPF_STRUCT_OPS(flexnet_dump, struct scx_dump_ctx *dctx)
 	scx_bpf_dump("granted %u of %u, rounds %llu, armed %u, active %llx", arbiter.granted,
 		     settings.net_cores_max, arbiter.rounds, timer_armed, active_clients);
 	scx_bpf_dump("queued: executors %d+%d, latency %d, general %d",
-		     queued(DSQ_EXECUTOR_LATENCY),
-		     queued(DSQ_EXECUTOR_THROUGHPUT),
-		     queued(DSQ_GENERAL_LATENCY),
-		     queued(DSQ_GENERAL));
+		     queued(DSQ_EXECUTOR_LATENCY), queued(DSQ_EXECUTOR_THROUGHPUT),
+		     queued(DSQ_GENERAL_LATENCY), queued(DSQ_GENERAL));
 }
 
 s32 BPF_STRUCT_OPS_SLEEPABLE(flexnet_init)

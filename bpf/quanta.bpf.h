@@ -53,8 +53,7 @@ static __always_inline void quanta_account(struct cpu_ctx *cctx, u64 start_ns, u
 static __always_inline bool guests_wait(s32 cpu)
 {
 	return queued(pinned_dsq(cpu)) > 0 ||
-	       (settings.lend && (queued(DSQ_GENERAL) > 0 ||
-				  queued(DSQ_GENERAL_LATENCY) > 0));
+	       (settings.lend && (queued(DSQ_GENERAL) > 0 || queued(DSQ_GENERAL_LATENCY) > 0));
 }
 
 #endif /* FLEXNET_QUANTA_BPF_H */

@@ -27,7 +27,7 @@
 /* Where each queue is, QUEUE_USED, or 0: nothing was ever put in. */
 u64 queue_addresses[QUEUES];
 
-static __always_inline u64 *queue_address_of(u64 dsq)
+static __always_inline u64 *queue_slot(u64 dsq)
 {
 	u64 index = dsq < QUEUES_SHARED ? dsq : dsq - DSQ_PINNED + QUEUES_SHARED;
 
@@ -38,20 +38,27 @@ static __always_inline u64 *queue_address_of(u64 dsq)
 	return &queue_addresses[index];
 }
 
+static __always_inline u64 queue_address(u64 dsq)
+{
+	u64 *slot = queue_slot(dsq);
+
+	return slot ? READ_ONCE(*slot) : 0;
+}
+
 /* Before a task is put into a queue. */
 static __always_inline void queue_used(u64 dsq)
 {
-	u64 *address = queue_address_of(dsq);
+	u64 *slot = queue_slot(dsq);
 
-	if (address && !READ_ONCE(*address))
-		WRITE_ONCE(*address, QUEUE_USED);
+	if (slot && !READ_ONCE(*slot))
+		WRITE_ONCE(*slot, QUEUE_USED);
 }
 
 /* Asks the kernel, and remembers where the queue is. Not static, like all that
  * loops: so the verifier checks it once. */
 __noinline int queue_look(u64 dsq)
 {
-	u64 *address = queue_address_of(dsq);
+	u64 *slot = queue_slot(dsq);
 	struct scx_dispatch_q *queue;
 	struct task_struct *p;
 
@@ -59,8 +66,8 @@ __noinline int queue_look(u64 dsq)
 	bpf_for_each(scx_dsq, p, dsq, 0) {
 		queue = p->scx.dsq;
 		/* Another CPU may have moved the task on meanwhile. */
-		if (address && queue && queue->id == dsq)
-			WRITE_ONCE(*address, (u64)queue);
+		if (slot && queue && queue->id == dsq)
+			WRITE_ONCE(*slot, (u64)queue);
 		break;
 	}
 	bpf_rcu_read_unlock();
@@ -75,8 +82,7 @@ static __always_inline struct scx_dispatch_q *queue_at(u64 address)
 /* Tasks that wait in a queue. */
 static __always_inline s32 queued(u64 dsq)
 {
-	u64 *known = queue_address_of(dsq);
-	u64 address = known ? READ_ONCE(*known) : 0;
+	u64 address = queue_address(dsq);
 
 	if (address <= QUEUE_USED)
 		return address ? queue_look(dsq) : 0;
@@ -101,8 +107,7 @@ __noinline u64 first_vtime_locked(u64 dsq)
 /* Virtual time of the first task in a queue, U64_MAX where it is empty. */
 static __always_inline u64 first_vtime(u64 dsq)
 {
-	u64 *known = queue_address_of(dsq);
-	u64 address = known ? READ_ONCE(*known) : 0, head, next, first;
+	u64 address = queue_address(dsq), head, next, first;
 	struct scx_dsq_list_node *node;
 	struct task_struct *p;
 

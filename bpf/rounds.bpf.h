@@ -215,16 +215,14 @@ __noinline int look_at_granted_core(s32 cpu, u32 waiting, u64 now)
 		 !quanta_spent(cctx, 0, now) && preempt_cpu(cpu, now))
 		stat_add(takebacks, 1);
 	if (now - cctx->guest_turn_ns > settings.starvation_ns &&
-	    (queued(pinned_dsq(cpu)) || queued(DSQ_GENERAL) ||
-	     queued(DSQ_GENERAL_LATENCY)))
+	    (queued(pinned_dsq(cpu)) || queued(DSQ_GENERAL) || queued(DSQ_GENERAL_LATENCY)))
 		preempt_cpu(cpu, now);
 	return 0;
 }
 
 static __always_inline void look_at_granted_cores(u64 now)
 {
-	u32 waiting = queued(DSQ_EXECUTOR_LATENCY) +
-		      queued(DSQ_EXECUTOR_THROUGHPUT);
+	u32 waiting = queued(DSQ_EXECUTOR_LATENCY) + queued(DSQ_EXECUTOR_THROUGHPUT);
 	u32 i;
 
 	bpf_for(i, 0, machine.grant_candidates)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Medians and ratios to EEVDF, paired by round, of bench/overhead's output.
 
-usage: overhead.py TEXT JSON LOOPS
+usage: overhead.py TEXT JSON [LOOPS]
 
-Where the file is instructions.json, a nanosecond of the guest was an instruction,
-and pipe's loop of LOOPS is two switches: it tells of instructions a switch.
+With LOOPS, of pipe, two switches each, a nanosecond of the guest was an instruction:
+it tells of instructions a switch.
 """
 
 import json
@@ -15,7 +15,7 @@ from collections import defaultdict
 
 def main():
     times = defaultdict(dict)
-    counted = sys.argv[2].endswith("instructions.json")
+    loops = int(sys.argv[3]) if len(sys.argv) > 3 else 0
     with open(sys.argv[1], encoding="utf-8") as lines:
         for line in lines:
             round_, scheduler, bench, seconds = line.split()
@@ -35,18 +35,18 @@ def main():
                 "ratio_max": ratios[-1],
             }
         )
-        if counted:
+        if loops:
             seconds = statistics.median(by_round.values())
-            rows[-1]["instructions_a_switch"] = round(seconds * 1e9 / int(sys.argv[3]) / 2)
+            rows[-1]["instructions_a_switch"] = round(seconds * 1e9 / loops / 2)
     print(f"{'bench':<10} {'scheduler':<12} {'seconds':>8}  to EEVDF [min, max]")
     for row in rows:
         print(
             f"{row['bench']:<10} {row['scheduler']:<12} {row['seconds_median']:>8.3f}  "
             f"{row['ratio_to_eevdf']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}]"
-            + (f"  {row['instructions_a_switch']} instructions a switch" if counted else "")
+            + (f"  {row['instructions_a_switch']} instructions a switch" if loops else "")
         )
     with open(sys.argv[2], "w", encoding="utf-8") as out:
-        experiment = "instructions" if counted else "overhead"
+        experiment = "instructions" if loops else "overhead"
         json.dump({"experiment": experiment, "rows": rows}, out, indent=1)
 
 

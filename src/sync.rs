@@ -3,8 +3,8 @@
 //! ships is the source loom explores (`--cfg flexnet_loom`).
 //!
 //! It also has the mutation check: [`fence_seqcst!`] names each fence of a
-//! handshake, and `--cfg flexnet_mutant="NAME"` takes that one out. loom must
-//! fail then; ci/mutants asserts that it does.
+//! handshake. Under loom, FLEXNET_MUTANT=NAME in the environment takes that
+//! fence out. loom must fail then; ci/mutants asserts that it does.
 
 #[cfg(flexnet_loom)]
 pub(crate) use loom::{
@@ -22,11 +22,25 @@ pub(crate) use std::{
 /// A sequentially consistent fence with a name, for the mutation check.
 macro_rules! fence_seqcst {
     ($name:literal) => {{
-        #[cfg(not(flexnet_mutant = $name))]
-        $crate::sync::fence($crate::sync::Ordering::SeqCst);
+        #[cfg(flexnet_loom)]
+        let stays = !$crate::sync::is_taken_out($name);
+        #[cfg(not(flexnet_loom))]
+        let stays = true;
+        if stays {
+            $crate::sync::fence($crate::sync::Ordering::SeqCst);
+        }
     }};
 }
 pub(crate) use fence_seqcst;
+
+/// Does the mutation check run without this fence? Read once: loom explores
+/// thousands of interleavings in one process.
+#[cfg(flexnet_loom)]
+pub(crate) fn is_taken_out(fence: &str) -> bool {
+    static MUTANT: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    let mutant = MUTANT.get_or_init(|| std::env::var("FLEXNET_MUTANT").ok());
+    mutant.as_deref() == Some(fence)
+}
 
 /// std's cell with loom's interface.
 #[cfg(not(flexnet_loom))]

@@ -274,6 +274,17 @@ static void timer_arm(void)
 		__sync_fetch_and_add(&arbiter.timer_starts, 1);
 }
 
+/* The design's rule for cores. Not static: the rules of all designs are many paths,
+ * and what follows a call of this is verified once and not once a path. */
+__noinline int design_round(const struct flexnet_design_params *params __arg_nonnull,
+			    const struct flexnet_arbiter_look *look __arg_nonnull,
+			    struct flexnet_arbiter_memory *memory __arg_nonnull,
+			    struct flexnet_arbiter_decision *decision __arg_nonnull)
+{
+	flexnet_design_round(params, look, memory, decision);
+	return 0;
+}
+
 /* Grants the first core to work that has none. */
 __noinline int grant_first_core(s32 near)
 {
@@ -287,7 +298,7 @@ __noinline int grant_first_core(s32 near)
 		arbiter_params(&params);
 		look.now_ns = bpf_ktime_get_ns(); /* as in the rounds */
 		look.runnable = 1;
-		flexnet_design_round(&params, &look, &arbiter_memory, &decision);
+		design_round(&params, &look, &arbiter_memory, &decision);
 		apply_decision(&decision, near, look.now_ns);
 	}
 	arbiter_unlock();

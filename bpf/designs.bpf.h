@@ -41,7 +41,7 @@ int decide(struct flexnet_design_case *argument)
 	struct flexnet_arbiter_memory memory = argument->memory;
 	struct flexnet_arbiter_decision decision = {};
 
-	flexnet_design_round(&params, &look, &memory, &decision);
+	design_round(&params, &look, &memory, &decision);
 	argument->memory = memory;
 	argument->decision = decision;
 	return 0;

@@ -308,14 +308,16 @@ static bool latency_goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *p
 
 /* Serves a task that waits on another CPU in vain: it was displaced there, and
  * then a real-time task took that CPU. One CPU is looked at each time. */
-static bool rescue_displaced(s32 cpu, struct cpu_ctx *cctx, u64 now)
+__noinline int rescue_displaced(s32 cpu, u64 now)
 {
-	struct cpu_ctx *other;
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu), *other;
 	struct task_struct *p;
 	bool moved = false;
 	u64 since;
 	s32 from;
 
+	if (!cctx)
+		return false;
 	cctx->rescue_from++;
 	if (cctx->rescue_from >= machine.cpus)
 		cctx->rescue_from = 0;
@@ -387,13 +389,16 @@ static bool rescue_aged(s32 cpu, struct cpu_ctx *cctx, bool shared, u64 now)
 }
 
 /* Serves pinned and shared tasks on a CPU; true when one was moved to it. */
-static bool dispatch_general(s32 cpu, struct cpu_ctx *cctx, u64 now)
+__noinline int dispatch_general(s32 cpu, u64 now)
 {
 	u64 shared = DSQ_GENERAL_LATENCY, other = DSQ_GENERAL, pinned = pinned_dsq(cpu);
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	s32 latency = queued(DSQ_GENERAL_LATENCY);
 	s32 normal = queued(DSQ_GENERAL);
 	s32 here = queued(pinned);
 
+	if (!cctx)
+		return false;
 	/* In the core's respite normal tasks go first, but not before the burst
 	 * is over that displaced one. */
 	if (latency > 0 && now < displaceable_ns(cctx, now) && normal + here > 0) {

@@ -151,7 +151,7 @@ static bool dispatch_guests(s32 cpu, struct cpu_ctx *cctx, u64 now, bool due)
 	bool moved;
 
 	if (!due)
-		moved = settings.lend ? dispatch_general(cpu, cctx, now) :
+		moved = settings.lend ? dispatch_general(cpu, now) :
 					scx_bpf_dsq_move_to_local(pinned_dsq(cpu), 0);
 	else
 		moved = scx_bpf_dsq_move_to_local(pinned_dsq(cpu), 0) ||
@@ -186,7 +186,7 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 	if (READ_ONCE(cctx->granted)) {
 		/* Whoever waits where a real-time task has the CPU, too: this may
 		 * be the only other one. */
-		if (rescue_displaced(cpu, cctx, now) || rescue_aged(cpu, cctx, settings.lend, now))
+		if (rescue_displaced(cpu, now) || rescue_aged(cpu, cctx, settings.lend, now))
 			return;
 		due = now - cctx->guest_turn_ns > settings.starvation_ns;
 		if (due && dispatch_guests(cpu, cctx, now, true))
@@ -207,11 +207,11 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 		    dispatch_guests(cpu, cctx, now, false))
 			return;
 	} else {
-		if (rescue_displaced(cpu, cctx, now) || rescue_aged(cpu, cctx, true, now) ||
+		if (rescue_displaced(cpu, now) || rescue_aged(cpu, cctx, true, now) ||
 		    rescue_executor(cpu, DSQ_EXECUTOR_LATENCY, now) ||
 		    rescue_executor(cpu, DSQ_EXECUTOR_THROUGHPUT, now) ||
 		    goes_on(cpu, cctx, prev, now) || latency_goes_on(cpu, cctx, prev, now) ||
-		    dispatch_general(cpu, cctx, now))
+		    dispatch_general(cpu, now))
 			return;
 		/* Nothing else to do: executors that wait for a core. */
 		if (queued(DSQ_EXECUTOR_LATENCY) + queued(DSQ_EXECUTOR_THROUGHPUT) > 0 &&

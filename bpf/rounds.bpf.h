@@ -268,7 +268,7 @@ __noinline int arbiter_look(u64 now)
 	look.granted = arbiter.granted;
 	look.idle = arbiter.saturated && any_core_idle();
 	look.busy_ns = round_sum.run_ns > seen ? round_sum.run_ns - seen : 0;
-	flexnet_design_round(&params, &look, &arbiter_memory, &decision);
+	design_round(&params, &look, &arbiter_memory, &decision);
 	apply_decision(&decision, round_sum.near, look.now_ns);
 	if (flexnet_design_claims(&params))
 		settle_claims();

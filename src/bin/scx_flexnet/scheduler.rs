@@ -167,6 +167,9 @@ fn load<'obj>(
     skel.progs
         .napi_polled
         .set_autoload(!options.napi.is_empty());
+    // The verifier takes as long for it as for the scheduler's largest part.
+    let decides = options.check_designs.is_some();
+    skel.progs.decide.set_autoload(decides);
     // From 6.19 on the kernel itself hands on what waited on a CPU that
     // another class took, and warns about the callback.
     if preflight::version(&preflight::kernel_release()) >= (6, 19) {

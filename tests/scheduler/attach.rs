@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Attaching, detaching, and what is refused.
 
-use crate::daemon::{Daemon, eventually, state, status};
+use crate::daemon::{Daemon, eventually, share, state, status};
 use crate::tasks::Task;
+use libbpf_rs::query::ProgInfoIter;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
@@ -24,6 +25,27 @@ pub fn a_killed_daemon_leaves_the_kernels_scheduler() {
     progress(&hogs);
     // Its socket's file is still there, and in nobody's way.
     Daemon::start(&[]).stop();
+}
+
+/// Instructions that the verifier walks through at a start; 64,900 on 6.18, where an
+/// emulated processor takes 80 µs for each (docs/decisions/0001).
+const VERIFIED_MAX: u64 = 100_000;
+
+/// A start costs what the verifier has to walk through, and nothing else shows when
+/// a change multiplies that.
+pub fn the_verifier_has_little_to_do() {
+    share("");
+    let programs = ProgInfoIter::default();
+    let walked: Vec<(u32, String)> = programs
+        .map(|program| {
+            let name = program.name.to_string_lossy().into_owned();
+            (program.verified_insns, name)
+        })
+        .collect();
+    let total: u64 = walked.iter().map(|(count, _)| u64::from(*count)).sum();
+    println!("  {total} instructions verified");
+    assert!(walked.iter().any(|(_, name)| name == "flexnet_dispatc"));
+    assert!(total < VERIFIED_MAX, "{walked:?}");
 }
 
 fn progress(tasks: &[Task]) {

@@ -2,7 +2,7 @@
 //! The control socket against clients that mean no good: written on raw
 //! packets, since the library sends none of these.
 
-use crate::daemon::{Daemon, eventually, status};
+use crate::daemon::{Daemon, eventually, share, status};
 use crate::tasks::{Random, Task, say};
 use flexnet::abi::{self, Hello, Message, Register, SOCKET_PATH, SetClass, Status, Wire};
 use rustix::io::Errno;
@@ -124,7 +124,7 @@ fn own_thread() -> OwnedFd {
 }
 
 pub fn foreign_threads_are_refused() {
-    let daemon = Daemon::start(&[]);
+    share("");
     let raw = Raw::connect();
     let (own, hog) = (own_thread(), Task::hog());
     let (foreign, init) = (pidfd(hog.pid() as i32), pidfd(1));
@@ -151,7 +151,6 @@ pub fn foreign_threads_are_refused() {
     assert_eq!(raw.ask(&set_class(3), Some(own.as_fd())), Err(Errno::INVAL));
     drop(raw);
     eventually("the client's end", || status().clients == 0);
-    daemon.stop();
 }
 
 fn hello() -> Hello {
@@ -280,7 +279,7 @@ fn random_packet(random: &mut Random) -> Vec<u8> {
 }
 
 pub fn random_packets_are_answered() {
-    let mut daemon = Daemon::start(&[]);
+    let daemon = share("");
     let mut app = Task::app("beside", 1);
     app.ask("load 200 16 1000");
     let hog = Task::hog();
@@ -321,5 +320,4 @@ pub fn random_packets_are_answered() {
     eventually("the clients' end", || status().clients == 1);
     daemon.assert_schedules();
     app.await_progress(20);
-    daemon.stop();
 }

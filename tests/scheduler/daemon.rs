@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! scx_flexnet as a child of the tests: it is stopped when its handle goes.
+//! scx_flexnet as a child of the tests. A test has a daemon of its own
+//! ([`Daemon::start`]), which is stopped when its handle goes, or uses the one that
+//! tests share ([`share`]): each attach costs the verifier's work, which takes
+//! seconds under emulation. Promises that no test finds what another left behind.
 
+use crate::reload::reload;
 use flexnet::abi::{SOCKET_PATH, Status, StatusClient, name_text};
 use rustix::process::{Pid, Signal, kill_process};
 use scx_stats::prelude::StatsClient;
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,8 +29,13 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it and waits until it schedules.
+    /// Starts it and waits until it schedules. Ends the one that tests share.
     pub fn start(arguments: &[&str]) -> Self {
+        end_shared();
+        Self::spawn(arguments)
+    }
+
+    fn spawn(arguments: &[&str]) -> Self {
         // A second one writes behind the first.
         let log = fs::File::options()
             .create(true)
@@ -114,6 +125,82 @@ impl Drop for Daemon {
     }
 }
 
+/// The daemon that tests share, once there is one.
+static SHARED: Mutex<Option<Daemon>> = Mutex::new(None);
+/// Its configuration file.
+pub const SHARED_CONFIG: &str = "/tmp/shared.toml";
+
+/// The use of the daemon that tests share.
+pub struct Shared(());
+
+/// The daemon that tests share, with this configuration (the file's text). It may
+/// have keys that hold at once when they are read anew, and no others.
+pub fn share(configuration: &str) -> Shared {
+    let mut shared = shared();
+    if shared.is_none() {
+        configure("");
+        *shared = Some(Daemon::spawn(&["--config", SHARED_CONFIG]));
+    }
+    drop(shared);
+    // A failing test shows its own lines only.
+    fs::File::create(LOG).unwrap();
+    // A design that was switched by hand stays where the file's does not change.
+    configure("");
+    reload();
+    let first = "flexnet".parse().unwrap();
+    flexnet::client::design(SOCKET_PATH.as_ref(), Some(&first)).unwrap();
+    configure(configuration);
+    let said = reload();
+    assert!(!said.contains("restart"), "a key that is not live: {said}");
+    Shared(())
+}
+
+/// Writes the shared daemon's configuration file.
+pub fn configure(text: &str) {
+    fs::write(Path::new(SHARED_CONFIG), text).unwrap();
+}
+
+fn shared() -> MutexGuard<'static, Option<Daemon>> {
+    // A test that failed says so itself.
+    SHARED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends the shared daemon in good order, where there is one.
+pub fn end_shared() {
+    let daemon = shared().take();
+    if let Some(daemon) = daemon {
+        daemon.stop();
+    }
+}
+
+/// Kills the shared daemon, where there is one: after a failure nobody knows what
+/// state it is in.
+pub fn discard_shared() {
+    drop(shared().take());
+    await_detached();
+}
+
+impl Shared {
+    fn with<R>(&self, what: impl FnOnce(&mut Daemon) -> R) -> R {
+        what(shared().as_mut().expect("the shared daemon is gone"))
+    }
+
+    /// Has it read its configuration anew.
+    pub fn hang_up(&self) {
+        self.with(|daemon| daemon.hang_up());
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.with(|daemon| daemon.pid())
+    }
+
+    /// Is it still there, and the kernel's scheduler?
+    pub fn assert_schedules(&self) {
+        self.with(Daemon::assert_schedules);
+    }
+}
+
 /// Statistics since the last look.
 pub struct Stats(StatsClient);
 
@@ -189,13 +276,18 @@ pub fn await_detached() {
     eventually("the kernel's own scheduler", || state() == "disabled");
 }
 
-/// Did a test clean up after itself?
-pub fn is_clean() -> bool {
-    let start = Instant::now();
-    while state() != "disabled" && start.elapsed() < DEADLINE {
-        thread::sleep(Duration::from_millis(50));
+/// Waits until nothing is left of a test: no scheduler of its own, and in the shared
+/// one no client and no granted core.
+pub fn await_clean() {
+    let mut shared = shared();
+    match shared.as_mut() {
+        None => await_detached(),
+        Some(daemon) => {
+            daemon.assert_schedules();
+            eventually("the clients' end", || status().clients == 0);
+            eventually("the cores' return", || status().cores_granted == 0);
+        }
     }
-    state() == "disabled"
 }
 
 /// What the daemon wrote on its standard error.

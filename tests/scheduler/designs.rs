@@ -3,7 +3,7 @@
 //! live from each to each other.
 
 use crate::classes::granted_core;
-use crate::daemon::{Daemon, client, eventually, status, transitions};
+use crate::daemon::{client, eventually, share, status, transitions};
 use crate::loss::{await_executors, receive};
 use crate::tasks::{Task, shares};
 use flexnet::abi::{SOCKET_PATH, name_text};
@@ -41,10 +41,10 @@ pub fn the_kernel_decides_as_the_host() {
     assert!(text(&output.stdout).contains("5000 rounds"));
 }
 
-/// With each from the start on, work is granted a core, and the cores come back.
+/// Under each, work is granted a core, and the cores come back.
 pub fn every_design_serves() {
     for design in DESIGNS {
-        let mut daemon = Daemon::start(&["--design", design]);
+        let daemon = share(&format!("design = \"{design}\"\n"));
         let name = name_text(&status().design);
         assert!(design.starts_with(&name), "{design}: {name}");
         let mut app = Task::app("load", 2);
@@ -55,14 +55,14 @@ pub fn every_design_serves() {
         eventually("the cores' return", || status().cores_granted == 0);
         daemon.assert_schedules();
         app.finish();
-        daemon.stop();
+        eventually("the client's end", || status().clients == 0);
     }
 }
 
 /// The rule itself, not only its name: fixed cores come all at once, the default's
 /// one by one.
 pub fn a_switch_changes_how_cores_are_granted() {
-    let daemon = Daemon::start(&["--max-net-cores", "3"]);
+    share("max-net-cores = 3\n");
     let mut app = Task::app("load", 2);
     // Starting is work, too.
     await_executors("load", 2);
@@ -85,8 +85,6 @@ pub fn a_switch_changes_how_cores_are_granted() {
     assert_eq!(first_step("snap:mode=dedicating,workers=3"), Some(3));
     assert_eq!(first_step("shinjuku:workers=2"), Some(2));
     assert_eq!(first_step("flexnet"), Some(1));
-    drop(app);
-    daemon.stop();
 }
 
 /// A stream and an application under load while every design follows every other
@@ -94,7 +92,7 @@ pub fn a_switch_changes_how_cores_are_granted() {
 pub fn designs_are_switched_under_load() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
-    let mut daemon = Daemon::start(&["--max-net-cores", "2"]);
+    let daemon = share("max-net-cores = 2\n");
     let mut app = Task::app("load", 2);
     app.ask("load 300 64 0");
     let mut stream = Task::play(&[], &["stream", "stream", "2", &port]);
@@ -128,7 +126,6 @@ pub fn designs_are_switched_under_load() {
     app.ask("idle");
     eventually("the cores' return", || status().cores_granted == 0);
     daemon.assert_schedules();
-    daemon.stop();
 }
 
 fn switch(design: &str) {
@@ -140,7 +137,7 @@ fn switch(design: &str) {
 /// turn now and then: the same work, the same core.
 pub fn micro_quanta_leave_the_rest_of_a_core() {
     let limited = "snap:mode=spreading,runtime=1ms,period=10ms";
-    let daemon = Daemon::start(&["--max-net-cores", "1", "--design", limited]);
+    share(&format!("max-net-cores = 1\ndesign = \"{limited}\"\n"));
     let mut app = Task::app("load", 1);
     app.ask("load 200 64 0");
     let cpu = granted_core(&mut app);
@@ -168,13 +165,12 @@ pub fn micro_quanta_leave_the_rest_of_a_core() {
     app.await_progress(100);
     app.ask("idle");
     eventually("the cores' return", || status().cores_granted == 0);
-    daemon.stop();
 }
 
 /// Shenango: who is below its guarantee takes the core of who bursts, at once and
 /// for as long as it has work; who lost it goes on as an ordinary task.
 pub fn a_guarantee_takes_a_core_of_who_bursts() {
-    let daemon = Daemon::start(&["--max-net-cores", "1", "--design", "shenango"]);
+    share("max-net-cores = 1\ndesign = \"shenango\"\n");
     let mut burster = Task::app("burster", 1);
     let mut owner = Task::play(&[], &["app", "owner", "1", "1"]);
     // There is one core to guarantee, and it is given.
@@ -205,7 +201,6 @@ pub fn a_guarantee_takes_a_core_of_who_bursts() {
     }
     burster.ask("idle");
     eventually("the cores' return", || status().cores_granted == 0);
-    daemon.stop();
 }
 
 /// Does an executor of it run on a granted core now?
@@ -221,7 +216,7 @@ pub fn only_root_switches_and_errors_list() {
     let refused = run("scx_flexnet", &["--design", "shenjuku"]);
     assert!(!refused.status.success());
     assert!(text(&refused.stderr).contains("netchannel, snap, shenango, shinjuku"));
-    let daemon = Daemon::start(&["--design", "snap:mode=spreading"]);
+    share("design = \"snap:mode=spreading\"\n");
     let shown = text(&run("flexnet", &["design"]).stdout);
     assert!(shown.starts_with("snap:mode=spreading is on"), "{shown}");
     assert!(
@@ -243,5 +238,4 @@ pub fn only_root_switches_and_errors_list() {
     assert!(!other.status.success());
     assert!(text(&other.stderr).contains("only root"), "{other:?}");
     assert_eq!(name_text(&status().design), "shinjuku");
-    daemon.stop();
 }

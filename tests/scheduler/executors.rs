@@ -2,9 +2,10 @@
 //! Executors: cores come with load and go after it, and serve whom they should.
 
 use crate::classes::granted_core;
-use crate::daemon::{Daemon, Stats, client, eventually, median, status, transitions};
+use crate::daemon::{
+    Daemon, Stats, client, configure, eventually, median, share, status, transitions,
+};
 use crate::reload::reload;
-use crate::rules::{config, start_with};
 use crate::tasks::{Task, online_cpus, pin, shares};
 use std::fs;
 use std::thread;
@@ -17,7 +18,7 @@ const INTERVAL_NS: u64 = 100_000;
 /// Load in steps: from none to some core in a few rounds, back to none after
 /// the idle delay. With more cores than one, more executors get more of them.
 pub fn cores_follow_load() {
-    let daemon = Daemon::start(&["--idle-delay-ms", "20", "--interval-us", "100"]);
+    share("idle-delay-ms = 20\ninterval-us = 100\n");
     let cores = online_cpus().len() - 1;
     for executors in 1..=3 {
         let mut app = Task::app("steps", executors);
@@ -28,6 +29,7 @@ pub fn cores_follow_load() {
         eventually("no cores", || status().cores_granted == 0);
         let steps = if executors == 1 { STEPS } else { STEPS / 4 };
         let grants = status().grants;
+        let known = transitions().last().map_or(0, |last| last.at_ns);
         for _ in 0..steps {
             app.ask("load 300 64 0");
             let most = executors.min(cores) as u32;
@@ -39,18 +41,18 @@ pub fn cores_follow_load() {
         assert!(status().grants >= grants + steps as u64 - 1);
         app.finish();
         eventually("the end of a client", || status().clients == 0);
-        judge_transitions();
+        judge_transitions(known);
     }
     // An executor that ends runs once more, and may be granted a core for it.
     eventually("the last cores' return", || status().cores_granted == 0);
     let status = status();
     assert_eq!(status.grants, status.reclaims);
     assert!(status.granted_core_ns > 0);
-    daemon.stop();
 }
 
-fn judge_transitions() {
-    let all = transitions();
+fn judge_transitions(after_ns: u64) {
+    let mut all = transitions();
+    all.retain(|transition| transition.at_ns > after_ns);
     let grown = all.iter().filter(|t| t.after > t.before);
     let rounds = median(grown.map(|t| t.rounds).collect());
     let idle = all.iter().filter(|t| t.reason == "idle");
@@ -64,7 +66,7 @@ fn judge_transitions() {
 }
 
 pub fn an_executor_may_exclude_the_granted_core() {
-    let mut daemon = Daemon::start(&[]);
+    let daemon = share("");
     let mut app = Task::app("elsewhere", 1);
     app.ask("load 200 64 0");
     let core = granted_core(&mut app);
@@ -85,28 +87,27 @@ pub fn an_executor_may_exclude_the_granted_core() {
         assert_eq!(granted_core(&mut app), core);
     }
     daemon.assert_schedules();
-    daemon.stop();
 }
 
 pub fn without_granted_cores_executors_run_too() {
-    let daemon = Daemon::start(&["--max-net-cores", "0"]);
+    share("max-net-cores = 0\n");
+    let before = status().grants;
     let mut app = Task::app("none", 2);
     let hogs = [Task::hog(), Task::hog()];
     app.ask("load 200 64 0");
     app.await_progress(500);
     let status = status();
-    assert_eq!((status.cores_max, status.grants), (0, 0));
+    assert_eq!((status.cores_max, status.grants), (0, before));
     assert_eq!(app.look()["page"]["cores_granted"], 0);
     for hog in &hogs {
         shares(&[hog], Duration::from_millis(50));
     }
     app.ask("idle");
-    daemon.stop();
 }
 
 /// Looks at hogs while an executor works a tenth of its core's time.
-fn hogs_beside_pulses(arguments: &[&str], look: impl FnOnce(&[Task], usize)) {
-    let daemon = Daemon::start(arguments);
+fn hogs_beside_pulses(configuration: &str, look: impl FnOnce(&[Task], usize)) {
+    share(configuration);
     let hogs: Vec<Task> = (0..3).map(|_| Task::hog()).collect();
     let mut app = Task::app("pulse", 1);
     app.ask("load 500 2 4000");
@@ -123,15 +124,14 @@ fn hogs_beside_pulses(arguments: &[&str], look: impl FnOnce(&[Task], usize)) {
     eventually("a hog on the core that was granted", || {
         hogs.iter().any(|hog| hog.last_cpu() == core)
     });
-    daemon.stop();
 }
 
 // A delay that outlasts a machine that stands still: the core stays granted.
-const STAYS: [&str; 2] = ["--idle-delay-ms", "5000"];
+const STAYS: &str = "idle-delay-ms = 5000\n";
 
 pub fn strict_cores_serve_executors_only() {
-    let arguments = [&["--idle-cores", "strict"], &STAYS[..]].concat();
-    hogs_beside_pulses(&arguments, |hogs, core| {
+    let strict = format!("idle-cores = \"strict\"\n{STAYS}");
+    hogs_beside_pulses(&strict, |hogs, core| {
         let elsewhere = || hogs.iter().all(|hog| hog.last_cpu() != core);
         eventually("hogs elsewhere", elsewhere);
         for _ in 0..10 {
@@ -144,8 +144,8 @@ pub fn strict_cores_serve_executors_only() {
 }
 
 pub fn lent_cores_serve_all() {
-    let arguments = [&["--idle-cores", "lend"], &STAYS[..]].concat();
-    hogs_beside_pulses(&arguments, |hogs, core| {
+    let lent = format!("idle-cores = \"lend\"\n{STAYS}");
+    hogs_beside_pulses(&lent, |hogs, core| {
         let mut seen = 0;
         eventually("hogs on the lent core", || {
             seen += u32::from(hogs.iter().any(|hog| hog.last_cpu() == core));
@@ -158,8 +158,7 @@ pub fn lent_cores_serve_all() {
 /// not preempted at the first: the executor has them all when he sleeps, or many
 /// in a round.
 pub fn a_submitter_on_the_lent_core_hands_over_many() {
-    let arguments = [&["--idle-cores", "lend"], &STAYS[..]].concat();
-    let daemon = Daemon::start(&arguments);
+    share(&format!("idle-cores = \"lend\"\n{STAYS}"));
     let mut app = Task::app("batches", 1);
     app.ask("load 20 32 0");
     let core = granted_core(&mut app);
@@ -176,12 +175,11 @@ pub fn a_submitter_on_the_lent_core_hands_over_many() {
         messages >= 8 * turns,
         "{messages} messages in {turns} turns"
     );
-    daemon.stop();
 }
 
 /// With clients that have nothing to do: no timer, no kicks, no busy daemon.
 pub fn an_idle_system_stays_idle() {
-    let daemon = Daemon::start(&[]);
+    let daemon = share("");
     let mut app = Task::app("quiet", 2);
     app.ask("load 200 64 0");
     granted_core(&mut app);
@@ -214,7 +212,6 @@ pub fn an_idle_system_stays_idle() {
         switches <= seconds + 2,
         "the daemon woke {switches} times in {seconds} s"
     );
-    daemon.stop();
 }
 
 fn voluntary_switches(pid: u32) -> u64 {
@@ -227,7 +224,7 @@ fn voluntary_switches(pid: u32) -> u64 {
 /// Both stay on the one granted core, and neither has much more of it. (A
 /// general core whose queue is empty helps out: here it never is.)
 pub fn two_applications_share_a_core() {
-    let daemon = Daemon::start(&[&["--max-net-cores", "1"], &STAYS[..]].concat());
+    share(&format!("max-net-cores = 1\n{STAYS}"));
     let hogs = 3 * online_cpus().len();
     let _hogs: Vec<Task> = (0..hogs).map(|_| Task::hog()).collect();
     let names = ["left", "right"];
@@ -239,7 +236,6 @@ pub fn two_applications_share_a_core() {
     let ratio = shares[0] as f64 / shares[1] as f64;
     assert!((0.6..1.67).contains(&ratio), "shares {shares:?}");
     assert_eq!(status().cores_granted, 1);
-    daemon.stop();
 }
 
 /// The core that two applications have granted together.
@@ -280,28 +276,26 @@ fn run_on(core: usize, names: [&str; 2], apps: &mut [Task; 2]) -> ([u64; 2], u32
 pub fn the_operators_weights_divide_a_core() {
     let weights = |left, right| {
         let of = |name, weight| format!("[[application]]\nname = \"{name}\"\nweight = {weight}\n");
-        let text = format!(
-            "max-net-cores = 1\nidle-delay-ms = 5000\n{}{}",
+        format!(
+            "max-net-cores = 1\n{STAYS}{}{}",
             of("left", left),
             of("right", right)
-        );
-        config("weights.toml", &text)
+        )
     };
-    let daemon = start_with(&weights(800, 100));
+    share(&weights(800, 100));
     let hogs = 3 * online_cpus().len();
     let _hogs: Vec<Task> = (0..hogs).map(|_| Task::hog()).collect();
     let names = ["left", "right"];
     let mut apps = names.map(|name| Task::app(name, 1));
     let core = saturate_one_core(&mut apps);
     let (first, ..) = run_on(core, names, &mut apps);
-    weights(100, 800);
+    configure(&weights(100, 800));
     reload();
     let (second, ..) = run_on(core, names, &mut apps);
     println!("  shares {first:?}, with weights exchanged {second:?}");
     // Eight times the other's weight: far more than what equals are allowed above.
     assert!(first[0] > 3 * first[1], "shares {first:?}");
     assert!(second[1] > 3 * second[0], "shares {second:?}");
-    daemon.stop();
 }
 
 /// More executors than cores: the applications hear of it, and receive

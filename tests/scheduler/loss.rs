@@ -2,7 +2,7 @@
 //! Loss: of a client, and of the scheduler under a client.
 
 use crate::classes::granted_core;
-use crate::daemon::{Daemon, client, eventually, status};
+use crate::daemon::{Daemon, client, eventually, share, status};
 use crate::tasks::{PATTERN_BYTES, Task, pattern, shares};
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 pub fn a_killed_client_is_forgotten() {
-    let mut daemon = Daemon::start(&[]);
+    let daemon = share("");
     let mut survivor = Task::app("survivor", 1);
     let mut ids = Vec::new();
     for _ in 0..5 {
@@ -34,7 +34,6 @@ pub fn a_killed_client_is_forgotten() {
         ids.iter().all(|&id| id == ids[0]),
         "slots {ids:?} are not used again"
     );
-    daemon.stop();
 }
 
 pub fn a_stream_survives_the_daemon_killed() {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The function tests of the scheduler, with real tasks, on a kernel that has
-//! sched_ext: run by ci/scheduler-tests in a virtual machine, as root, with
-//! `--in-vm`.
+//! sched_ext: run by ci/test in a virtual machine, as root, with `--in-vm`.
 //!
 //!   daemon      scx_flexnet as a child: start, stop, status, statistics
 //!   tasks       the tasks under test: this program again, in another role
@@ -11,6 +10,9 @@
 //! A test panics to fail. It waits for what it asserts with a generous
 //! deadline, and judges times by ratios, medians or the scheduler's own
 //! counters only: a virtual CPU may stand still for a second.
+//!
+//! Tests that share a daemon come first, so that it is attached once; the others
+//! need one that starts, ends or is configured as they say.
 
 #![allow(clippy::unwrap_used, reason = "a test: helpers fail it by panicking")]
 
@@ -30,8 +32,8 @@ mod stress;
 mod takeover;
 mod tasks;
 
-use std::panic::catch_unwind;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Instant;
 
 /// A test, and the numbers of CPUs it is run on.
@@ -48,10 +50,9 @@ macro_rules! tests {
 }
 
 const TESTS: &[Test] = tests! {
+    // These share a daemon.
     attach:
-        attaches_and_detaches_in_cycles on [2],
-        a_killed_daemon_leaves_the_kernels_scheduler on [2],
-        refusals_are_one_line on [2];
+        the_verifier_has_little_to_do on [2];
     classes:
         a_class_is_inherited on [2],
         a_latency_task_waits_less_than_a_slice on [2],
@@ -73,10 +74,8 @@ const TESTS: &[Test] = tests! {
         a_submitter_on_the_lent_core_hands_over_many on [2],
         an_idle_system_stays_idle on [2],
         two_applications_share_a_core on [4],
-        the_operators_weights_divide_a_core on [4],
-        too_few_cores_are_told_and_not_steered_to on [2];
+        the_operators_weights_divide_a_core on [4];
     designs:
-        the_kernel_decides_as_the_host on [2],
         every_design_serves on [2],
         a_switch_changes_how_cores_are_granted on [4],
         designs_are_switched_under_load on [4],
@@ -84,16 +83,41 @@ const TESTS: &[Test] = tests! {
         a_guarantee_takes_a_core_of_who_bursts on [2],
         only_root_switches_and_errors_list on [2];
     loss:
-        a_killed_client_is_forgotten on [2],
-        a_stream_survives_the_daemon_killed on [2],
-        a_stream_survives_an_orderly_restart on [2];
+        a_killed_client_is_forgotten on [2];
     rules:
-        a_rule_holds_when_a_task_comes_to_fit on [2],
         registration_goes_before_a_rule_and_that_before_the_parent on [2];
     reload:
         a_file_read_anew_holds_at_once on [2],
         an_application_has_the_operators_terms on [4],
         a_guarantee_by_the_operator_needs_no_root on [2];
+    control:
+        foreign_threads_are_refused on [2],
+        random_packets_are_answered on [2];
+    programs:
+        a_c_program_is_granted_a_core on [2],
+        a_setuid_program_runs_without_the_library on [2];
+    shown:
+        top_shows_cores_and_applications on [2],
+        why_explains_classes_places_and_waits on [2],
+        why_names_a_rule on [2],
+        a_trace_has_cores_executors_and_turns on [2];
+    stress:
+        the_least_of_many_has_turns on [2],
+        stress_with_changing_affinities on [2];
+    // These have daemons of their own.
+    attach:
+        attaches_and_detaches_in_cycles on [2],
+        a_killed_daemon_leaves_the_kernels_scheduler on [2],
+        refusals_are_one_line on [2];
+    executors:
+        too_few_cores_are_told_and_not_steered_to on [2];
+    designs:
+        the_kernel_decides_as_the_host on [2];
+    loss:
+        a_stream_survives_the_daemon_killed on [2],
+        a_stream_survives_an_orderly_restart on [2];
+    rules:
+        a_rule_holds_when_a_task_comes_to_fit on [2];
     takeover:
         a_takeover_loses_nothing on [2],
         steering_is_handed_on on [2],
@@ -110,25 +134,15 @@ const TESTS: &[Test] = tests! {
         virtio_net_threads_get_cores_by_load on [],
         backlog_threads_stay_where_they_are on [];
     control:
-        foreign_threads_are_refused on [2],
         quotas_hold on [2],
-        kept_pages_count on [2],
-        random_packets_are_answered on [2];
+        kept_pages_count on [2];
     programs:
-        a_c_program_is_granted_a_core on [2],
-        an_unmodified_program_is_granted_a_core on [2],
-        a_setuid_program_runs_without_the_library on [2];
+        an_unmodified_program_is_granted_a_core on [2];
     shown:
-        top_shows_cores_and_applications on [2],
-        metrics_are_served on [2],
-        why_explains_classes_places_and_waits on [2],
-        why_names_a_rule on [2],
-        a_trace_has_cores_executors_and_turns on [2];
+        metrics_are_served on [2];
     stress:
         one_cpu_is_enough on [1],
-        cpus_go_and_come_back on [2],
-        the_least_of_many_has_turns on [2],
-        stress_with_changing_affinities on [2];
+        cpus_go_and_come_back on [2];
 };
 
 fn main() -> ExitCode {
@@ -169,6 +183,7 @@ fn run(names: &[&str]) -> ExitCode {
             failed.push(test.name);
         }
     }
+    daemon::end_shared();
     println!("{count} tests on {cpus} CPUs, at the second go: {second:?}, failed: {failed:?}");
     if count > 0 && failed.is_empty() {
         ExitCode::SUCCESS
@@ -177,14 +192,21 @@ fn run(names: &[&str]) -> ExitCode {
     }
 }
 
+/// Runs a test on a thread of its own, whose class and registrations end with it.
 fn passes(test: &Test) -> bool {
-    let start = Instant::now();
-    let passed = catch_unwind(test.run).is_ok() && daemon::is_clean();
+    let (start, run) = (Instant::now(), test.run);
+    let body = move || {
+        run();
+        daemon::await_clean();
+    };
+    let thread = thread::Builder::new().name(test.name.to_owned());
+    let passed = thread.spawn(body).is_ok_and(|test| test.join().is_ok());
     let word = if passed { "ok" } else { "FAILED" };
     let seconds = start.elapsed().as_secs_f64();
     println!("{word} {} ({seconds:.1} s)", test.name);
     if !passed {
         println!("the daemon said:\n{}", daemon::log());
+        daemon::discard_shared();
     }
     passed
 }

@@ -3,7 +3,7 @@
 //! (tests/c/interface/attached.c, which ci/c-interface compiles), and ones that are
 //! run with the preload library.
 
-use crate::daemon::{Daemon, client, eventually, status};
+use crate::daemon::{Daemon, client, eventually, share, status};
 use crate::loss::{await_executors, receive};
 use crate::tasks::{PATTERN_BYTES, Task, pattern, say, told_to_stop};
 use std::fs;
@@ -23,12 +23,11 @@ const LIBRARY: &str = "/flexnet/bin/libflexnet_preload.so";
 
 /// A program that links libflexnet finds the scheduler and is granted a core.
 pub fn a_c_program_is_granted_a_core() {
-    let daemon = Daemon::start(&[]);
+    share("");
     let output = Command::new("c-attached").output();
     let output =
         output.expect("ci/vm --add target/test/c-interface/attached:/flexnet/bin/c-attached");
     assert!(output.status.success(), "{output:?}");
-    daemon.stop();
 }
 
 /// So does one whose sends the preload library queues; it outlives takeover, loss

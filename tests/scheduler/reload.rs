@@ -2,9 +2,9 @@
 //! The configuration file read anew under a running scheduler, by signal and by
 //! command.
 
-use crate::daemon::{self, client, eventually, status};
+use crate::daemon::{self, SHARED_CONFIG, client, configure, eventually, share, status};
 use crate::designs::{run, text};
-use crate::rules::{Program, class_of, config, start_with};
+use crate::rules::{Program, class_of};
 use crate::tasks::Task;
 use flexnet::abi::name_text;
 use std::os::unix::process::CommandExt;
@@ -23,8 +23,7 @@ pub fn reload() -> String {
 
 /// Rules for what runs already, a number BPF reads, and what needs a restart.
 pub fn a_file_read_anew_holds_at_once() {
-    let path = config("reload.toml", "max-net-cores = 0\n");
-    let mut daemon = start_with(&path);
+    let daemon = share("max-net-cores = 0\n");
     let tail = Program::start(&["tail", "-f", "/dev/null"]);
     let script = Program::start(&["bash", "-c", "cat; true"]);
     let child = script.child("cat");
@@ -35,10 +34,7 @@ pub fn a_file_read_anew_holds_at_once() {
 
     let rules = "[[rule]]\ncommand = \"tail\"\nclass = \"latency\"\n\
                  [[rule]]\ncommand = \"bash\"\nclass = \"batch\"\n";
-    config(
-        "reload.toml",
-        &format!("max-net-cores = 1\nclients-max = 5\n{rules}"),
-    );
+    configure(&format!("max-net-cores = 1\nclients-max = 5\n{rules}"));
     let said = reload();
     assert!(
         said.contains("from now on: max-net-cores, 2 rules"),
@@ -50,15 +46,12 @@ pub fn a_file_read_anew_holds_at_once() {
     assert_eq!((class_of(script.pid()), class_of(child)), (BATCH, BATCH));
 
     // Mistakes change nothing, and are told to both.
-    config(
-        "reload.toml",
-        "max-net-cores = 0\n[[rule]]\nclass = \"fast\"\n",
-    );
+    configure("max-net-cores = 0\n[[rule]]\nclass = \"fast\"\n");
     let output = run("flexnet", &["reload"]);
     assert!(!output.status.success());
-    let mistake = "/tmp/reload.toml:3:9: class \"fast\"";
-    assert!(text(&output.stderr).contains(mistake), "{output:?}");
-    assert!(daemon::log().contains(mistake));
+    let mistake = format!("{SHARED_CONFIG}:3:9: class \"fast\"");
+    assert!(text(&output.stderr).contains(&mistake), "{output:?}");
+    assert!(daemon::log().contains(&mistake));
     assert_eq!((class_of(tail.pid()), status().cores_max), (LATENCY, 1));
     let other = Command::new("flexnet")
         .arg("reload")
@@ -69,33 +62,28 @@ pub fn a_file_read_anew_holds_at_once() {
 
     // By signal; without rules all is as before, and a design switched by hand stays.
     run("flexnet", &["design", "snap"]);
-    config("reload.toml", "max-net-cores = 1\nobjective-us = 60\n");
+    configure("max-net-cores = 1\nobjective-us = 60\n");
     daemon.hang_up();
     eventually("the rules' end", || class_of(tail.pid()) == NORMAL);
     assert_eq!((class_of(script.pid()), class_of(child)), (NORMAL, NORMAL));
     // Kernel threads are root's, too, but nobody names them.
-    config(
-        "reload.toml",
-        "max-net-cores = 1\n[[rule]]\nuser = \"root\"\nclass = \"batch\"\n",
-    );
+    configure("max-net-cores = 1\n[[rule]]\nuser = \"root\"\nclass = \"batch\"\n");
     reload();
     assert_eq!((class_of(tail.pid()), class_of(2)), (BATCH, NORMAL));
     let design = || name_text(&status().design);
     assert_eq!(design(), "snap");
-    config("reload.toml", "design = \"shinjuku\"\n");
+    configure("design = \"shinjuku\"\n");
     daemon.hang_up();
     eventually("the file's design", || design() == "shinjuku");
     app.await_progress(50);
     daemon.assert_schedules();
-    daemon.stop();
 }
 
 /// What the operator gives an application goes before what it asks for.
 pub fn an_application_has_the_operators_terms() {
     let bounded = "design = \"snap:mode=dedicating,workers=3\"\n\
                    [[application]]\nname = \"bounded\"\nburst = 1\n";
-    let path = config("terms.toml", bounded);
-    let daemon = start_with(&path);
+    share(bounded);
     let mut app = Task::app("bounded", 3);
     app.ask("load 300 64 0");
     app.await_progress(50);
@@ -106,28 +94,21 @@ pub fn an_application_has_the_operators_terms() {
     let bound = |app: &mut Task| app.look()["page"]["executors_wanted"].as_u64().unwrap();
     assert_eq!(bound(&mut app), 1);
     // Live, for who is connected.
-    config("terms.toml", &bounded.replace("burst = 1", "burst = 2"));
+    configure(&bounded.replace("burst = 1", "burst = 2"));
     assert!(reload().contains("1 applications"));
     eventually("two", || bound(&mut app) == 2);
-    config(
-        "terms.toml",
-        "design = \"snap:mode=dedicating,workers=3\"\n",
-    );
+    configure("design = \"snap:mode=dedicating,workers=3\"\n");
     reload();
     eventually("no bound", || bound(&mut app) == 3);
-    drop(app);
-    daemon.stop();
 }
 
 /// Cores guaranteed by the operator, to an application of an ordinary user.
 pub fn a_guarantee_by_the_operator_needs_no_root() {
     let rule = "max-net-cores = 1\ndesign = \"shenango\"\n\
                 [[application]]\nuser = \"nobody\"\nguarantee = 1\n";
-    let daemon = start_with(&config("guarantee.toml", rule));
+    share(rule);
     let mut nobody = Task::play(&[], &["nobody", "app", "nobody", "1"]);
     eventually("the guarantee", || nobody.look()["guaranteed"] == 1);
     let mut late = Task::play(&[], &["app", "late", "1", "1"]);
     assert_eq!(late.look()["guaranteed"], 0);
-    drop((nobody, late));
-    daemon.stop();
 }

@@ -2,7 +2,7 @@
 //! The operator's rules on real tasks: whatever a rule looks at changes, and the
 //! class that BPF has for the task follows.
 
-use crate::daemon::{Daemon, eventually};
+use crate::daemon::{Daemon, eventually, share};
 use crate::tasks::{Task, say, threads};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, query::MapInfoIter};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -36,11 +36,6 @@ pub fn config(name: &str, text: &str) -> PathBuf {
     let path = Path::new("/tmp").join(name);
     fs::write(&path, text).unwrap();
     path
-}
-
-/// The daemon with a configuration file.
-pub fn start_with(path: &Path) -> Daemon {
-    Daemon::start(&["--config", path.to_str().unwrap()])
 }
 
 /// A program that waits until it is dropped.
@@ -155,7 +150,8 @@ pub fn a_rule_holds_when_a_task_comes_to_fit() {
     inside.take(moved.pid() as u32);
     let started = Program::start(&["bash", "-c", "cat; true"]);
     let grandchild = started.child("cat");
-    let daemon = start_with(&config("rules.toml", RULES));
+    let file = config("rules.toml", RULES);
+    let daemon = Daemon::start(&["--config", file.to_str().unwrap()]);
     let classes = [&before, &other, &moved, &started].map(|program| class_of(program.pid()));
     assert_eq!(classes, [LATENCY, NORMAL, LATENCY, BATCH]);
     assert_eq!(
@@ -210,7 +206,7 @@ pub fn a_rule_holds_when_a_task_comes_to_fit() {
 }
 
 pub fn registration_goes_before_a_rule_and_that_before_the_parent() {
-    let daemon = start_with(&config("rules.toml", RULES));
+    share(RULES);
     let run = ["flexnet", "run", "--class", "batch", "--"];
     let asked = Program::start(&[&run[..], &["tail", "-f", "/dev/null"]].concat());
     eventually("the class asked for", || class_of(asked.pid()) == BATCH);
@@ -224,5 +220,4 @@ pub fn registration_goes_before_a_rule_and_that_before_the_parent() {
     assert_eq!(class_of(script.child("tail")), LATENCY, "its own rule");
     let script = Program::start(&[&run[..], &["ash", "-c", "cat; true"]].concat());
     assert_eq!(class_of(script.child("cat")), BATCH, "the parent's wish");
-    daemon.stop();
 }

@@ -2,9 +2,9 @@
 //! What operators are shown.
 
 use crate::classes::granted_core;
-use crate::daemon::{Daemon, eventually, status};
+use crate::daemon::{Daemon, configure, eventually, share, status};
 use crate::reload::reload;
-use crate::rules::{Program, config, start_with};
+use crate::rules::Program;
 use crate::tasks::{Task, online_cpus};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 
 /// `flexnet top` names the core an executor is on, and whose it is.
 pub fn top_shows_cores_and_applications() {
-    let daemon = Daemon::start(&[]);
+    share("");
     let mut app = Task::app("watched", 1);
     app.ask("load 300 64 0");
     let core = granted_core(&mut app);
@@ -48,7 +48,6 @@ pub fn top_shows_cores_and_applications() {
     assert!(!refused.status.success(), "no terminal");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("--once"));
     app.ask("idle");
-    daemon.stop();
 }
 
 /// The OpenMetrics endpoint, scraped while there is something to tell.
@@ -132,7 +131,7 @@ fn why(uid: u32, pid: u32) -> Result<Vec<Value>, String> {
 /// and root alone.
 pub fn why_explains_classes_places_and_waits() {
     const NOBODY: u32 = 65534;
-    let daemon = Daemon::start(&[]);
+    share("");
     // It asked; what it forks inherits.
     let asked = Task::play(&["flexnet", "run", "--class", "batch", "--"], &["hog"]);
     let parent = Task::play(
@@ -206,14 +205,13 @@ pub fn why_explains_classes_places_and_waits() {
     own.wait().unwrap();
     let gone = why(0, own.id()).unwrap_err();
     assert!(gone.contains("no process"), "{gone}");
-    daemon.stop();
 }
 
 /// A class by the operator's rule: of the task that fits, of what it starts, and
 /// no longer when the rule is gone.
 pub fn why_names_a_rule() {
     let rule = "[[rule]]\ncommand = \"bash\"\nclass = \"batch\"\n";
-    let daemon = start_with(&config("why.toml", rule));
+    share(rule);
     let script = Program::start(&["bash", "-c", "cat; true"]);
     let child = script.child("cat");
     let told = |pid: i32| {
@@ -240,11 +238,10 @@ pub fn why_names_a_rule() {
     ]);
     asked.child("cat");
     assert_eq!(told(asked.pid()), ["latency", "registration"]);
-    config("why.toml", "");
+    configure("");
     reload();
     assert_eq!(told(script.pid()), ["normal", "default"]);
     assert_eq!(told(child), ["normal", "default"]);
-    daemon.stop();
 }
 
 fn trace(uid: u32, arguments: &[&str]) -> Command {
@@ -296,7 +293,7 @@ fn is_whole(trace: &Value, app: u32) -> bool {
 /// that is killed leaves nothing behind.
 pub fn a_trace_has_cores_executors_and_turns() {
     const FILE: &str = "/out/trace.json";
-    let daemon = Daemon::start(&[]);
+    share("");
     let mut app = Task::app("traced", 1);
     app.ask("load 300 64 0");
     granted_core(&mut app);
@@ -330,5 +327,4 @@ pub fn a_trace_has_cores_executors_and_turns() {
     });
     app.await_progress(20);
     app.ask("idle");
-    daemon.stop();
 }

@@ -3,7 +3,7 @@
 //! affinities change under it.
 
 use crate::classes::granted_core;
-use crate::daemon::{Daemon, client, eventually, status};
+use crate::daemon::{Daemon, client, eventually, share, status};
 use crate::tasks::{Random, Task, online_cpus, pin, shares, threads};
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -64,12 +64,12 @@ pub fn cpus_go_and_come_back() {
 /// One turn puts it 400 ms of virtual time back, and seventy hogs let 29 ms of
 /// that pass in a second: the kernel's watchdog would end the scheduler.
 pub fn the_least_of_many_has_turns() {
-    let mut daemon = Daemon::start(&[]);
+    let daemon = share("");
     let least = Task::play(&["nice", "-n", "19"], &["hog"]);
-    let _hogs: Vec<Task> = (0..70).map(|_| Task::hog()).collect();
+    // Threads of one process: each process would start among those before it.
+    let _hogs = Task::play(&[], &["hogs", "70"]);
     shares(&[&least], Duration::from_millis(12));
     daemon.assert_schedules();
-    daemon.stop();
 }
 
 /// Scheduling of every kind: computing, waking, forking, yielding, other
@@ -100,7 +100,7 @@ fn threads_named(name: &str) -> Vec<i32> {
 
 pub fn stress_with_changing_affinities() {
     let seconds = std::env::var("FLEXNET_STRESS_SECONDS").map_or(60, |s| s.parse().unwrap());
-    let mut daemon = Daemon::start(&[]);
+    let daemon = share("");
     let mut apps = ["one", "two"].map(|name| Task::app(name, 2));
     let mut load = stress_ng(seconds);
     let mut random = Random(4711);
@@ -139,5 +139,4 @@ pub fn stress_with_changing_affinities() {
         app.ask("load 200 64 0");
         app.await_progress(50);
     }
-    daemon.stop();
 }

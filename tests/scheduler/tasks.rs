@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The tasks under test: this program again as a child, in one of the roles
 //!   hog                         computes for ever
+//!   hogs COUNT                  so many threads that do
 //!   nested ROLE, nobody ROLE    a role as a child of its own, as another user
 //!   ping                        sleeps and computes a little, for ever
 //!   pair                        two threads that wake each other, for ever
@@ -268,9 +269,14 @@ pub fn play(role: &str, rest: &[&str]) {
     match (role, rest) {
         ("hog", []) => {
             say("ready");
-            loop {
-                std::hint::spin_loop();
+            compute_for_ever();
+        }
+        ("hogs", [count]) => {
+            for _ in 1..count.parse::<usize>().unwrap() {
+                thread::spawn(|| compute_for_ever());
             }
+            say("ready");
+            compute_for_ever();
         }
         // As a child of its own, for what children inherit.
         ("nested", inner) => {
@@ -324,6 +330,12 @@ pub fn play(role: &str, rest: &[&str]) {
 pub fn say(line: &str) {
     println!("{line}");
     io::stdout().flush().unwrap();
+}
+
+fn compute_for_ever() -> ! {
+    loop {
+        std::hint::spin_loop();
+    }
 }
 
 /// Keeps the CPU busy.

@@ -2,11 +2,11 @@
 //! Classes, weights and affinities of tasks that are no executors, and that
 //! nobody starves.
 
-use crate::daemon::{Stats, class, client, configure, eventually, share};
+use crate::daemon::{DEADLINE, Stats, class, client, configure, eventually, share};
 use crate::reload::reload;
 use crate::tasks::{Task, online_cpus, shares};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
 const CLASSES: [&str; 3] = ["normal", "latency", "batch"];
@@ -128,17 +128,19 @@ pub fn a_pair_with_a_cpu_displaces_nobody() {
     let (hog, pair) = (Task::hog(), run_as("latency", &["pair"]));
     // Let them find their places.
     shares(&[&hog], SECOND / 2);
-    let (mut stats, before) = (Stats::connect(), pair.waits().1);
+    let turns = |task: &Task| task.waits().1;
+    let (mut stats, before) = (Stats::connect(), (turns(&hog), turns(&pair)));
     // This test's own turns move the pair to the hog's CPU: it looks seldom.
-    let until = hog.run_ns() + 2 * SECOND.as_nanos() as u64;
+    let (start, until) = (Instant::now(), hog.run_ns() + 2 * SECOND.as_nanos() as u64);
     while hog.run_ns() < until {
+        assert!(start.elapsed() < DEADLINE, "the hog does not run");
         thread::sleep(SECOND / 4);
     }
     let preemptions = stats.look()["preemptions"].as_u64().unwrap();
-    let pairs = pair.waits().1 - before;
-    println!("  {preemptions} preemptions, {pairs} turns of the pair");
-    assert!(pairs > 1000, "{pairs} turns");
+    let (hogs, pairs) = (turns(&hog) - before.0, turns(&pair) - before.1);
+    println!("  {preemptions} preemptions, {hogs} turns of the hog, {pairs} of the pair");
     assert!(preemptions < pairs / 60, "{preemptions} of {pairs}");
+    assert!(hogs < pairs / 60, "{hogs} of {pairs}");
 }
 
 /// What the second has of the first's share of one CPU.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! scx_flexnet as a child of the tests. A test has a daemon of its own
-//! ([`Daemon::start`]), which is stopped when its handle goes, or uses the one that
-//! tests share ([`share`]): each attach costs the verifier's work, which takes
-//! seconds under emulation. Promises that no test finds what another left behind.
+//! ([`Daemon::start`]), which ends with its handle, or uses the one that tests share
+//! ([`share`]). Each attach costs the verifier's work, which takes seconds under
+//! emulation. Promises that no test finds what another left behind.
 
 use crate::reload::reload;
 use flexnet::abi::{SOCKET_PATH, Status, StatusClient, name_text};
@@ -29,9 +29,12 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it and waits until it schedules. Ends the one that tests share.
+    /// Starts it and waits until it schedules.
     pub fn start(arguments: &[&str]) -> Self {
-        end_shared();
+        assert!(
+            shared().is_none(),
+            "a test of SHARING starts its own daemon"
+        );
         Self::spawn(arguments)
     }
 
@@ -137,16 +140,16 @@ pub struct Shared(());
 /// have keys that hold at once when they are read anew, and no others.
 pub fn share(configuration: &str) -> Shared {
     let mut shared = shared();
+    configure("");
     if shared.is_none() {
-        configure("");
         *shared = Some(Daemon::spawn(&["--config", SHARED_CONFIG]));
+    } else {
+        // A failing test shows its own lines only.
+        fs::File::create(LOG).unwrap();
+        reload();
     }
     drop(shared);
-    // A failing test shows its own lines only.
-    fs::File::create(LOG).unwrap();
     // A design that was switched by hand stays where the file's does not change.
-    configure("");
-    reload();
     let first = "flexnet".parse().unwrap();
     flexnet::client::design(SOCKET_PATH.as_ref(), Some(&first)).unwrap();
     configure(configuration);

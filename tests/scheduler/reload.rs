@@ -2,9 +2,9 @@
 //! The configuration file read anew under a running scheduler, by signal and by
 //! command.
 
-use crate::daemon::{self, SHARED_CONFIG, client, configure, eventually, share, status};
+use crate::daemon::{self, Daemon, SHARED_CONFIG, client, configure, eventually, share, status};
 use crate::designs::{run, text};
-use crate::rules::{Program, class_of};
+use crate::rules::{Program, class_of, config};
 use crate::tasks::Task;
 use flexnet::abi::name_text;
 use std::os::unix::process::CommandExt;
@@ -102,13 +102,18 @@ pub fn an_application_has_the_operators_terms() {
     eventually("no bound", || bound(&mut app) == 3);
 }
 
-/// Cores guaranteed by the operator, to an application of an ordinary user.
+/// Cores guaranteed by the operator, to an application of an ordinary user: with the
+/// design and the terms that the daemon starts with.
 pub fn a_guarantee_by_the_operator_needs_no_root() {
     let rule = "max-net-cores = 1\ndesign = \"shenango\"\n\
                 [[application]]\nuser = \"nobody\"\nguarantee = 1\n";
-    share(rule);
+    let file = config("guarantee.toml", rule);
+    let daemon = Daemon::start(&["--config", file.to_str().unwrap()]);
+    assert_eq!(name_text(&status().design), "shenango");
     let mut nobody = Task::play(&[], &["nobody", "app", "nobody", "1"]);
     eventually("the guarantee", || nobody.look()["guaranteed"] == 1);
     let mut late = Task::play(&[], &["app", "late", "1", "1"]);
     assert_eq!(late.look()["guaranteed"], 0);
+    drop((nobody, late));
+    daemon.stop();
 }

@@ -9,10 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 pub fn attaches_and_detaches_in_cycles() {
-    // Ahead of an attaching thread they are at any nice value (scheduler.rs, RealTime);
-    // at this one they leave the CPUs to the verifier before.
-    let nice = || Task::play(&["nice", "-n", "19"], &["hog"]);
-    let hogs = [nice(), nice()];
+    let hogs = [Task::hog(), Task::hog()];
     for _ in 0..20 {
         let daemon = Daemon::start(&[]);
         assert!(status().cpus > 0);

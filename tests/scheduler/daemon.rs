@@ -11,7 +11,6 @@ use scx_stats::prelude::StatsClient;
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -166,7 +165,7 @@ pub fn share(configuration: &str) -> Shared {
 
 /// Writes the shared daemon's configuration file.
 pub fn configure(text: &str) {
-    fs::write(Path::new(SHARED_CONFIG), text).unwrap();
+    fs::write(SHARED_CONFIG, text).unwrap();
 }
 
 fn shared() -> MutexGuard<'static, Option<Daemon>> {

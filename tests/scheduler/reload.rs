@@ -2,9 +2,9 @@
 //! The configuration file read anew under a running scheduler, by signal and by
 //! command.
 
-use crate::daemon::{self, Daemon, SHARED_CONFIG, client, configure, eventually, share, status};
+use crate::daemon::{self, SHARED_CONFIG, client, configure, eventually, share, status};
 use crate::designs::{run, text};
-use crate::rules::{Program, class_of, config};
+use crate::rules::{Program, class_of, config, start_with};
 use crate::tasks::Task;
 use flexnet::abi::name_text;
 use std::os::unix::process::CommandExt;
@@ -107,8 +107,7 @@ pub fn an_application_has_the_operators_terms() {
 pub fn a_guarantee_by_the_operator_needs_no_root() {
     let rule = "max-net-cores = 1\ndesign = \"shenango\"\n\
                 [[application]]\nuser = \"nobody\"\nguarantee = 1\n";
-    let file = config("guarantee.toml", rule);
-    let daemon = Daemon::start(&["--config", file.to_str().unwrap()]);
+    let daemon = start_with(&config("guarantee.toml", rule));
     assert_eq!(name_text(&status().design), "shenango");
     let mut nobody = Task::play(&[], &["nobody", "app", "nobody", "1"]);
     eventually("the guarantee", || nobody.look()["guaranteed"] == 1);

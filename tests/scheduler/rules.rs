@@ -38,6 +38,11 @@ pub fn config(name: &str, text: &str) -> PathBuf {
     path
 }
 
+/// The daemon with a configuration file.
+pub fn start_with(path: &Path) -> Daemon {
+    Daemon::start(&["--config", path.to_str().unwrap()])
+}
+
 /// A program that waits until it is dropped.
 pub struct Program(Child);
 
@@ -150,8 +155,7 @@ pub fn a_rule_holds_when_a_task_comes_to_fit() {
     inside.take(moved.pid() as u32);
     let started = Program::start(&["bash", "-c", "cat; true"]);
     let grandchild = started.child("cat");
-    let file = config("rules.toml", RULES);
-    let daemon = Daemon::start(&["--config", file.to_str().unwrap()]);
+    let daemon = start_with(&config("rules.toml", RULES));
     let classes = [&before, &other, &moved, &started].map(|program| class_of(program.pid()));
     assert_eq!(classes, [LATENCY, NORMAL, LATENCY, BATCH]);
     assert_eq!(

@@ -36,6 +36,8 @@ prepare_private_apt() {
 	mkdir -p "$APT_DIR"/{lists/partial,cache/archives/partial}
 	: >"$APT_DIR/status"
 	local archive
+	# The variables are apt's own.
+	# shellcheck disable=SC2016
 	archive=$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN)' 'Created-By: Packages' |
 		awk '$2 == "Debian" && $1 !~ /security/ { print $1; exit }')
 	[ -n "$archive" ] || die "this machine's apt knows no Debian archive: name a sched_ext kernel image in FLEXNET_KERNEL"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # A guest's root file system with systemd and dpkg: a minimal Debian, made once
 # by mmdebstrap from the archive this machine uses.
-# shellcheck shell=bash
+# The single-quoted commands are mmdebstrap's.
+# shellcheck shell=bash disable=SC2016
 
 # What is in it beyond the essential packages. Not udev and not dbus: nothing
 # here waits for devices or talks to others.

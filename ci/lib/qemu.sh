@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Which QEMU to run and how to accelerate it.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2054
 
 # QEMU 7.2's multi-threaded TCG breaks the guest kernel's text patching
 # (measured: the guest died in 5 of 5 boots that attached in a loop); 10.0 is

@@ -7,9 +7,11 @@
 //!   attach, classes, designs, executors, loss, napi, rules, reload, takeover,
 //!   control, programs, shown, stress: the tests
 //!
-//! A test panics to fail. It waits for what it asserts with a generous
-//! deadline, and judges times by ratios, medians or the scheduler's own
-//! counters only: a virtual CPU may stand still for a second.
+//! A test panics to fail, and a test that fails once fails the run. It waits for what
+//! it asserts with a generous deadline, because a virtual CPU may stand still for a second.
+//!
+//! A test marked `time` judges durations or shares of CPU time. The host's load disturbs
+//! those, so such a test may pass at the second attempt, and the summary says so.
 //!
 //! The tests of SHARING share a daemon, which is attached once. Those of OWN need one
 //! that starts, ends or is configured as they say.
@@ -40,12 +42,19 @@ use std::time::Instant;
 struct Test {
     name: &'static str,
     cpus: &'static [usize],
+    /// It judges durations or shares of CPU time.
+    timed: bool,
     run: fn(),
 }
 
 macro_rules! tests {
-    ($($module:ident: $($name:ident on $cpus:expr),+;)+) => {
-        &[$($(Test { name: stringify!($name), cpus: &$cpus, run: $module::$name }),+),+]
+    ($($module:ident: $($name:ident on $cpus:expr $(=> $time:ident)?),+;)+) => {
+        &[$($(Test {
+            name: stringify!($name),
+            cpus: &$cpus,
+            timed: matches!(concat!("", $(stringify!($time))?).as_bytes(), b"time"),
+            run: $module::$name,
+        }),+),+]
     };
 }
 
@@ -55,32 +64,32 @@ const SHARING: &[Test] = tests! {
         the_verifier_has_little_to_do on [2];
     classes:
         a_class_is_inherited on [2],
-        a_latency_task_waits_less_than_a_slice on [2],
-        a_respite_spares_who_runs on [2],
-        a_burst_serves_all_who_wait on [2],
-        who_wakes_on_and_on_has_two_turns_a_burst on [2],
-        a_pair_with_a_cpu_displaces_nobody on [2],
-        batch_has_a_quarter on [2],
-        nice_weighs on [2],
+        a_latency_task_waits_less_than_a_slice on [2] => time,
+        a_respite_spares_who_runs on [2] => time,
+        a_burst_serves_all_who_wait on [2] => time,
+        who_wakes_on_and_on_has_two_turns_a_burst on [2] => time,
+        a_pair_with_a_cpu_displaces_nobody on [2] => time,
+        batch_has_a_quarter on [2] => time,
+        nice_weighs on [2] => time,
         affinity_is_followed on [2, 4],
-        a_pinned_task_on_a_granted_core_gets_turns on [2],
+        a_pinned_task_on_a_granted_core_gets_turns on [2] => time,
         a_real_time_neighbour_breaks_nothing on [2];
     executors:
-        cores_follow_load on [2, 4],
+        cores_follow_load on [2, 4] => time,
         an_executor_may_exclude_the_granted_core on [2],
         without_granted_cores_executors_run_too on [2],
         strict_cores_serve_executors_only on [2],
         lent_cores_serve_all on [2],
         a_submitter_on_the_lent_core_hands_over_many on [2],
-        an_idle_system_stays_idle on [2],
-        two_applications_share_a_core on [4],
-        the_operators_weights_divide_a_core on [4];
+        an_idle_system_stays_idle on [2] => time,
+        two_applications_share_a_core on [4] => time,
+        the_operators_weights_divide_a_core on [4] => time;
     designs:
         every_design_serves on [2],
         a_switch_changes_how_cores_are_granted on [4],
         designs_are_switched_under_load on [4],
-        micro_quanta_leave_the_rest_of_a_core on [2],
-        a_guarantee_takes_a_core_of_who_bursts on [2],
+        micro_quanta_leave_the_rest_of_a_core on [2] => time,
+        a_guarantee_takes_a_core_of_who_bursts on [2] => time,
         only_root_switches_and_errors_list on [2];
     loss:
         a_killed_client_is_forgotten on [2];
@@ -123,7 +132,7 @@ const OWN: &[Test] = tests! {
     reload:
         a_guarantee_by_the_operator_needs_no_root on [2];
     takeover:
-        a_takeover_loses_nothing on [2],
+        a_takeover_loses_nothing on [2] => time,
         steering_is_handed_on on [2],
         a_signal_starts_a_successor on [2],
         one_that_fails_leaves_the_old_one on [2],
@@ -133,10 +142,10 @@ const OWN: &[Test] = tests! {
         a_devices_setting_returns_after_a_crash on [2],
         kernel_threads_come_and_go on [2],
         a_kernel_thread_may_be_bound on [2],
-        a_receive_storm_starves_nobody on [1, 2],
+        a_receive_storm_starves_nobody on [1, 2] => time,
         // By name, in a boot that has what they need (ci/test).
         virtio_net_threads_get_cores_by_load on [],
-        backlog_threads_stay_where_they_are on [];
+        backlog_threads_stay_where_they_are on [] => time;
     control:
         quotas_hold on [2],
         kept_pages_count on [2];
@@ -157,6 +166,10 @@ fn main() -> ExitCode {
             tasks::play(role, rest);
             ExitCode::SUCCESS
         }
+        ["--list"] => {
+            list();
+            ExitCode::SUCCESS
+        }
         ["--in-vm", names @ ..] => run(names),
         _ => {
             println!("these tests need a sched_ext kernel: ci/test runs them in its VM");
@@ -165,24 +178,36 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints the names of all tests.
+fn list() {
+    for test in SHARING.iter().chain(OWN) {
+        println!("{}", test.name);
+    }
+}
+
 /// Runs the named tests, or those for this number of CPUs.
 fn run(names: &[&str]) -> ExitCode {
+    let all = || SHARING.iter().chain(OWN);
+    if let Some(unknown) = names.iter().find(|name| all().all(|t| t.name != **name)) {
+        println!("no test is named {unknown}; --list prints the names");
+        return ExitCode::FAILURE;
+    }
     let cpus = tasks::online_cpus().len();
     let chosen = |test: &&Test| match names {
         [] => test.cpus.contains(&cpus),
         _ => names.contains(&test.name),
     };
-    let (mut count, mut failed, mut second) = (0, Vec::new(), Vec::new());
+    let (mut count, mut timed, mut failed, mut second) = (0, 0, Vec::new(), Vec::new());
     for tests in [SHARING, OWN] {
         for test in tests.iter().filter(chosen) {
             count += 1;
+            timed += usize::from(test.timed);
             if passes(test) {
                 continue;
             }
-            // A virtual CPU may stand still in the middle of what a test awaits: it
-            // has a second go, which is told. What the kernel complained of in the
-            // first one fails the run all the same (ci/vm reads its messages).
-            if passes(test) {
+            // What the kernel complained of in the first attempt fails the run all the
+            // same: ci/vm reads its messages.
+            if test.timed && passes(test) {
                 second.push(test.name);
             } else {
                 failed.push(test.name);
@@ -193,7 +218,10 @@ fn run(names: &[&str]) -> ExitCode {
             failed.push("the shared daemon's end");
         }
     }
-    println!("{count} tests on {cpus} CPUs, at the second go: {second:?}, failed: {failed:?}");
+    println!("{count} tests on {cpus} CPUs, failed: {failed:?}");
+    if timed > 0 {
+        println!("judged by time: {timed}, of those passed at the second attempt: {second:?}");
+    }
     if count > 0 && failed.is_empty() {
         ExitCode::SUCCESS
     } else {

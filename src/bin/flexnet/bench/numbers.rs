@@ -15,6 +15,17 @@ pub(super) fn percentile(values: &[f64], quantile: f64) -> f64 {
     histogram.value_at_quantile(quantile) as f64 / 1e3
 }
 
+/// Samples that must lie above a percentile before it is told: with fewer, one sample of
+/// luck more or less moves it.
+const SAMPLES_ABOVE_MIN: f64 = 10.0;
+
+/// Percentile (0 to 1) of values in µs, to 0.1%; nothing where fewer than ten lie above it.
+pub(super) fn told_percentile(values: &[f64], quantile: f64) -> Option<f64> {
+    // Ten of 10,000 are above the 99.9th, whatever (1 - 0.999) comes to in binary.
+    let above = values.len() as f64 * (1.0 - quantile) + 1e-6;
+    (above >= SAMPLES_ABOVE_MIN).then(|| percentile(values, quantile))
+}
+
 /// The middle one, 0 of none.
 pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let sorted = sorted(values);
@@ -91,5 +102,22 @@ mod tests {
         assert!((percentile(&values, 0.99) - 990.0).abs() < 2.0);
         assert!((percentile(&values, 0.5) - 500.0).abs() < 2.0);
         assert_eq!(percentile(&[], 0.5), 0.0);
+    }
+
+    #[test]
+    fn a_percentile_needs_ten_samples_above_it() {
+        let values = |count: u32| (1..=count).map(f64::from).collect::<Vec<f64>>();
+        for (count, quantile, told) in [
+            (19, 0.5, false),
+            (20, 0.5, true),
+            (999, 0.99, false),
+            (1_000, 0.99, true),
+            (9_999, 0.999, false),
+            (10_000, 0.999, true),
+            (0, 0.5, false),
+        ] {
+            let percentile = told_percentile(&values(count), quantile);
+            assert_eq!(percentile.is_some(), told, "{quantile} of {count}");
+        }
     }
 }

@@ -52,7 +52,9 @@ impl Scheduler {
         self.classes
     }
 
-    pub(super) fn attach(&self, socket: &Path) -> Result<Attached> {
+    /// Starts it and waits until it schedules. What it says goes to the end of the file
+    /// `log`, or to standard error.
+    pub(super) fn attach(&self, socket: &Path, log: Option<&Path>) -> Result<Attached> {
         let mut attached = Attached {
             process: None,
             restore: vec![],
@@ -70,7 +72,7 @@ impl Scheduler {
             .args(&command[1..])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
+            .stderr(log.map_or_else(|| Ok(Stdio::inherit()), append)?)
             .spawn()
             .with_context(|| format!("cannot start {}", command[0]))?;
         let process = attached.process.insert(process);
@@ -138,6 +140,18 @@ impl Drop for Attached {
             let _ = process.wait();
         }
     }
+}
+
+/// Where schedulers log: beside the file of results, so that no line of theirs is in a table.
+pub(super) fn log_beside(json: Option<&Path>) -> Option<PathBuf> {
+    json.map(|file| file.with_file_name("scheduler.log"))
+}
+
+fn append(log: &Path) -> Result<Stdio> {
+    let file = std::fs::File::options().create(true).append(true).open(log);
+    Ok(file
+        .with_context(|| format!("cannot write {}", log.display()))?
+        .into())
 }
 
 fn state() -> String {

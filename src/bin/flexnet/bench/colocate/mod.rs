@@ -12,7 +12,7 @@ pub(in crate::bench) mod cell;
 mod plot;
 mod report;
 
-use super::schedulers::Scheduler;
+use super::schedulers::{Scheduler, log_beside};
 use super::steal::Steal;
 use anyhow::{Context, Result, bail};
 use cell::{Load, Measured};
@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 const STEAL_MAX: f64 = 0.05;
 /// The latency client's rate: this share of what it reaches closed-loop alone.
 const RATE_SHARE: f64 = 0.1;
+/// Requests a cell has over all rounds: with 2,000, twenty lie above the P99.
+const REQUESTS_MIN: f64 = 2_000.0;
 
 /// Between attaching a scheduler and its first cell.
 const SETTLE: std::time::Duration = std::time::Duration::from_millis(500);
@@ -32,7 +34,8 @@ pub(crate) struct Options {
     /// Rounds; each runs every cell once
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// Seconds a cell is measured in a round
+    /// Seconds a cell is measured in a round; longer where a cell would have fewer than
+    /// 2,000 requests over all rounds
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
     /// Numbers of bulk senders
@@ -102,6 +105,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("--only names no scheduler");
     }
     let rate = find_rate(options)?;
+    let seconds = cell_seconds(options.seconds, options.rounds, rate);
+    if seconds > options.seconds {
+        eprintln!("a cell has {seconds} s, for {REQUESTS_MIN} requests over all rounds");
+    }
     let mut cells: Vec<Cell> = (0..schedulers.len())
         .flat_map(|scheduler| {
             options.t_apps.iter().map(move |&t_apps| Cell {
@@ -115,7 +122,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut noisy = false;
     while good < options.rounds {
         let turned = (good + repeated) % 2 == 1;
-        let (measured, stolen) = round(options, &schedulers, rate, turned)?;
+        let (measured, stolen) = round(options, &schedulers, rate, seconds, turned)?;
         let lost = stolen > STEAL_MAX;
         eprintln!(
             "round {} of {}: {:.1}% of the processor stolen{}",
@@ -149,6 +156,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         report::Run {
             options,
             rate,
+            seconds,
             repeated,
             noisy,
         },
@@ -171,6 +179,7 @@ fn round(
     options: &Options,
     schedulers: &[Scheduler],
     rate: f64,
+    seconds: f64,
     turned: bool,
 ) -> Result<(RoundResult, f64)> {
     let mut order: Vec<usize> = (0..schedulers.len()).collect();
@@ -179,11 +188,12 @@ fn round(
         order.reverse();
         t_apps.reverse();
     }
+    let log = log_beside(options.json.as_deref());
     let steal = Steal::start();
     let mut measured = Vec::new();
     for index in order {
         let scheduler = &schedulers[index];
-        let attached = scheduler.attach(&options.socket)?;
+        let attached = scheduler.attach(&options.socket, log.as_deref())?;
         // Not an event: what attaching and detaching leave behind (RCU, text
         // patching) is no part of any cell.
         std::thread::sleep(SETTLE);
@@ -193,7 +203,7 @@ fn round(
                 message: options.message,
                 write: options.write,
                 rate,
-                seconds: options.seconds,
+                seconds,
             };
             let result = cell::measure(scheduler, &load, &options.socket)
                 .with_context(|| format!("{} with T = {t_apps}", scheduler.name))?;
@@ -221,11 +231,25 @@ fn find_rate(options: &Options) -> Result<f64> {
         rate: 0.0,
         seconds: 2.0,
     };
+    // The first run finds cold caches and clocks that are still slow: one new machine had
+    // 244 requests/s in it, and thousands afterwards.
+    cell::measure(&Scheduler::eevdf(), &load, &options.socket)?;
     let alone = cell::measure(&Scheduler::eevdf(), &load, &options.socket)?;
     let reached = alone.latencies_us.len() as f64 / load.seconds;
     let rate = (reached * RATE_SHARE).max(1.0).round();
     eprintln!("closed-loop alone: {reached:.0} requests/s; open-loop rate: {rate:.0}/s");
     Ok(rate)
+}
+
+/// Seconds of a cell in each round, so that it has enough requests over all of them. A closed
+/// loop has no rate and far more requests.
+fn cell_seconds(asked: f64, rounds: u32, rate: f64) -> f64 {
+    if rate <= 0.0 {
+        return asked;
+    }
+    // To whole tenths, since it is printed.
+    let needed = REQUESTS_MIN / (rate * f64::from(rounds));
+    asked.max((needed * 10.0).ceil() / 10.0)
 }
 
 /// The cells' schedulers, as the options ask.
@@ -271,4 +295,22 @@ fn all(options: &Options) -> Vec<Scheduler> {
     }));
     all.retain(|scheduler| options.only.is_empty() || options.only.contains(&scheduler.name));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cell_seconds;
+
+    #[test]
+    fn a_cell_has_enough_requests() {
+        for (asked, rounds, rate, seconds) in [
+            // 15 rounds of 3 s at 24/s would have 1,080 requests.
+            (3.0, 15, 24.0, 5.6),
+            (3.0, 15, 400.0, 3.0),
+            (1.0, 1, 300.0, 6.7),
+            (3.0, 15, 0.0, 3.0),
+        ] {
+            assert_eq!(cell_seconds(asked, rounds, rate), seconds, "{rate}/s");
+        }
+    }
 }

@@ -64,7 +64,8 @@ pub(super) fn draw(report: &Report, file: &Path) -> Result<()> {
 
     let values = cells
         .iter()
-        .flat_map(|c| [c.l_p50_us, c.l_p99_us, c.l_p999_us]);
+        .flat_map(|c| [c.l_p50_us, c.l_p99_us, c.l_p999_us])
+        .flatten();
     let (low, high) = values
         .filter(|v| *v > 0.0)
         .fold((f64::MAX, 1.0f64), |(low, high), v| {
@@ -97,6 +98,8 @@ pub(super) fn draw(report: &Report, file: &Path) -> Result<()> {
             (cell.l_p999_us, P999),
         ];
         for (j, (us, color)) in bars.into_iter().enumerate() {
+            // What too few requests are above of has no bar.
+            let Some(us) = us else { continue };
             let y = top + 17 * j as i32;
             bar((240, y), (240 + width(us), y + 14), color)?;
             text((240 + width(us) + 4, y + 1), 12, &time(us), BLACK)?;

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! From rounds to numbers: medians over rounds, ratios paired by round.
+//! From rounds to numbers: percentiles of all rounds' requests together, and ratios of
+//! throughput paired by round.
 
 use super::{Cell, Options};
-use crate::bench::numbers::{kernel, machine, median, median_interval, percentile};
+use crate::bench::numbers::{
+    kernel, machine, median, median_interval, percentile, told_percentile,
+};
 use crate::bench::schedulers::Scheduler;
 use serde::Serialize;
 
@@ -10,6 +13,7 @@ use serde::Serialize;
 pub(super) struct Run<'a> {
     pub(super) options: &'a Options,
     pub(super) rate: f64,
+    pub(super) seconds: f64,
     pub(super) repeated: u32,
     pub(super) noisy: bool,
 }
@@ -31,17 +35,15 @@ pub(super) struct Report {
     pub(super) noisy: bool,
 }
 
-/// A cell; latencies in µs, medians over rounds of each round's percentile.
+/// A cell. Latencies are in µs, percentiles of the requests of all rounds together; a
+/// percentile with fewer than ten requests above it is not told.
 #[derive(Serialize)]
 pub(super) struct CellReport {
     pub(super) scheduler: String,
     pub(super) t_apps: u32,
-    pub(super) l_p50_us: f64,
-    pub(super) l_p99_us: f64,
-    pub(super) l_p999_us: f64,
-    /// Over all rounds together.
-    l_pooled_p99_us: f64,
-    l_pooled_p999_us: f64,
+    pub(super) l_p50_us: Option<f64>,
+    pub(super) l_p99_us: Option<f64>,
+    pub(super) l_p999_us: Option<f64>,
     l_max_us: f64,
     l_requests: usize,
     l_unsent: u64,
@@ -52,7 +54,7 @@ pub(super) struct CellReport {
     /// and its 95% interval.
     pub(super) t_ratio_to_eevdf: Option<f64>,
     t_ratio_interval: Option<[f64; 2]>,
-    /// P99 and P99.9 to EEVDF's without bulk senders, paired by round: medians.
+    /// P99 and P99.9 to EEVDF's without bulk senders.
     pub(super) l_p99_to_alone: Option<f64>,
     pub(super) l_p999_to_alone: Option<f64>,
 }
@@ -82,7 +84,7 @@ impl Report {
             machine: machine(),
             rounds: run.options.rounds,
             rounds_repeated: run.repeated,
-            seconds: run.options.seconds,
+            seconds: run.seconds,
             rate: run.rate,
             closed_loop: run.options.closed_loop,
             message_bytes: run.options.message,
@@ -117,15 +119,15 @@ impl Report {
                 self.rate
             )
         };
+        let us = |time: Option<f64>| time.map_or("-".into(), |us| format!("{us:.0}"));
         let mut text = format!("{}\n{how}\n", self.title());
         text.push_str(
             "\nscheduler              T   P50 µs   P99 µs P99.9 µs  (to alone) requests unsent     MB/s  to EEVDF [95%]        net cores\n",
         );
         for cell in &self.cells {
-            let alone = match (cell.l_p99_to_alone, cell.l_p999_to_alone) {
-                (Some(p99), Some(p999)) => format!("{p99:.1}x {p999:.1}x"),
-                _ => "-".into(),
-            };
+            let times = |ratio: Option<f64>| ratio.map_or("-".into(), |it| format!("{it:.1}x"));
+            let [p99, p999] = [cell.l_p99_to_alone, cell.l_p999_to_alone].map(times);
+            let alone = format!("{p99} {p999}");
             let ratio = match (cell.t_ratio_to_eevdf, cell.t_ratio_interval) {
                 (Some(ratio), Some([low, high])) => format!("{ratio:.2} [{low:.2}, {high:.2}]"),
                 _ => "-".into(),
@@ -134,12 +136,12 @@ impl Report {
                 .net_cores_avg
                 .map_or_else(|| "-".into(), |cores| format!("{cores:.2}"));
             text.push_str(&format!(
-                "{:<20} {:>3} {:>8.0} {:>8.0} {:>8.0} {:>11} {:>8} {:>6} {:>8.0}  {:<20} {:>9}\n",
+                "{:<20} {:>3} {:>8} {:>8} {:>8} {:>11} {:>8} {:>6} {:>8.0}  {:<20} {:>9}\n",
                 cell.scheduler,
                 cell.t_apps,
-                cell.l_p50_us,
-                cell.l_p99_us,
-                cell.l_p999_us,
+                us(cell.l_p50_us),
+                us(cell.l_p99_us),
+                us(cell.l_p999_us),
                 alone,
                 cell.l_requests,
                 cell.l_unsent,
@@ -148,6 +150,11 @@ impl Report {
                 cores,
             ));
         }
+        if self.cells.iter().any(|cell| cell.l_p999_us.is_none()) {
+            text.push_str(
+                "-: fewer than ten requests are above it; more --rounds or --seconds tell it\n",
+            );
+        }
         text
     }
 }
@@ -155,24 +162,17 @@ impl Report {
 impl CellReport {
     fn new(name: &str, cell: &Cell, same_load: Option<&Cell>, alone: Option<&Cell>) -> Self {
         let rounds = &cell.rounds;
-        let of = |quantile: f64| {
-            median(
-                rounds
-                    .iter()
-                    .map(|round| percentile(&round.latencies_us, quantile)),
-            )
+        let pooled = |cell: &Cell| -> Vec<f64> {
+            let rounds = cell.rounds.iter();
+            rounds
+                .flat_map(|round| round.latencies_us.iter().copied())
+                .collect()
         };
-        let pooled: Vec<f64> = rounds
-            .iter()
-            .flat_map(|round| round.latencies_us.iter().copied())
-            .collect();
+        let (latencies, alone) = (pooled(cell), alone.map(pooled));
+        let of = |quantile: f64| told_percentile(&latencies, quantile);
         let to_alone = |quantile: f64| {
-            alone.map(|alone| {
-                median(rounds.iter().zip(&alone.rounds).map(|(round, alone)| {
-                    percentile(&round.latencies_us, quantile)
-                        / percentile(&alone.latencies_us, quantile).max(1e-9)
-                }))
-            })
+            let alone = told_percentile(alone.as_ref()?, quantile)?;
+            Some(of(quantile)? / alone.max(1e-9))
         };
         let ratios: Option<Vec<f64>> = same_load.filter(|_| cell.t_apps > 0).map(|eevdf| {
             let pairs = rounds.iter().zip(&eevdf.rounds);
@@ -187,10 +187,8 @@ impl CellReport {
             l_p50_us: of(0.5),
             l_p99_us: of(0.99),
             l_p999_us: of(0.999),
-            l_pooled_p99_us: percentile(&pooled, 0.99),
-            l_pooled_p999_us: percentile(&pooled, 0.999),
-            l_max_us: percentile(&pooled, 1.0),
-            l_requests: pooled.len(),
+            l_max_us: percentile(&latencies, 1.0),
+            l_requests: latencies.len(),
             l_unsent: rounds.iter().map(|round| round.unsent).sum(),
             l_unanswered: rounds.iter().map(|round| round.unanswered).sum(),
             t_mb_s: median(rounds.iter().map(|round| round.t_mb_s)),

@@ -13,7 +13,7 @@ mod plot;
 mod report;
 mod scenario;
 
-use super::schedulers::Scheduler;
+use super::schedulers::{Scheduler, log_beside};
 use super::steal::Steal;
 use anyhow::{Context, Result, bail};
 use flexnet::abi::SOCKET_PATH;
@@ -208,7 +208,10 @@ fn run_group(
             Scheduler::flexnet("scx_flexnet", &options.socket, true, &arguments)
         }
     };
-    let attached = scheduler.attach(&options.socket)?;
+    let attached = scheduler.attach(
+        &options.socket,
+        log_beside(options.json.as_deref()).as_deref(),
+    )?;
     // Not an event: what attaching leaves behind (RCU, text patching).
     std::thread::sleep(SETTLE);
     for &at in order {

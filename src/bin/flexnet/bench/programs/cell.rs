@@ -95,6 +95,7 @@ impl Measured {
 /// What all cells of a run have in common.
 pub(super) struct Bench<'a> {
     pub(super) socket: &'a Path,
+    pub(super) log: Option<std::path::PathBuf>,
     pub(super) scratch: &'a Scratch,
     pub(super) seconds: Duration,
     /// Bytes of a bulk sender's write.

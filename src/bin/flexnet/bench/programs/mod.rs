@@ -17,7 +17,7 @@ mod protocol;
 mod report;
 
 use super::numbers::median;
-use super::schedulers::Scheduler;
+use super::schedulers::{Scheduler, log_beside};
 use super::steal::Steal;
 use anyhow::{Context, Result, bail};
 use cell::{Bench, Key, Measured, Workload};
@@ -149,6 +149,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let scratch = Scratch::new()?;
     let bench = Bench {
         socket: &options.socket,
+        log: log_beside(options.json.as_deref()),
         scratch: &scratch,
         seconds: Duration::from_secs_f64(options.seconds),
         write: options.write,
@@ -302,7 +303,7 @@ fn round(
     }
     let mut measured = vec![Measured::default(); cells.len()];
     for scheduler in scheduler_order {
-        let attached = schedulers[scheduler].attach(bench.socket)?;
+        let attached = schedulers[scheduler].attach(bench.socket, bench.log.as_deref())?;
         // Not an event: what attaching and detaching leave behind (RCU, text
         // patching) is no part of any cell.
         std::thread::sleep(SETTLE);

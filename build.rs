@@ -1,36 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Compiles bpf/main.bpf.c and generates its skeleton, where the feature
-//! `scheduler` asks for it, with its rules' arithmetic for the host's tests, and the
-//! arbiter's C for the host, where `simulator` does; without them nothing but rustc is needed.
+//! Compiles bpf/main.bpf.c and generates its skeleton, and its rules' arithmetic for the
+//! host's tests.
 
 fn main() {
-    #[cfg(feature = "simulator")]
-    simulator();
-    #[cfg(feature = "scheduler")]
-    scheduler();
-}
-
-#[cfg(feature = "simulator")]
-fn simulator() {
-    println!("cargo:rerun-if-changed=include/flexnet");
-    println!("cargo:rerun-if-changed=src/sim/designs.c");
-    cc::Build::new()
-        .file("src/sim/designs.c")
-        .include("include")
-        .std("c11")
-        .flag("-Wextra")
-        .warnings_into_errors(true)
-        .compile("flexnet_designs");
-}
-
-#[cfg(feature = "scheduler")]
-fn scheduler() {
     // The builder tracks only *.[hc] beside the main source.
     println!("cargo:rerun-if-changed=include/flexnet");
     println!("cargo:rerun-if-changed=bpf");
-    println!("cargo:rerun-if-changed=src/bin/scx_flexnet/rules/host.c");
+    println!("cargo:rerun-if-changed=src/rules/host.c");
     cc::Build::new()
-        .file("src/bin/scx_flexnet/rules/host.c")
+        .file("src/rules/host.c")
         .include("include")
         .std("c11")
         .flag("-Wextra")

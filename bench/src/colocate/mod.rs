@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The co-location experiment, NetChannel's figure 4(a): one latency-critical
+//! service, and T bulk senders that never stop, on one machine.
+//!
+//! Every round runs every cell (a scheduler and a number of bulk senders), in an
+//! order that is turned round each time. The latency client is open-loop: a
+//! fixed rate, latency from the intended send time, so that a service that
+//! stands still is charged for all that was due meanwhile.
+
+pub(crate) mod apps;
+pub(crate) mod cell;
+mod plot;
+mod report;
+
+use super::schedulers::{Scheduler, log_beside};
+use super::steal::Steal;
+use anyhow::{Context, Result, bail};
+use cell::{Load, Measured};
+use flexnet::abi::SOCKET_PATH;
+use std::path::{Path, PathBuf};
+
+/// A round that lost more of the processor to others is done again.
+const STEAL_MAX: f64 = 0.05;
+/// The latency client's rate: this share of what it reaches closed-loop alone.
+const RATE_SHARE: f64 = 0.1;
+/// Requests a cell has over all rounds: with 2,000, twenty lie above the P99.
+const REQUESTS_MIN: f64 = 2_000.0;
+
+/// Between attaching a scheduler and its first cell.
+const SETTLE: std::time::Duration = std::time::Duration::from_millis(500);
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Rounds; each runs every cell once
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Seconds a cell is measured in a round; longer where a cell would have fewer than
+    /// 2,000 requests over all rounds
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Numbers of bulk senders
+    #[arg(long, value_delimiter = ',', default_value = "0,8")]
+    t_apps: Vec<u32>,
+    /// Bytes of a request, and of its reply
+    #[arg(long, value_name = "BYTES", default_value_t = 4096)]
+    message: usize,
+    /// Bytes of a bulk sender's write
+    #[arg(long, value_name = "BYTES", default_value_t = 10_000_000)]
+    write: usize,
+    /// Requests a second; without, 10% of what is reached closed-loop alone
+    #[arg(long, value_name = "RATE")]
+    rate: Option<f64>,
+    /// The next request leaves when the reply is there, as in the paper; a
+    /// service that stands still is then asked nothing meanwhile
+    #[arg(long)]
+    closed_loop: bool,
+    /// Also the cells that separate the causes: EEVDF with the library, EEVDF
+    /// with steering, scx_flexnet without either
+    #[arg(long)]
+    matrix: bool,
+    /// Another scheduler's command, to compare with (repeatable)
+    #[arg(long, value_name = "COMMAND")]
+    scheduler: Vec<String>,
+    /// The device whose receive processing is steered; empty: none
+    #[arg(long, default_value = "lo")]
+    steer: String,
+    /// More arguments for scx_flexnet
+    #[arg(
+        long,
+        value_name = "ARGUMENTS",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
+    scx_flexnet: String,
+    /// Only these schedulers, by name
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// The scheduler's control socket
+    #[arg(long, default_value = SOCKET_PATH)]
+    socket: PathBuf,
+    /// Write the result as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the result as a plot
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+/// One scheduler with one number of bulk senders, over all rounds.
+pub(crate) struct Cell {
+    scheduler: usize,
+    t_apps: u32,
+    rounds: Vec<Measured>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("attaching schedulers needs root; run it as root, or ci/demo, which boots a VM");
+    }
+    if options.t_apps.is_empty() || options.message == 0 || options.write == 0 {
+        bail!("--t-apps needs a number, --message and --write a byte at least");
+    }
+    let schedulers = all(options);
+    if schedulers.is_empty() {
+        bail!("--only names no scheduler");
+    }
+    let rate = find_rate(options)?;
+    let seconds = cell_seconds(options.seconds, options.rounds, rate);
+    if seconds > options.seconds {
+        eprintln!("a cell has {seconds} s, for {REQUESTS_MIN} requests over all rounds");
+    }
+    let mut cells: Vec<Cell> = (0..schedulers.len())
+        .flat_map(|scheduler| {
+            options.t_apps.iter().map(move |&t_apps| Cell {
+                scheduler,
+                t_apps,
+                rounds: vec![],
+            })
+        })
+        .collect();
+    let (mut good, mut repeated) = (0, 0);
+    let mut noisy = false;
+    while good < options.rounds {
+        let turned = (good + repeated) % 2 == 1;
+        let (measured, stolen) = round(options, &schedulers, rate, seconds, turned)?;
+        let lost = stolen > STEAL_MAX;
+        eprintln!(
+            "round {} of {}: {:.1}% of the processor stolen{}",
+            good + 1,
+            options.rounds,
+            stolen * 100.0,
+            if lost && repeated < options.rounds {
+                ", again"
+            } else {
+                ""
+            }
+        );
+        if lost && repeated < options.rounds {
+            repeated += 1;
+            continue;
+        }
+        noisy |= lost;
+        good += 1;
+        for ((scheduler, t_apps), result) in measured {
+            let cell = cells
+                .iter_mut()
+                .find(|cell| cell.scheduler == scheduler && cell.t_apps == t_apps);
+            cell.context("a cell that is not asked for")?
+                .rounds
+                .push(result);
+        }
+    }
+    let report = report::Report::new(
+        &schedulers,
+        &cells,
+        report::Run {
+            options,
+            rate,
+            seconds,
+            repeated,
+            noisy,
+        },
+    );
+    println!("{}", report.table());
+    if let Some(file) = &options.json {
+        let text = serde_json::to_string_pretty(&report)?;
+        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    if let Some(file) = &options.svg {
+        plot::draw(&report, file).with_context(|| format!("cannot draw {}", file.display()))?;
+    }
+    Ok(())
+}
+
+type RoundResult = Vec<((usize, u32), Measured)>;
+
+/// Every cell once; the share of the processor that was stolen meanwhile.
+fn round(
+    options: &Options,
+    schedulers: &[Scheduler],
+    rate: f64,
+    seconds: f64,
+    turned: bool,
+) -> Result<(RoundResult, f64)> {
+    let mut order: Vec<usize> = (0..schedulers.len()).collect();
+    let mut t_apps = options.t_apps.clone();
+    if turned {
+        order.reverse();
+        t_apps.reverse();
+    }
+    let log = log_beside(options.json.as_deref());
+    let steal = Steal::start();
+    let mut measured = Vec::new();
+    for index in order {
+        let scheduler = &schedulers[index];
+        let attached = scheduler.attach(&options.socket, log.as_deref())?;
+        // Not an event: what attaching and detaching leave behind (RCU, text
+        // patching) is no part of any cell.
+        std::thread::sleep(SETTLE);
+        for &t_apps in &t_apps {
+            let load = Load {
+                t_apps,
+                message: options.message,
+                write: options.write,
+                rate,
+                seconds,
+            };
+            let result = cell::measure(scheduler, &load, &options.socket)
+                .with_context(|| format!("{} with T = {t_apps}", scheduler.name))?;
+            eprintln!("  {:<22} T = {t_apps}: {}", scheduler.name, result.line());
+            measured.push(((index, t_apps), result));
+        }
+        attached.detach()?;
+    }
+    Ok((measured, steal.share()))
+}
+
+/// The client's rate: given, or from a closed loop alone under EEVDF.
+fn find_rate(options: &Options) -> Result<f64> {
+    if options.closed_loop {
+        return Ok(0.0);
+    }
+    if let Some(rate) = options.rate {
+        return Ok(rate);
+    }
+    eprintln!("finding the latency application's rate");
+    let load = Load {
+        t_apps: 0,
+        message: options.message,
+        write: options.write,
+        rate: 0.0,
+        seconds: 2.0,
+    };
+    // The first run finds cold caches and clocks that are still slow: one new machine had
+    // 244 requests/s in it, and thousands afterwards.
+    cell::measure(&Scheduler::eevdf(), &load, &options.socket)?;
+    let alone = cell::measure(&Scheduler::eevdf(), &load, &options.socket)?;
+    let reached = alone.latencies_us.len() as f64 / load.seconds;
+    let rate = (reached * RATE_SHARE).max(1.0).round();
+    eprintln!("closed-loop alone: {reached:.0} requests/s; open-loop rate: {rate:.0}/s");
+    Ok(rate)
+}
+
+/// Seconds of a cell in each round, so that it has enough requests over all of them. A closed
+/// loop has no rate and far more requests.
+fn cell_seconds(asked: f64, rounds: u32, rate: f64) -> f64 {
+    if rate <= 0.0 {
+        return asked;
+    }
+    // To whole tenths, since it is printed.
+    let needed = REQUESTS_MIN / (rate * f64::from(rounds));
+    asked.max((needed * 10.0).ceil() / 10.0)
+}
+
+/// The cells' schedulers, as the options ask.
+fn all(options: &Options) -> Vec<Scheduler> {
+    let more = options.scx_flexnet.split_whitespace().map(str::to_owned);
+    let alone: Vec<String> = more.collect();
+    let mut steered = alone.clone();
+    if !options.steer.is_empty() {
+        steered.extend(["--steer".into(), options.steer.clone()]);
+    }
+    let flexnet = |name, full, arguments: &[String]| {
+        Scheduler::flexnet(name, &options.socket, full, arguments)
+    };
+    let mut all = vec![Scheduler::eevdf(), flexnet("scx_flexnet", true, &steered)];
+    if options.matrix {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let last = format!("{:x}", 1u64 << (cpus - 1).min(31));
+        let library = Scheduler {
+            name: "eevdf+library".into(),
+            library: true,
+            ..Scheduler::eevdf()
+        };
+        let steering = Scheduler {
+            name: "eevdf+steering".into(),
+            steering: Some((options.steer.clone(), last)),
+            ..Scheduler::eevdf()
+        };
+        all.extend([
+            library,
+            steering,
+            flexnet("scx_flexnet-alone", false, &alone),
+        ]);
+    }
+    all.extend(options.scheduler.iter().map(|command| {
+        let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+        let name = words.first().and_then(|word| Path::new(word).file_name());
+        let name = name.map_or_else(|| "?".into(), |name| name.to_string_lossy().into_owned());
+        Scheduler {
+            name,
+            command: Some(words),
+            ..Scheduler::eevdf()
+        }
+    }));
+    all.retain(|scheduler| options.only.is_empty() || options.only.contains(&scheduler.name));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cell_seconds;
+
+    #[test]
+    fn a_cell_has_enough_requests() {
+        for (asked, rounds, rate, seconds) in [
+            // 15 rounds of 3 s at 24/s would have 1,080 requests.
+            (3.0, 15, 24.0, 5.6),
+            (3.0, 15, 400.0, 3.0),
+            (1.0, 1, 300.0, 6.7),
+            (3.0, 15, 0.0, 3.0),
+        ] {
+            assert_eq!(cell_seconds(asked, rounds, rate), seconds, "{rate}/s");
+        }
+    }
+}

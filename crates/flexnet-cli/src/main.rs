@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `flexnet`: the user's tool. Runs programs in a scheduling class, shows what
+//! the scheduler does, and simulates designs.
+
+mod design;
+mod reload;
+mod run;
+mod sim;
+mod status;
+mod top;
+mod trace;
+mod why;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use flexnet_command::{Completions, Man};
+use std::process::ExitCode;
+
+/// Executors for host network stacks: run, look, simulate.
+#[derive(Parser)]
+#[command(name = "flexnet", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a command in a scheduling class; its children inherit it
+    Run(run::Options),
+    /// Show what the scheduler does and for whom
+    Status(status::Options),
+    /// Watch the scheduler: cores, applications, events
+    Top(top::Options),
+    /// Explain a process' class, where it may run and where it has waited
+    Why(why::Options),
+    /// Trace what cores and executors do, for Perfetto's viewer
+    Trace(trace::Options),
+    /// List the stack designs, show which is on, or switch to another live
+    Design(design::Options),
+    /// Have the scheduler read its configuration file anew
+    Reload(reload::Options),
+    /// Simulate designs on any number of cores
+    Sim(sim::Options),
+    /// Print completions for a shell
+    Completions(Completions),
+    /// Write the manual pages
+    Man(Man),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(options) => run::run(&options),
+        Command::Status(options) => status::run(&options),
+        Command::Top(options) => top::run(&options),
+        Command::Why(options) => why::run(&options),
+        Command::Trace(options) => trace::run(&options),
+        Command::Design(options) => design::run(&options),
+        Command::Reload(options) => reload::run(&options),
+        Command::Sim(options) => sim::run(&options),
+        Command::Completions(options) => flexnet_command::completions(&options, Cli::command()),
+        Command::Man(options) => flexnet_command::man(&options, Cli::command()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("flexnet: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! What comes and how long it takes: open-loop arrivals and service times.
+
+use flexnet::design::units::duration_ns;
+use rand_distr::{Distribution, Exp1, StandardUniform};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use std::str::FromStr;
+
+/// Service times.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Service {
+    /// Exponential with that mean, ns.
+    Exponential(f64),
+    /// Probability and time (ns) of each type; probabilities sum up to 1.
+    Types(Vec<(f64, u64)>),
+}
+
+/// Distributions in common use, by name.
+pub const NAMED: [(&str, &str); 9] = [
+    ("fixed-1us", "100%:1us"),
+    ("fixed-10us", "100%:10us"),
+    ("exponential-10us", "exp:10us"),
+    ("high-bimodal", "50%:1us,50%:100us"),
+    ("extreme-bimodal", "99.5%:0.5us,0.5%:500us"),
+    ("dispersive", "99.5%:4us,0.5%:10ms"),
+    ("tpcc", "44%:5.7us,4%:6us,44%:20us,4%:88us,4%:100us"),
+    ("rocksdb", "50%:1.25us,50%:613us"),
+    ("shenango-bimodal-10us", "90%:5us,10%:55us"),
+];
+
+impl FromStr for Service {
+    type Err = String;
+
+    /// A name of [`NAMED`], `exp:MEAN`, or `P%:TIME[,…]`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some((_, named)) = NAMED.iter().find(|(name, _)| *name == text) {
+            return named.parse();
+        }
+        if let Some(mean) = text.strip_prefix("exp:") {
+            return match duration_ns(mean)? {
+                0 => Err("a mean of 0 it cannot have".to_owned()),
+                mean => Ok(Self::Exponential(mean as f64)),
+            };
+        }
+        let mut types = Vec::new();
+        for part in text.split(',') {
+            let parsed = part.split_once("%:").and_then(|(share, time)| {
+                let share: f64 = share.trim().parse().ok()?;
+                (0.0..=100.0).contains(&share).then_some((share, time))
+            });
+            let Some((share, time)) = parsed else {
+                let names = NAMED.map(|(name, _)| name).join(", ");
+                return Err(format!(
+                    "{text:?} is neither P%:TIME[,…] nor exp:MEAN nor one of {names}"
+                ));
+            };
+            types.push((share / 100.0, duration_ns(time)?.max(1)));
+        }
+        let sum: f64 = types.iter().map(|(share, _)| share).sum();
+        if (sum - 1.0).abs() > 1e-6 {
+            return Err(format!("{text}: the shares sum up to {}%", sum * 100.0));
+        }
+        Ok(Self::Types(types))
+    }
+}
+
+impl Service {
+    /// Its mean, ns.
+    pub fn mean_ns(&self) -> f64 {
+        match self {
+            Self::Exponential(mean) => *mean,
+            Self::Types(types) => types.iter().map(|(share, ns)| share * *ns as f64).sum(),
+        }
+    }
+
+    /// One: its time (ns, at least 1) and its type.
+    pub fn draw(&self, random: &mut Xoshiro256PlusPlus) -> (u64, u32) {
+        match self {
+            Self::Exponential(mean) => {
+                let unit: f64 = Exp1.sample(random);
+                ((unit * mean) as u64 + 1, 0)
+            }
+            Self::Types(types) => {
+                let mut left: f64 = StandardUniform.sample(random);
+                for (kind, &(share, ns)) in types.iter().enumerate() {
+                    if left < share {
+                        return (ns, kind as u32);
+                    }
+                    left -= share;
+                }
+                types.last().map_or((1, 0), |last| (last.1, 0))
+            }
+        }
+    }
+}
+
+/// When requests come, of all applications together.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Arrivals {
+    /// Poisson, at the load.
+    Poisson,
+    /// Poisson bursts: `on` ns at a rate such that the mean is the load, then
+    /// `off` ns of nothing.
+    OnOff {
+        /// Length of a burst, ns.
+        on: u64,
+        /// Of the pause after it, ns.
+        off: u64,
+    },
+    /// Poisson, at each rate (requests/s) for so long (ns), then again from the
+    /// first; the load is not used.
+    Steps {
+        /// How long each lasts, ns.
+        every: u64,
+        /// Requests/s.
+        rates: Vec<f64>,
+    },
+    /// At these times from the start (ns), with these service times where they
+    /// are not 0.
+    Trace(Vec<(u64, u64)>),
+}
+
+impl Arrivals {
+    /// The time of the next after one at `now`, `rate` being the load (both of
+    /// one application, ns and requests/s).
+    pub fn next(&self, now: u64, rate: f64, apps: f64, random: &mut Xoshiro256PlusPlus) -> u64 {
+        let gap = |rate: f64, random: &mut Xoshiro256PlusPlus| -> u64 {
+            let unit: f64 = Exp1.sample(random);
+            (unit * 1e9 / rate.max(1e-6)).min(1e15) as u64
+        };
+        match self {
+            Self::Poisson | Self::Trace(_) => now + gap(rate, random),
+            Self::OnOff { on, off } => {
+                let period = on + off;
+                let boost = period as f64 / (*on).max(1) as f64;
+                // In time that counts only bursts, then back.
+                let within = now / period * on + (now % period).min(*on);
+                let next = within + gap(rate * boost, random);
+                next / (*on).max(1) * period + next % (*on).max(1)
+            }
+            Self::Steps { every, rates } => {
+                let mut at = now;
+                loop {
+                    let step = at / every;
+                    let rate = rates[step as usize % rates.len()] / apps;
+                    let next = at + gap(rate, random);
+                    // Poisson has no memory: begin anew at the step's end.
+                    if next < (step + 1) * every {
+                        return next;
+                    }
+                    at = (step + 1) * every;
+                }
+            }
+        }
+    }
+
+    /// Which step a time is in, and how far.
+    pub fn step(&self, now: u64) -> (usize, u64) {
+        match self {
+            Self::Steps { every, rates } => ((now / every) as usize % rates.len(), now % every),
+            _ => (0, u64::MAX),
+        }
+    }
+
+    /// How many steps there are.
+    pub fn steps(&self) -> usize {
+        match self {
+            Self::Steps { rates, .. } => rates.len(),
+            _ => 1,
+        }
+    }
+}
+
+impl FromStr for Arrivals {
+    type Err = String;
+
+    /// `poisson`, `onoff:ON/OFF` or `steps:EVERY:RPS/RPS/…`; traces are files,
+    /// which this does not read.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, rest) = text.split_once(':').unwrap_or((text, ""));
+        match name {
+            "poisson" => Ok(Self::Poisson),
+            "onoff" => {
+                let (on, off) = rest
+                    .split_once('/')
+                    .ok_or("onoff:ON/OFF, such as onoff:1ms/9ms")?;
+                match (duration_ns(on)?, duration_ns(off)?) {
+                    (0, _) => Err("bursts of 0 they cannot be".to_owned()),
+                    (on, off) => Ok(Self::OnOff { on, off }),
+                }
+            }
+            "steps" => {
+                let form = "steps:EVERY:RPS/RPS/…, such as steps:1s:100000/5000000";
+                let (every, rates) = rest.split_once(':').ok_or(form)?;
+                let every = duration_ns(every)?;
+                let rates: Vec<f64> = rates
+                    .split('/')
+                    .map(|rate| rate.parse().ok().filter(|&rate: &f64| rate > 0.0))
+                    .collect::<Option<_>>()
+                    .ok_or(form)?;
+                match every {
+                    0 => Err("steps of 0 they cannot be".to_owned()),
+                    every => Ok(Self::Steps { every, rates }),
+                }
+            }
+            _ => Err(format!(
+                "{text:?} is none of poisson, onoff:ON/OFF, steps:EVERY:RPS/…, trace:FILE"
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_xoshiro::rand_core::SeedableRng;
+
+    #[test]
+    fn means_are_what_is_drawn() {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
+        for (name, _) in NAMED {
+            let service: Service = name.parse().unwrap();
+            let n = 2_000_000;
+            let sum: u64 = (0..n).map(|_| service.draw(&mut random).0).sum();
+            let ratio = sum as f64 / f64::from(n) / service.mean_ns();
+            assert!((0.97..1.03).contains(&ratio), "{name}: {ratio}");
+        }
+        for text in [
+            "90%:1us",
+            "1us",
+            "50%:1us,50%",
+            "-1%:1us,101%:1us",
+            "exp:0us",
+        ] {
+            assert!(text.parse::<Service>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn arrivals_have_their_rates() {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
+        let mut count = |text: &str, from: u64, to: u64| {
+            let arrivals: Arrivals = text.parse().unwrap();
+            let (mut now, mut count) = (0, 0);
+            while now < to {
+                now = arrivals.next(now, 1e6, 1.0, &mut random);
+                count += u32::from((from..to).contains(&now));
+            }
+            f64::from(count)
+        };
+        let second = 1_000_000_000;
+        assert!((count("poisson", 0, second) / 1e6 - 1.0).abs() < 0.01);
+        assert!((count("onoff:1ms/9ms", 0, second) / 1e6 - 1.0).abs() < 0.01);
+        assert_eq!(count("onoff:1ms/9ms", 1_000_001, 10_000_000), 0.0);
+        let steps = "steps:100ms:100000/5000000";
+        assert!((count(steps, 0, second / 10) / 1e4 - 1.0).abs() < 0.05);
+        assert!((count(steps, second / 10, second / 5) / 5e5 - 1.0).abs() < 0.01);
+        for text in [
+            "bursty",
+            "onoff:1ms",
+            "steps:1s",
+            "steps:1s:0",
+            "steps:0s:1",
+        ] {
+            assert!(text.parse::<Arrivals>().is_err(), "{text}");
+        }
+    }
+}

@@ -68,10 +68,10 @@ def pod(where, spec, maps):
 
 
 def takes(command):
-    """Has the tool such a command, with such options?"""
-    if not command or command[0] != "flexnet":
+    """Has the tool, or flexnet-bench beside it, such a command, with such options?"""
+    if not command or command[0] not in ("flexnet", "flexnet-bench"):
         return False
-    run = subprocess.run([tool, *command[1:], "--help"], capture_output=True, text=True)
+    run = subprocess.run([pathlib.Path(tool).with_name(command[0]), *command[1:], "--help"], capture_output=True, text=True)
     known = set(re.findall(r"(--[a-z-]+)", run.stdout))
     return run.returncode == 0 and {word for word in command if word.startswith("--")} <= known
 
@@ -105,9 +105,9 @@ for name, document in documents:
         groups["pod"] = str(document["spec"]["securityContext"]["supplementalGroups"][0])
 want({name for name, _ in documents} == {"daemonset.yaml", "pod.yaml"}, "not two files")
 want(groups.get("daemon") == groups.get("pod"), f"daemon and pod have different groups: {groups}")
-version = re.search(r'^version = "(.*)"', (root / "Cargo.toml").read_text().split("[package]")[1], re.M)[1]
+version = re.search(r'^version = "(.*)"', (root / "Cargo.toml").read_text().split("[workspace.package]")[1], re.M)[1]
 for path in folder.iterdir():
-    for tag in re.findall(r"scx-flexnet:([\w.]+)", path.read_text()):
+    for tag in re.findall(r"(?:scx-flexnet|flexnet-bench):([\w.]+)", path.read_text()):
         want(tag == version, f"{path.name}: image of {tag}, this is {version}")
 print("\n".join(found) or "the container examples are sound")
 sys.exit(bool(found))

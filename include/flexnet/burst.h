@@ -4,7 +4,7 @@
  *
  * What it is for: how long latency tasks are served on a core where they have
  * displaced somebody (the burst), and who has a turn in it. bpf/displace.bpf.h says
- * why. The same source is compiled into BPF and into tests/c/burst_test.c.
+ * why. The same source is compiled into BPF and into crates/flexnet-sim/tests/c/burst_test.c.
  *
  * What it promises: as arbiter.h.
  *

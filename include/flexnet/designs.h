@@ -4,13 +4,13 @@
  *
  * What it is for: how many cores a design gives the executor class each round,
  * and the arithmetic between applications that goes with it (guarantees, CPU
- * budgets). The in-stack half of each design is src/design/. The same source is
+ * budgets). The in-stack half of each design is crates/flexnet/src/design/. The same source is
  * compiled into BPF, host tests and the simulator.
  *
  * What it promises: as arbiter.h; any rule may follow any other on the same
  * memory, so that a design is switched between two rounds and nothing else.
  *
- * What it leaves to others: values out of their ranges (src/design/parse.rs
+ * What it leaves to others: values out of their ranges (crates/flexnet/src/design/parse.rs
  * refuses them; here they harm nobody but whom they concern).
  *
  * All designs give their cores back when there is no work: no core only spins.
@@ -41,7 +41,7 @@ enum flexnet_design {
 /* NetChannel: round robin moves on after so many units (its artifact). */
 #define FLEXNET_NETCHANNEL_STICKY 6
 
-/* What is decided by; times in ns. The ranges are src/design/parse.rs's. */
+/* What is decided by; times in ns. The ranges are crates/flexnet/src/design/parse.rs's. */
 struct flexnet_design_params {
 	struct flexnet_arbiter_params arbiter;
 	flexnet_u64 high_ns;	  /* Snap's SLO, Caladan's upper delay: grow above */

@@ -125,7 +125,7 @@ def main():
         return 0
     options.library = pathlib.Path(options.library).resolve()
     if not options.plain and not options.library.is_file():
-        parser.error(f"no library {options.library}: cargo build --release -p flexnet_preload")
+        parser.error(f"no library {options.library}: cargo build --release -p flexnet-preload")
     if os.geteuid() != 0:
         parser.error("namespaces need root")
     wrong = run_all(names, options)

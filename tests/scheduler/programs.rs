@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Programs that know nothing of the scheduler: one in C
-//! (tests/c/interface/attached.c, which ci/c-interface compiles), and ones that are
+//! (crates/flexnet-capi/tests/attached.c, which ci/c-interface compiles), and ones that are
 //! run with the preload library.
 
 use crate::daemon::{Daemon, client, eventually, share, status};

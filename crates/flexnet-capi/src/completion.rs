@@ -30,7 +30,7 @@ unsafe impl Versioned for Record {
     const FIRST: usize = 48;
 }
 
-// As the header's (tests/c/interface.c has the other half).
+// As the header's (tests/misuse.c has the other half).
 const _: () = assert!(size_of::<Record>() == 48);
 
 /// The caller's record, checked.

@@ -46,7 +46,7 @@ unsafe impl Versioned for Description {
     const FIRST: usize = 32;
 }
 
-// As the header's (tests/c/interface.c has the other half).
+// As the header's (tests/misuse.c has the other half).
 const _: () = assert!(size_of::<Description>() == 32);
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ unsafe impl Versioned for State {
     const FIRST: usize = 104;
 }
 
-// As the header's (tests/c/interface.c has the other half).
+// As the header's (tests/misuse.c has the other half).
 const _: () = assert!(size_of::<Options>() == 56 && size_of::<State>() == 104);
 
 /// What a runtime's flows share with it.

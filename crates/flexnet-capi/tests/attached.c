@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * With the scheduler: run by tests/scheduler in the virtual machine, as root.
  * The runtime finds it, its executors are granted a core, classes and hints are

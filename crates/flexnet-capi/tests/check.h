@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * What the tests of the C interface share: an assertion that says what it got,
  * runtimes without a scheduler, and connected pairs of sockets.

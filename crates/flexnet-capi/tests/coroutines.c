@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Coroutines: their state is copied and stays, they wait in every way there is,
  * run in the flow's order, and tell their end once, whatever it was.

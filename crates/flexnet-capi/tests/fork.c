@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * fork(2) beside threads that use the library. Without sanitizers: the lock of
  * gcc 12's own allocator may be held by a thread that the child does not have.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * What a program can get wrong is told, and changes nothing: handles that are
  * none, structures of other versions, numbers out of range, descriptors that

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * No send allocates, on any thread: this program's allocator counts. Without
  * sanitizers, which have an allocator of their own.

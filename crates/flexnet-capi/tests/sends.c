@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Sends over real sockets: every kind in one order, datagrams whole, peers that
  * stop reading or go away, completions by callback and by waiting.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Many threads on one handle: sends stay whole, and closing a flow or ending a
  * runtime under its users is safe: their calls succeed, or say -EINVAL.

@@ -40,7 +40,7 @@ enum Command {
     /// Have the scheduler read its configuration file anew
     Reload(reload::Options),
     /// Simulate designs on any number of cores
-    Sim(sim::Options),
+    Sim(Box<sim::Options>),
     /// Print completions for a shell
     Completions(Completions),
     /// Write the manual pages

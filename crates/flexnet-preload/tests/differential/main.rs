@@ -41,7 +41,7 @@ fn library() -> PathBuf {
         .ancestors()
         .map(|folder| folder.join("libflexnet_preload.so"))
         .find(|file| file.is_file());
-    file.expect("libflexnet_preload.so: cargo build --release -p flexnet_preload")
+    file.expect("libflexnet_preload.so: cargo build --release -p flexnet-preload")
 }
 
 fn case(seed: u64) {
@@ -116,7 +116,7 @@ fn watch(mut worker: Worker) -> bool {
     };
     eprintln!(
         "case {last} in the mode {} {what}; again: \
-         cargo test --release -p flexnet_preload --test differential -- --seed {last} --mode {}",
+         cargo test --release -p flexnet-preload --test differential -- --seed {last} --mode {}",
         worker.mode, worker.mode
     );
     false

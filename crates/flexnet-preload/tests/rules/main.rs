@@ -68,7 +68,7 @@ fn library() -> PathBuf {
         .ancestors()
         .map(|folder| folder.join("libflexnet_preload.so"))
         .find(|file| file.is_file());
-    file.expect("libflexnet_preload.so: cargo build --release -p flexnet_preload")
+    file.expect("libflexnet_preload.so: cargo build --release -p flexnet-preload")
 }
 
 fn under(mode: &str, arguments: &[&str]) -> Command {

@@ -12,7 +12,7 @@
 //! dropped; an error comes back on the next operation; no SIGPIPE. Left to
 //! others: when this runs and on which thread ([`crate::executor`]).
 //!
-//! [`RawFlow`] is what the preload library (preload/) has under a descriptor
+//! [`RawFlow`] is what the preload library (crates/flexnet-preload/) has under a descriptor
 //! that stays its program's.
 //!
 //! What cannot be: bytes accepted and not yet given to the kernel are lost when

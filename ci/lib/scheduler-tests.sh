@@ -16,7 +16,7 @@ scheduler_tests() {
 	local out=$1 kernel=$2 cpus=$3 stress=${FLEXNET_STRESS_SECONDS:-60} program
 	shift 3
 	cargo build --release
-	cargo build --release -p flexnet_preload
+	cargo build --release -p flexnet-preload
 	ci/c-interface attached
 	program=$(test_program scheduler)
 	# The stress test prints nothing before its end.

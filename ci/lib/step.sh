@@ -11,9 +11,6 @@ OUT=$TARGET/test/$(basename "$0")${1:+-$1}${2:+-$2}
 rm -rf "$OUT"
 mkdir -p "$OUT"
 
-# The library alone, which needs nothing but rustc: library test|doc ARGUMENT...
-library() { CARGO_TARGET_DIR=$TARGET/lib cargo "$1" --release --no-default-features "${@:2}"; }
-
 # A program of the machine, wherever its administrator's programs are.
 tool() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" || die "there is no $1 here: run ci/setup"; }
 

@@ -3,8 +3,8 @@
  * claims.bpf.h - whose the granted cores are, in designs in which applications
  * claim them one by one (Shenango).
  *
- * Below its guarantee a congested application takes a core even of one that
- * bursts, above it only cores nobody has; a core with nothing to do is free
+ * Below its guarantee a congested application takes a core even of one
+ * above its own guarantee, above it only cores nobody has; a core with nothing to do is free
  * again at once. An application without a core runs its executors as ordinary
  * latency tasks: it is not stopped, only not ahead of others. In the other
  * designs all share all granted cores by weight, and nothing here matters.
@@ -16,9 +16,9 @@
 #ifndef FLEXNET_CLAIMS_BPF_H
 #define FLEXNET_CLAIMS_BPF_H
 
-/* The application that bursts most, for the loop below: in memory, since the
+/* The application with the most cores above its guarantee, for the loop below: in memory, since the
  * verifier follows every value a register can have through it. */
-static u32 burst_most, burst_whose;
+static u32 most_above_guarantee, most_above_guarantee_client;
 
 /* Are the executors of this client ahead of ordinary tasks? */
 static __always_inline bool holds_core(u32 id)
@@ -36,7 +36,7 @@ static __always_inline bool is_ahead(struct task_ctx *tctx)
 	struct executor_ctx *ectx = executor_ctx_of(executor_index(tctx));
 
 	return holds_core(tctx->client) &&
-	       !(client && client->burst && ectx && READ_ONCE(ectx->park_asked));
+	       !(client && client->max_cores && ectx && READ_ONCE(ectx->park_asked));
 }
 
 /* Cores that all clients hold. */
@@ -53,25 +53,25 @@ __noinline u32 cores_held(void)
 	return held;
 }
 
-/* Takes a core of who bursts most; 0 when nobody does. */
+/* Takes a core of the client with the most above its guarantee; 0: no client has any. */
 __noinline int revoke_core(void)
 {
 	struct flexnet_client_state *client;
-	u32 id, burst;
+	u32 id, above;
 
-	burst_most = 0;
+	most_above_guarantee = 0;
 	bpf_for(id, 0, FLEXNET_CLIENTS_MAX) {
 		client = client_of(id);
 		if (!client || !(client->generation & 1))
 			continue;
-		burst = flexnet_core_burst(client->cores, client->guaranteed);
-		if (burst > burst_most) {
-			burst_most = burst;
-			burst_whose = id;
+		above = flexnet_cores_above_guarantee(client->cores, client->guaranteed);
+		if (above > most_above_guarantee) {
+			most_above_guarantee = above;
+			most_above_guarantee_client = id;
 		}
 	}
-	client = client_of(burst_whose);
-	if (!burst_most || !client || !client->cores)
+	client = client_of(most_above_guarantee_client);
+	if (!most_above_guarantee || !client || !client->cores)
 		return 0;
 	client->cores--;
 	return 1;
@@ -87,7 +87,7 @@ __noinline int claim_cores(u32 id, u32 runnable, u64 delay_ns)
 
 	if (!client || !page)
 		return 0;
-	most = client_burst(client, page);
+	most = client_max_cores(client, page);
 	if (most > settings.net_cores_max)
 		most = settings.net_cores_max;
 	if (client->cores > runnable)
@@ -111,7 +111,7 @@ __noinline int claim_cores(u32 id, u32 runnable, u64 delay_ns)
 	return 0;
 }
 
-/* Fewer cores are granted than are held: those that burst give way. Guarantees
+/* Fewer cores are granted than are held: clients above their guarantee give way. Guarantees
  * add up to the most there may be, which may be more than there are now; then
  * who holds them shares. */
 __noinline int settle_claims(void)

@@ -120,7 +120,7 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 
 	tctx->run_start_ns = now;
 	if (cctx) {
-		burst_goes_on(cpu, cctx, tctx, task_class, now);
+		latency_batch_continues(cpu, cctx, tctx, task_class, now);
 		cctx->current_class = task_class;
 		cctx->executor = 0;
 		if (cctx->kick_claim_ns)
@@ -141,7 +141,7 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 	vtime = client_vtime_of(tctx->client);
 	if (!ectx || !cctx)
 		return;
-	/* One without a core of its client's is a guest on a granted one. */
+	/* An executor whose client has no core runs on a granted one as a general task does. */
 	if (is_ahead(tctx))
 		cctx->executor = executor_index(tctx) + 1;
 	else
@@ -149,12 +149,12 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 	trace_executor(FLEXNET_TRACE_ON_CPU, cpu, executor_index(tctx), p);
 	if (cctx->granted && cctx->executor)
 		grant_served(cctx);
-	if (!cctx->granted && napi_storms(tctx))
+	if (!cctx->granted && napi_in_livelock(tctx))
 		cctx->current_class = FLEXNET_CLASS_NORMAL;
 	ectx->cpu = cpu;
 	ectx->flagged_ns = 0;
 	ectx->run_start_ns = now;
-	ectx->turn_start_ns = now;
+	ectx->quantum_start_ns = now;
 	/* As for general tasks: what the one that is behind all others starts with,
 	 * and not what one of little weight has come to at its turn's end. */
 	if (vtime && executor_vtime_now < *vtime)
@@ -201,20 +201,20 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 	bool dedicated;
 
 	tctx->run_start_ns = 0;
-	tctx->burst.slept = !runnable;
+	tctx->latency_batch.slept = !runnable;
 	if (stats && task_class < FLEXNET_CLASS_COUNT)
 		stats->run_ns[task_class] += ran;
 	turn_ends(tctx, ran, runnable && cctx && cctx->kick_claim_ns);
 	if (!cctx)
 		return;
-	/* As the core's own, not as a guest or elsewhere. */
+	/* As the core's own, not as a general task or elsewhere. */
 	dedicated = cctx->granted && cctx->executor;
 	cctx->current_class = CLASS_NONE;
 	cctx->executor = 0;
 	cctx->latency_start_ns = 0;
-	tctx->turn_left_ns = 0;
-	if (runnable && cctx->kick_claim_ns && tctx->turn_ns > ran + TURN_LEFT_MIN)
-		tctx->turn_left_ns = tctx->turn_ns - ran;
+	tctx->slice_left_ns = 0;
+	if (runnable && cctx->kick_claim_ns && tctx->slice_ns > ran + TURN_LEFT_MIN)
+		tctx->slice_left_ns = tctx->slice_ns - ran;
 	if (task_class == FLEXNET_CLASS_EXECUTOR) {
 		trace_executor(FLEXNET_TRACE_OFF_CPU, cpu, executor_index(tctx), p);
 		/* On a core of its own it takes from nobody. */
@@ -223,7 +223,7 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 		} else {
 			tctx->vtime += flexnet_scale_by_weight(ran, weight_of(p, tctx));
 			/* What waits has its turn beside it, too. */
-			cctx->higher_used_ns = napi_storms(tctx) ? 0 : cctx->higher_used_ns + ran;
+			cctx->higher_used_ns = napi_in_livelock(tctx) ? 0 : cctx->higher_used_ns + ran;
 		}
 		napi_ran(tctx, ran, runnable);
 		executor_stops(tctx, cctx, ran, runnable);

@@ -82,13 +82,13 @@ static __always_inline u32 client_weight(const struct flexnet_client_state *clie
 
 /* Most cores a client may have granted at once: the operator's word and its own
  * wish, whichever is less. */
-static __always_inline u32 client_burst(const struct flexnet_client_state *client,
+static __always_inline u32 client_max_cores(const struct flexnet_client_state *client,
 					struct flexnet_page *page)
 {
-	u32 burst = client->burst ?: FLEXNET_CPUS_MAX;
+	u32 max_cores = client->max_cores ?: FLEXNET_CPUS_MAX;
 	u32 wish = READ_ONCE(page->client.max_cores);
 
-	return wish && wish < burst ? wish : burst;
+	return wish && wish < max_cores ? wish : max_cores;
 }
 
 /* Flow class an executor says it has queued; anything unknown is throughput. */
@@ -102,7 +102,7 @@ static __always_inline u32 executor_flow_class(struct flexnet_executor *executor
 /* Depth of one executor's queue in messages and the age of its oldest, ns.
  * Stamps are CLOCK_MONOTONIC; scx_bpf_now() is the scheduler's clock, which
  * starts elsewhere and drifts from it. */
-static __always_inline u64 executor_look(struct flexnet_executor *executor, u64 *age_ns)
+static __always_inline u64 executor_sample(struct flexnet_executor *executor, u64 *age_ns)
 {
 	u64 completed = READ_ONCE(executor->own.completed);
 	u64 moved = READ_ONCE(executor->foreign.moved);
@@ -149,7 +149,7 @@ static __always_inline void executor_goes_on(struct task_ctx *tctx, u64 now)
 
 	if (!ectx)
 		return;
-	ectx->turn_start_ns = now;
+	ectx->quantum_start_ns = now;
 	if (!ectx->flagged_ns)
 		return;
 	page = page_of(tctx->client);
@@ -186,7 +186,7 @@ static __always_inline void send_event(u32 kind, u32 client)
 	struct flexnet_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 
 	/* A full ring means that the loader is behind; what it missed is asked
-	 * for again at the next look. */
+	 * for again at the next sample. */
 	if (!event)
 		return;
 	event->kind = kind;
@@ -283,15 +283,15 @@ static void forget_executor(u32 index, struct flexnet_client_state *client)
 		__sync_fetch_and_sub(&client->executors, 1);
 }
 
-static void set_terms(struct flexnet_client_state *client,
+static void set_limits(struct flexnet_client_state *client,
 		      const struct flexnet_client_event *argument)
 {
 	client->guaranteed = argument->guaranteed;
 	client->weight = argument->weight;
-	client->burst = argument->burst;
+	client->max_cores = argument->max_cores;
 }
 
-/* A client came, went, has other terms, or dropped an executor. Generations are odd while a
+/* A client came, went, has other limits, or dropped an executor. Generations are odd while a
  * client lives: its threads' registrations end with it. */
 SEC("syscall")
 int client_event(struct flexnet_client_event *argument)
@@ -315,7 +315,7 @@ int client_event(struct flexnet_client_event *argument)
 		client->bell_ns = 0;
 		client->slots = 0;
 		client->asked_parks = 0;
-		set_terms(client, argument);
+		set_limits(client, argument);
 		client->cores = 0;
 		client->ifindex = 0;
 		if (argument->op == FLEXNET_CLIENT_START_KERNEL)
@@ -343,10 +343,10 @@ int client_event(struct flexnet_client_event *argument)
 		bpf_for(slot, 0, FLEXNET_EXECUTORS_MAX)
 			forget_executor(argument->client * FLEXNET_EXECUTORS_MAX + slot, client);
 		return 0;
-	case FLEXNET_CLIENT_TERMS:
+	case FLEXNET_CLIENT_LIMITS:
 		if (!(client->generation & 1))
 			return -ENOENT;
-		set_terms(client, argument);
+		set_limits(client, argument);
 		return 0;
 	case FLEXNET_CLIENT_DROP_SLOT:
 		if (argument->slot >= FLEXNET_EXECUTORS_MAX)

@@ -9,7 +9,7 @@
  *
  * The mechanism: decisions are taken on events (an executor becomes runnable)
  * and in rounds of one bpf_timer, armed while executors are runnable, queues
- * were not empty at the last look or cores are granted. A round looks at the
+ * were not empty at the last sample or cores are granted. A round looks at the
  * active clients only, hands the sums to arbiter.h and acts on its answer.
  *
  * What it promises: the timer is armed by compare-and-swap and never cancelled;
@@ -22,8 +22,8 @@
 /* Executors looked at for one that waits in vain, and after how many times
  * settings.starvation_ns a granted core that is not free counts as lost: more
  * than 100 executors taking turns on it do not reach that. */
-#define RESCUE_SCAN_MAX 64
-#define RESCUE_TURNS 10
+#define STARVED_SCAN_MAX 64
+#define STARVED_TURNS 10
 
 /* Granted CPUs and the rest, for the idle-CPU kfuncs; kept with
  * arbiter.granted_mask. */
@@ -191,7 +191,7 @@ __noinline int move_one_core(u32 wanted, s32 near, u64 cause_ns)
 	return 1;
 }
 
-static void tell_loader_of_grants(void)
+static void notify_loader_of_grants(void)
 {
 	if (machine.steer && __sync_val_compare_and_swap(&arbiter.grants_event_pending, 0, 1) == 0)
 		send_event(FLEXNET_EVENT_GRANTS, 0);
@@ -213,7 +213,7 @@ static void apply_decision(const struct flexnet_arbiter_decision *decision, s32 
 			break;
 	if (arbiter.granted != before)
 		record_transition(decision, before, now);
-	tell_loader_of_grants();
+	notify_loader_of_grants();
 }
 
 /* What the design that is on says, with the operator's numbers. */
@@ -277,11 +277,11 @@ static void timer_arm(void)
 /* The design's rule for cores. Not static: the rules of all designs are many paths,
  * and what follows a call of this is verified once and not once a path. */
 __noinline int design_round(const struct flexnet_design_params *params __arg_nonnull,
-			    const struct flexnet_arbiter_look *look __arg_nonnull,
+			    const struct flexnet_arbiter_sample *sample __arg_nonnull,
 			    struct flexnet_arbiter_memory *memory __arg_nonnull,
 			    struct flexnet_arbiter_decision *decision __arg_nonnull)
 {
-	flexnet_design_round(params, look, memory, decision);
+	flexnet_design_round(params, sample, memory, decision);
 	return 0;
 }
 
@@ -290,16 +290,16 @@ __noinline int grant_first_core(s32 near)
 {
 	struct flexnet_design_params params;
 	struct flexnet_arbiter_decision decision = {};
-	struct flexnet_arbiter_look look = {};
+	struct flexnet_arbiter_sample sample = {};
 
 	if (!arbiter_try_lock())
 		return 0;
 	if (!arbiter.granted) {
 		arbiter_params(&params);
-		look.now_ns = bpf_ktime_get_ns(); /* as in the rounds */
-		look.runnable = 1;
-		design_round(&params, &look, &arbiter_memory, &decision);
-		apply_decision(&decision, near, look.now_ns);
+		sample.now_ns = bpf_ktime_get_ns(); /* as in the rounds */
+		sample.runnable = 1;
+		design_round(&params, &sample, &arbiter_memory, &decision);
+		apply_decision(&decision, near, sample.now_ns);
 	}
 	arbiter_unlock();
 	return 0;
@@ -347,7 +347,7 @@ static __always_inline void executor_woke(u32 client, u32 index, s32 near)
 		claim_first_core(client);
 }
 
-/* Is it one of its own process that wakes it from this CPU, a guest there? Such a
+/* Is it one of its own process that wakes it from this CPU, as a general task on it? Such a
  * one is about to hand over more: preempted at each message, it would have every
  * one sent by itself, for two switches. The executor is next when it sleeps, and
  * takes the core back in the next round if it does not. */
@@ -454,7 +454,7 @@ static void enqueue_executor(struct task_struct *p, struct task_ctx *tctx, u64 e
 
 /* Serves, on a general core, an executor that waits for a granted one in vain:
  * the only one in its affinity was given back, or a real-time task holds it. */
-__noinline int rescue_executor(s32 cpu, u64 dsq, u64 now)
+__noinline int serve_starved_executor(s32 cpu, u64 dsq, u64 now)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct bpf_cpumask *granted;
@@ -464,25 +464,25 @@ __noinline int rescue_executor(s32 cpu, u64 dsq, u64 now)
 
 	if (!cctx || queued(dsq) <= 0)
 		return false;
-	cctx->looked_at = 0;
+	cctx->scanned = 0;
 	bpf_rcu_read_lock();
 	granted = granted_cpumask;
 	bpf_for_each(scx_dsq, p, dsq, 0) {
-		if (cctx->looked_at++ >= RESCUE_SCAN_MAX)
+		if (cctx->scanned++ >= STARVED_SCAN_MAX)
 			break;
 		tctx = task_ctx_of(p);
 		if (!tctx || !granted || !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
 			continue;
 		if (bpf_cpumask_intersects(cast_mask(granted), p->cpus_ptr) &&
 		    (now < tctx->enqueued_ns ||
-		     now - tctx->enqueued_ns < RESCUE_TURNS * settings.starvation_ns))
+		     now - tctx->enqueued_ns < STARVED_TURNS * settings.starvation_ns))
 			continue;
 		moved = scx_bpf_dsq_move(BPF_FOR_EACH_ITER, p, SCX_DSQ_LOCAL_ON | cpu, 0);
 		break;
 	}
 	bpf_rcu_read_unlock();
 	if (moved)
-		stat_add(rescues, 1);
+		stat_add(anti_starvation, 1);
 	return moved;
 }
 

@@ -37,11 +37,11 @@ SEC("syscall")
 int decide(struct flexnet_design_case *argument)
 {
 	struct flexnet_design_params params = argument->params;
-	struct flexnet_arbiter_look look = argument->look;
+	struct flexnet_arbiter_sample sample = argument->sample;
 	struct flexnet_arbiter_memory memory = argument->memory;
 	struct flexnet_arbiter_decision decision = {};
 
-	design_round(&params, &look, &memory, &decision);
+	design_round(&params, &sample, &memory, &decision);
 	argument->memory = memory;
 	argument->decision = decision;
 	return 0;

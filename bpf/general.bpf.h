@@ -6,7 +6,7 @@
  * Three queues a task can wait in: DSQ_GENERAL_LATENCY, DSQ_GENERAL (both
  * shared, since most machines this runs on have few last-level caches and a
  * shared queue is work-conserving without balancing), and one a CPU for tasks
- * pinned to it and for those displaced on it in their turn. A task that finds an
+ * pinned to it and for those preempted on it in their turn. A task that finds an
  * idle CPU waits in none of them.
  *
  * What it promises: work is conserved; within a queue the one with the least
@@ -19,15 +19,15 @@
 
 /* What is left of a turn is worth going on with from here, ns. */
 #define TURN_LEFT_MIN 250000
-/* Waiting latency tasks looked at for one that has a turn in a burst. */
-#define BURST_SCAN_MAX 16
+/* Waiting latency tasks looked at for one that has a turn in a latency batch. */
+#define LATENCY_BATCH_SCAN_MAX 16
 /* Virtual time is fair, not prompt: one turn of a task of nice 19 puts it 400 ms
  * of virtual time back, which passes in seconds where dozens are runnable. Who
  * waited AGED_NS (a fifth of the watchdog's limit) is served whatever its
  * virtual time. Each CPU looks this often, at so many from the queue's end, and
  * gives so many a turn: at most a quarter of its time. */
 #define AGED_NS 2000000000ULL
-#define AGED_LOOK_NS 250000000ULL
+#define AGED_SCAN_INTERVAL_NS 250000000ULL
 #define AGED_SCAN_MAX 512
 #define AGED_MOVES_MAX 16
 
@@ -92,17 +92,17 @@ static __always_inline u64 start_vtime(struct task_ctx *tctx, u32 task_class)
 }
 
 /* A latency task waits that can run on this CPU only: whom it finds there makes
- * way, now or when the respite ends. False: nobody is to. */
-static bool displace_for_pinned(s32 cpu, u64 now)
+ * way, now or when the preemption cooldown ends. False: nobody is to. */
+static bool preempt_for_pinned(s32 cpu, u64 now)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 
 	if (!cctx || !preemptible(cctx))
 		return false;
-	if (displaceable_ns(cctx, now) <= now)
+	if (preemptible_from_ns(cctx, now) <= now)
 		preempt_cpu(cpu, now);
 	else
-		respite_arm(cpu, cctx, now);
+		arm_cooldown_timer(cpu, cctx, now);
 	return true;
 }
 
@@ -112,7 +112,7 @@ static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool p
 	s32 cpu;
 
 	if (pinned) {
-		if (task_class != FLEXNET_CLASS_LATENCY || !displace_for_pinned(prev_cpu, now))
+		if (task_class != FLEXNET_CLASS_LATENCY || !preempt_for_pinned(prev_cpu, now))
 			scx_bpf_kick_cpu(prev_cpu, SCX_KICK_IDLE);
 		return;
 	}
@@ -138,8 +138,8 @@ static __always_inline bool normal_waits(s32 cpu)
 /*
  * Where a waking latency task goes when no CPU is idle: behind its waker, when
  * that is a latency task about to sleep (a request handed on) and it has a turn in
- * the burst there or takes it from nobody, else ahead of
- * somebody it may displace. -1: nobody; it waits in the queue.
+ * the latency batch there or takes it from nobody, else ahead of
+ * somebody it may preempt. -1: nobody; it waits in the queue.
  */
 static s32 place_latency(struct task_struct *p, struct task_ctx *tctx, s32 prev_cpu, u64 wake_flags,
 			 u64 now, u64 *enq_flags)
@@ -174,14 +174,14 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	u64 dsq = DSQ_GENERAL;
 
 	tctx->vtime = vtime;
-	/* Displaced in its turn: it goes on with the rest of it before others
+	/* Preempted in its turn: it goes on with the rest of it before others
 	 * begin theirs. Else each latency wakeup would turn the queue round,
 	 * and every turn begins with cold caches. */
-	if (tctx->turn_left_ns) {
-		slice = tctx->turn_left_ns;
-		tctx->turn_left_ns = 0;
+	if (tctx->slice_left_ns) {
+		slice = tctx->slice_left_ns;
+		tctx->slice_left_ns = 0;
 		vtime -= vtime < settings.slice_ns ? vtime : settings.slice_ns;
-		/* On this CPU, behind who displaced it: there it is warm. The
+		/* On this CPU, behind who preempted it: there it is warm. The
 		 * CPU is looking for its next task now; nobody needs a kick.
 		 * But not where a real-time task took the CPU, for who knows
 		 * how long. */
@@ -190,15 +190,15 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 			struct cpu_ctx *cctx = cpu_ctx_of(prev_cpu);
 
 			if (cctx && !pinned)
-				WRITE_ONCE(cctx->displaced_ns, now);
-			tctx->turn_ns = slice;
+				WRITE_ONCE(cctx->preempted_ns, now);
+			tctx->slice_ns = slice;
 			waits_in(tctx, FLEXNET_QUEUE_CPU);
 			queue_used(pinned_dsq(prev_cpu));
 			scx_bpf_dsq_insert_vtime(p, pinned_dsq(prev_cpu), slice, vtime, enq_flags);
 			return;
 		}
 	}
-	tctx->turn_ns = slice;
+	tctx->slice_ns = slice;
 
 	if (pinned)
 		dsq = pinned_dsq(prev_cpu);
@@ -234,7 +234,7 @@ static bool goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *prev, u64
 	vtime = tctx->vtime + flexnet_scale_by_weight(ran, weight_of(prev, tctx));
 	if (first == ~0ULL || vtime >= first)
 		return false;
-	tctx->turn_ns = ran + settings.slice_ns;
+	tctx->slice_ns = ran + settings.slice_ns;
 	prev->scx.slice = settings.slice_ns;
 	return true;
 }
@@ -254,8 +254,8 @@ static bool latency_pinned(s32 cpu)
 	return latency;
 }
 
-/* Serves the first latency task that has a turn in the burst here; false: none. */
-__noinline int serve_burst(s32 cpu)
+/* Serves the first latency task that has a turn in the latency batch here; false: none. */
+__noinline int serve_latency_batch(s32 cpu)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct task_struct *p;
@@ -264,10 +264,10 @@ __noinline int serve_burst(s32 cpu)
 
 	if (!cctx)
 		return false;
-	cctx->looked_at = 0;
+	cctx->scanned = 0;
 	bpf_rcu_read_lock();
 	bpf_for_each(scx_dsq, p, DSQ_GENERAL_LATENCY, 0) {
-		if (cctx->looked_at++ >= BURST_SCAN_MAX)
+		if (cctx->scanned++ >= LATENCY_BATCH_SCAN_MAX)
 			break;
 		tctx = task_ctx_of(p);
 		if (!tctx || !may_join(cctx, tctx) || !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
@@ -281,13 +281,13 @@ __noinline int serve_burst(s32 cpu)
 }
 
 /* Does the latency task whose slice is over go on? Queued anew it would wait for
- * the end of a respite that its own run began, in the middle of its work. The
+ * the end of a preemption cooldown that its own run began, in the middle of its work. The
  * budget of the class bounds it, and others of its class have their turn. */
 static bool latency_goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *prev, u64 now)
 {
 	struct task_ctx *tctx;
 
-	if (!prev || !(prev->scx.flags & SCX_TASK_QUEUED) || !in_burst(cctx, now) ||
+	if (!prev || !(prev->scx.flags & SCX_TASK_QUEUED) || !in_latency_batch(cctx, now) ||
 	    cctx->current_class != FLEXNET_CLASS_LATENCY || cctx->kick_claim_ns ||
 	    !bpf_cpumask_test_cpu(cpu, prev->cpus_ptr) ||
 	    (queued(pinned_dsq(cpu)) && latency_pinned(cpu)))
@@ -295,20 +295,20 @@ static bool latency_goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *p
 	if (queued(DSQ_GENERAL_LATENCY)) {
 		if (!normal_waits(cpu))
 			return false;
-		if (serve_burst(cpu))
+		if (serve_latency_batch(cpu))
 			return true;
 	}
 	tctx = task_ctx_of(prev);
 	if (!tctx)
 		return false;
-	tctx->turn_ns = now - tctx->run_start_ns + settings.latency_slice_ns;
+	tctx->slice_ns = now - tctx->run_start_ns + settings.latency_slice_ns;
 	prev->scx.slice = settings.latency_slice_ns;
 	return true;
 }
 
-/* Serves a task that waits on another CPU in vain: it was displaced there, and
+/* Serves a task that waits on another CPU in vain: it was preempted there, and
  * then a real-time task took that CPU. One CPU is looked at each time. */
-__noinline int rescue_displaced(s32 cpu, u64 now)
+__noinline int serve_starved_preempted(s32 cpu, u64 now)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu), *other;
 	struct task_struct *p;
@@ -318,14 +318,14 @@ __noinline int rescue_displaced(s32 cpu, u64 now)
 
 	if (!cctx)
 		return false;
-	cctx->rescue_from++;
-	if (cctx->rescue_from >= machine.cpus)
-		cctx->rescue_from = 0;
-	from = cctx->rescue_from;
+	cctx->starved_scan_cpu++;
+	if (cctx->starved_scan_cpu >= machine.cpus)
+		cctx->starved_scan_cpu = 0;
+	from = cctx->starved_scan_cpu;
 	other = cpu_ctx_of(from);
 	if (!other || from == cpu)
 		return false;
-	since = READ_ONCE(other->displaced_ns);
+	since = READ_ONCE(other->preempted_ns);
 	if (!since || now < since || now - since <= settings.starvation_ns)
 		return false;
 	bpf_rcu_read_lock();
@@ -337,9 +337,9 @@ __noinline int rescue_displaced(s32 cpu, u64 now)
 	}
 	bpf_rcu_read_unlock();
 	if (moved)
-		stat_add(rescues, 1);
+		stat_add(anti_starvation, 1);
 	else
-		__sync_val_compare_and_swap(&other->displaced_ns, since, 0);
+		__sync_val_compare_and_swap(&other->preempted_ns, since, 0);
 	return moved;
 }
 
@@ -354,11 +354,11 @@ __noinline int serve_aged(s32 cpu, u64 dsq, u64 now)
 
 	if (!cctx)
 		return 0;
-	cctx->looked_at = 0;
+	cctx->scanned = 0;
 	cctx->moved = 0;
 	bpf_rcu_read_lock();
 	bpf_for_each(scx_dsq, p, dsq, SCX_DSQ_ITER_REV) {
-		if (cctx->looked_at++ >= AGED_SCAN_MAX || cctx->moved >= AGED_MOVES_MAX)
+		if (cctx->scanned++ >= AGED_SCAN_MAX || cctx->moved >= AGED_MOVES_MAX)
 			break;
 		tctx = task_ctx_of(p);
 		if (!tctx || !tctx->enqueued_ns || now < tctx->enqueued_ns ||
@@ -368,18 +368,18 @@ __noinline int serve_aged(s32 cpu, u64 dsq, u64 now)
 			cctx->moved++;
 	}
 	bpf_rcu_read_unlock();
-	stat_add(rescues, cctx->moved);
+	stat_add(anti_starvation, cctx->moved);
 	return cctx->moved;
 }
 
 /* Looks through the queues this CPU serves for tasks their order forgot. */
-static bool rescue_aged(s32 cpu, struct cpu_ctx *cctx, bool shared, u64 now)
+static bool serve_starved_aged(s32 cpu, struct cpu_ctx *cctx, bool shared, u64 now)
 {
 	int moved;
 
-	if (now - cctx->aged_look_ns < AGED_LOOK_NS)
+	if (now - cctx->aged_scan_ns < AGED_SCAN_INTERVAL_NS)
 		return false;
-	cctx->aged_look_ns = now;
+	cctx->aged_scan_ns = now;
 	moved = serve_aged(cpu, pinned_dsq(cpu), now);
 	if (shared) {
 		moved += serve_aged(cpu, DSQ_GENERAL_LATENCY, now);
@@ -399,12 +399,12 @@ __noinline int dispatch_general(s32 cpu, u64 now)
 
 	if (!cctx)
 		return false;
-	/* In the core's respite normal tasks go first, but not before the burst
-	 * is over that displaced one. */
-	if (latency > 0 && now < displaceable_ns(cctx, now) && normal + here > 0) {
-		if (in_burst(cctx, now) && serve_burst(cpu))
+	/* In the core's preemption cooldown normal tasks go first, but not before the latency batch
+	 * is over that preempted one. */
+	if (latency > 0 && now < preemptible_from_ns(cctx, now) && normal + here > 0) {
+		if (in_latency_batch(cctx, now) && serve_latency_batch(cpu))
 			return true;
-		respite_arm(cpu, cctx, now);
+		arm_cooldown_timer(cpu, cctx, now);
 		latency = 0;
 		shared = DSQ_GENERAL;
 		other = DSQ_GENERAL_LATENCY;

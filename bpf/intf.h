@@ -47,8 +47,8 @@ struct flexnet_config {
 	u64 slice_ns;		/* of normal and batch tasks */
 	u64 latency_slice_ns;	/* of latency tasks */
 	u64 starvation_ns;	/* nobody runnable waits longer unserved while others of a higher class run */
-	u64 respite_ns;		/* of a core between latency tasks that displace others */
-	u64 burst_ns;		/* latency tasks run so long, one after the other, when they displaced others */
+	u64 preemption_cooldown_ns;		/* of a core between latency tasks that preempt others */
+	u64 latency_batch_ns;		/* latency tasks run so long, one after the other, when they preempted others */
 	u32 net_cores_max;	/* 0: never grant */
 	u32 lend;		/* granted cores with nothing to do serve general tasks */
 };
@@ -79,20 +79,20 @@ struct flexnet_apply {
 	s32 tid; /* in the initial pid namespace */
 };
 
-/* What a task has been through: task storage, and told by look_at_task. */
+/* What a task has been through: task storage, and told by sample_task. */
 struct flexnet_task_history {
 	u64 run_ns;
 	u64 last_wait_ns;
-	u64 preemptions; /* displaced in its turn */
+	u64 preemptions; /* preempted in its turn */
 	u64 wait_ns[FLEXNET_QUEUE_COUNT];
 	u64 waits[FLEXNET_QUEUE_COUNT];
 	u32 queue; /* enum flexnet_queue it waits in, or did */
 	u32 last_queue;
 };
 
-/* Argument of SEC("syscall") look_at_task: `tid` (initial pid namespace) in, the
+/* Argument of SEC("syscall") sample_task: `tid` (initial pid namespace) in, the
  * rest out. Returns 0 or -errno. */
-struct flexnet_task_look {
+struct flexnet_task_sample {
 	s32 tid;
 	u32 task_class;
 	u32 class_origin;
@@ -110,7 +110,7 @@ enum flexnet_client_op {
 	FLEXNET_CLIENT_START = 1,  /* page is in `pages`, executors may register */
 	FLEXNET_CLIENT_FORGET = 2, /* its executors become normal tasks */
 	FLEXNET_CLIENT_DROP_SLOT = 3,
-	FLEXNET_CLIENT_TERMS = 4, /* the operator's rules have changed */
+	FLEXNET_CLIENT_LIMITS = 4, /* the operator's rules have changed */
 	/* As START; its executors are the kernel's own network threads. */
 	FLEXNET_CLIENT_START_KERNEL = 5,
 };
@@ -118,10 +118,10 @@ struct flexnet_client_event {
 	u32 op;
 	u32 client;
 	u32 slot;	/* DROP_SLOT; START_KERNEL: the device's index instead */
-	/* START, START_KERNEL and TERMS: */
+	/* START, START_KERNEL and LIMITS: */
 	u32 guaranteed; /* cores that are its own under designs with claims */
 	u32 weight;	/* the operator's, 1..10000; 0: its page's */
-	u32 burst;	/* most granted cores by the operator; 0: no bound */
+	u32 max_cores;	/* most granted cores by the operator; 0: no bound */
 };
 
 /* Argument of SEC("syscall") adopt_napi_thread: makes a kernel thread that polls
@@ -133,7 +133,7 @@ struct flexnet_napi_thread {
 };
 
 /* Backlog NAPI threads (boot option thread_backlog_napi); bss `backlog`. The
- * SEC("syscall") program look_at_backlog brings threads and depth up to date. */
+ * SEC("syscall") program sample_backlog brings threads and depth up to date. */
 struct flexnet_backlog {
 	u64 run_ns;  /* CPU time of those that were seen */
 	u64 depth;   /* packets queued on all CPUs */
@@ -153,7 +153,7 @@ struct flexnet_design_switch {
  * alike: a round's numbers, in and out. */
 struct flexnet_design_case {
 	struct flexnet_design_params params;
-	struct flexnet_arbiter_look look;
+	struct flexnet_arbiter_sample sample;
 	struct flexnet_arbiter_memory memory;
 	struct flexnet_arbiter_decision decision;
 };
@@ -161,7 +161,7 @@ struct flexnet_design_case {
 /* Per client, BPF writes, loader reads (bss array `clients`). */
 struct flexnet_client_state {
 	u64 generation; /* odd while alive */
-	u64 depth;	/* messages queued at the last look */
+	u64 depth;	/* messages queued at the last sample */
 	u64 delay_ns;	/* age of the oldest then */
 	u64 run_ns;	/* CPU time of its executors */
 	u32 executors;	/* registered */
@@ -173,7 +173,7 @@ struct flexnet_client_state {
 	u32 guaranteed;	/* cores it has before others, in designs with claims */
 	u32 cores;	/* cores it holds by claim */
 	u32 weight;	/* the operator's, 0: its page's */
-	u32 burst;	/* most granted cores by the operator, 0: no bound */
+	u32 max_cores;	/* most granted cores by the operator, 0: no bound */
 	u32 ifindex;	/* of the device whose kernel threads are its executors, 0: none */
 	u32 reserved;
 };
@@ -228,7 +228,7 @@ struct flexnet_histogram {
 
 /* Histograms beside the classes' (times runnable and not running, by class). */
 enum flexnet_histogram_kind {
-	/* Age of the oldest message of each executor that had one, at each look
+	/* Age of the oldest message of each executor that had one, at each sample
 	 * of the arbiter. */
 	FLEXNET_HISTOGRAM_QUEUE_DELAY = FLEXNET_CLASS_COUNT,
 	/* From when cores were first seen to be too few to when an executor ran
@@ -247,7 +247,7 @@ struct flexnet_cpu_stats {
 	u64 takebacks;		/* of these, lent cores taken back */
 	u64 flags_raised;
 	u64 flag_kicks;		/* flags ignored for longer than the grace */
-	u64 rescues;		/* tasks served by the starvation bound */
+	u64 anti_starvation;		/* tasks served by the starvation bound */
 	u64 timer_fires;
 	u64 direct_dispatches;	/* tasks sent straight to a CPU by select_cpu */
 };

@@ -20,14 +20,14 @@
  *   claims.bpf.h     whose granted cores are, where applications claim them
  *   dedicated.bpf.h  granted cores and who runs on them
  *   rounds.bpf.h     the arbiter's rounds
- *   displace.bpf.h   whom a latency task displaces, and how often
+ *   latency_batch.bpf.h   whom a latency task preempts, and how often
  *   general.bpf.h    all other tasks
  *   rules.bpf.h      the operator's rules
  *   classes.bpf.h    class, weight and accounting of a task
  */
 #include <scx/common.bpf.h>
 #include "intf.h"
-#include <flexnet/burst.h>
+#include <flexnet/latency_batch.h>
 #include <flexnet/designs.h>
 
 char _license[] SEC("license") = "GPL";
@@ -44,7 +44,7 @@ UEI_DEFINE(uei);
 #include "quanta.bpf.h"
 #include "claims.bpf.h"
 #include "dedicated.bpf.h"
-#include "displace.bpf.h"
+#include "latency_batch.bpf.h"
 #include "general.bpf.h"
 #include "classes.bpf.h"
 #include "rules.bpf.h"
@@ -75,9 +75,9 @@ s32 BPF_STRUCT_OPS(flexnet_select_cpu, struct task_struct *p, s32 prev_cpu, u64 
 		return prev_cpu;
 	task_waits(tctx, now);
 	waits_in(tctx, FLEXNET_QUEUE_DIRECT);
-	tctx->turn_ns = slice_of(task_class);
-	tctx->turn_left_ns = 0;
-	scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, tctx->turn_ns, enq_flags);
+	tctx->slice_ns = slice_of(task_class);
+	tctx->slice_left_ns = 0;
+	scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, tctx->slice_ns, enq_flags);
 	stat_add(direct_dispatches, 1);
 	return cpu;
 }
@@ -99,13 +99,13 @@ void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 	/* Per-CPU kernel threads work for everybody on their CPU, and others
 	 * wait for them: first come, first served ahead of the queues. But one
 	 * that used up its turn (ksoftirqd, a backlog NAPI thread in a receive
-	 * storm) goes on by virtual time, as fair as a normal task. */
+	 * receive livelock) goes on by virtual time, as fair as a normal task. */
 	if (task_class == FLEXNET_CLASS_KTHREAD &&
 	    (p->scx.slice || (enq_flags & SCX_ENQ_WAKEUP))) {
 		waits_in(tctx, FLEXNET_QUEUE_DIRECT);
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, settings.latency_slice_ns, enq_flags);
 		if (tctx->backlog)
-			displace_for_pinned(scx_bpf_task_cpu(p), now);
+			preempt_for_pinned(scx_bpf_task_cpu(p), now);
 		return;
 	}
 	if (task_class == FLEXNET_CLASS_EXECUTOR) {
@@ -116,13 +116,13 @@ void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 			return;
 		}
 		/* No granted core for it: a latency task on the general ones. */
-		task_class = napi_storms(tctx) ? FLEXNET_CLASS_NORMAL : FLEXNET_CLASS_LATENCY;
+		task_class = napi_in_livelock(tctx) ? FLEXNET_CLASS_NORMAL : FLEXNET_CLASS_LATENCY;
 	}
 	enqueue_general(p, tctx, task_class, enq_flags, now);
 }
 
 /* Serves the first task of a queue that no general core is in the affinity of. */
-__noinline int dispatch_homeless(s32 cpu, u64 dsq)
+__noinline int dispatch_granted_only(s32 cpu, u64 dsq)
 {
 	struct bpf_cpumask *general;
 	struct task_struct *p;
@@ -144,9 +144,9 @@ __noinline int dispatch_homeless(s32 cpu, u64 dsq)
 }
 
 /* General tasks on a granted core: when it is lent everybody; else, and whatever
- * executors want when it is due (settings.starvation_ns after the last guest),
+ * executors want when it is due (settings.starvation_ns after the last general task),
  * those that can run nowhere else. */
-static bool dispatch_guests(s32 cpu, struct cpu_ctx *cctx, u64 now, bool due)
+static bool dispatch_general_on_granted(s32 cpu, struct cpu_ctx *cctx, u64 now, bool due)
 {
 	bool moved;
 
@@ -155,12 +155,12 @@ static bool dispatch_guests(s32 cpu, struct cpu_ctx *cctx, u64 now, bool due)
 					scx_bpf_dsq_move_to_local(pinned_dsq(cpu), 0);
 	else
 		moved = scx_bpf_dsq_move_to_local(pinned_dsq(cpu), 0) ||
-			dispatch_homeless(cpu, DSQ_GENERAL_LATENCY) ||
-			dispatch_homeless(cpu, DSQ_GENERAL);
+			dispatch_granted_only(cpu, DSQ_GENERAL_LATENCY) ||
+			dispatch_granted_only(cpu, DSQ_GENERAL);
 	if (moved && due)
-		stat_add(rescues, 1);
+		stat_add(anti_starvation, 1);
 	if (moved || due)
-		cctx->guest_turn_ns = now;
+		cctx->general_served_ns = now;
 	return moved;
 }
 
@@ -186,17 +186,17 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 	if (READ_ONCE(cctx->granted)) {
 		/* Whoever waits where a real-time task has the CPU, too: this may
 		 * be the only other one. */
-		if (rescue_displaced(cpu, now) || rescue_aged(cpu, cctx, settings.lend, now))
+		if (serve_starved_preempted(cpu, now) || serve_starved_aged(cpu, cctx, settings.lend, now))
 			return;
-		due = now - cctx->guest_turn_ns > settings.starvation_ns;
-		if (due && dispatch_guests(cpu, cctx, now, true))
+		due = now - cctx->general_served_ns > settings.starvation_ns;
+		if (due && dispatch_general_on_granted(cpu, cctx, now, true))
 			return;
 		if (quanta_spent(cctx, executor_start(prev), now) &&
-		    dispatch_guests(cpu, cctx, now, false))
+		    dispatch_general_on_granted(cpu, cctx, now, false))
 			return;
 		if (executor_stays(cpu, cctx, prev, now) || dispatch_executors(cctx))
 			return;
-		/* The executor that ran goes on before a guest does. */
+		/* The executor that ran goes on before a general task does. */
 		if (prev && (prev->scx.flags & SCX_TASK_QUEUED) && (tctx = task_ctx_of(prev)) &&
 		    class_of(tctx) == FLEXNET_CLASS_EXECUTOR && is_ahead(tctx)) {
 			executor_goes_on(tctx, now);
@@ -204,12 +204,12 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 			return;
 		}
 		if ((settings.lend && latency_goes_on(cpu, cctx, prev, now)) ||
-		    dispatch_guests(cpu, cctx, now, false))
+		    dispatch_general_on_granted(cpu, cctx, now, false))
 			return;
 	} else {
-		if (rescue_displaced(cpu, now) || rescue_aged(cpu, cctx, true, now) ||
-		    rescue_executor(cpu, DSQ_EXECUTOR_LATENCY, now) ||
-		    rescue_executor(cpu, DSQ_EXECUTOR_THROUGHPUT, now) ||
+		if (serve_starved_preempted(cpu, now) || serve_starved_aged(cpu, cctx, true, now) ||
+		    serve_starved_executor(cpu, DSQ_EXECUTOR_LATENCY, now) ||
+		    serve_starved_executor(cpu, DSQ_EXECUTOR_THROUGHPUT, now) ||
 		    goes_on(cpu, cctx, prev, now) || latency_goes_on(cpu, cctx, prev, now) ||
 		    dispatch_general(cpu, now))
 			return;
@@ -333,7 +333,7 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(flexnet_init)
 	error = create_masks();
 	if (error)
 		return error;
-	error = create_respite_timers();
+	error = create_cooldown_timers();
 	if (error)
 		return error;
 	timer = bpf_map_lookup_elem(&round_timers, &zero);
@@ -355,7 +355,7 @@ void BPF_STRUCT_OPS(flexnet_exit, struct scx_exit_info *info)
 	timer = bpf_map_lookup_elem(&round_timers, &zero);
 	if (timer)
 		bpf_timer_cancel(&timer->timer);
-	cancel_respite_timers();
+	cancel_cooldown_timers();
 }
 
 SCX_OPS_DEFINE(flexnet_ops,

@@ -8,7 +8,7 @@
  * nobody maps. They are granted cores and compacted with the rest; what differs
  * is where their load is read: each poll tells what it took of its budget
  * (arbiter.h has the arithmetic). Ordinary in the latency class, one in a receive
- * storm goes on among the others.
+ * receive livelock goes on among the others.
  *
  * Backlog NAPI threads, one pinned to each CPU, are found and counted, and stay
  * where they are: steering decides which of them has work.
@@ -33,12 +33,12 @@ static __always_inline struct executor_ctx *napi_executor(struct task_ctx *tctx,
 	return executor_ctx_of(executor_index(tctx));
 }
 
-/* Is it in a receive storm? For how it goes on then. */
-static __always_inline bool napi_storms(struct task_ctx *tctx)
+/* Is it in a receive livelock? For how it goes on then. */
+static __always_inline bool napi_in_livelock(struct task_ctx *tctx)
 {
 	struct executor_ctx *ectx = napi_executor(tctx, tctx->task_class);
 
-	return ectx && flexnet_napi_storms(&ectx->napi, settings.starvation_ns);
+	return ectx && flexnet_napi_in_livelock(&ectx->napi, settings.starvation_ns);
 }
 
 /* A client of the device with a free slot, -1: none. */
@@ -168,7 +168,7 @@ out:
 
 /* Finds the backlog NAPI threads and adds up what is queued for them. */
 SEC("syscall")
-int look_at_backlog(void *unused)
+int sample_backlog(void *unused)
 {
 	struct softnet_data *queues;
 	struct task_struct *p;
@@ -199,7 +199,7 @@ int look_at_backlog(void *unused)
 }
 
 /* Packets an executor has queued, and the age of the oldest. */
-static __always_inline u64 napi_look(struct executor_ctx *ectx, u64 *age_ns)
+static __always_inline u64 napi_sample(struct executor_ctx *ectx, u64 *age_ns)
 {
 	*age_ns = flexnet_napi_delay(&ectx->napi, bpf_ktime_get_ns());
 	return flexnet_napi_depth(&ectx->napi);
@@ -214,7 +214,7 @@ static __always_inline void napi_waits(struct task_ctx *tctx)
 	if (!ectx)
 		return;
 	flexnet_napi_waits(&ectx->napi, bpf_ktime_get_ns());
-	tctx->flow_class = flexnet_napi_storms(&ectx->napi, settings.starvation_ns) ?
+	tctx->flow_class = flexnet_napi_in_livelock(&ectx->napi, settings.starvation_ns) ?
 				   FLEXNET_FLOW_THROUGHPUT :
 				   FLEXNET_FLOW_LATENCY;
 	ectx->flow_class = tctx->flow_class;

@@ -11,7 +11,7 @@
  * What it promises: with budgets on, ordinary tasks that wait for a granted core
  * get what is left of each period, in steps of a round (settings.interval_ns):
  * finer budgets alternate by rounds. What it leaves to others: the rounds, and
- * who the ordinary tasks are (dispatch_guests).
+ * who the ordinary tasks are (dispatch_general_on_granted).
  */
 #ifndef FLEXNET_QUANTA_BPF_H
 #define FLEXNET_QUANTA_BPF_H
@@ -50,7 +50,7 @@ static __always_inline void quanta_account(struct cpu_ctx *cctx, u64 start_ns, u
 }
 
 /* Does an ordinary task wait that this core could serve? */
-static __always_inline bool guests_wait(s32 cpu)
+static __always_inline bool general_task_waits(s32 cpu)
 {
 	return queued(pinned_dsq(cpu)) > 0 ||
 	       (settings.lend && (queued(DSQ_GENERAL) > 0 || queued(DSQ_GENERAL_LATENCY) > 0));

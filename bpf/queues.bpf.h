@@ -56,7 +56,7 @@ static __always_inline void queue_used(u64 dsq)
 
 /* Asks the kernel, and remembers where the queue is. Not static, like all that
  * loops: so the verifier checks it once. */
-__noinline int queue_look(u64 dsq)
+__noinline int queue_sample(u64 dsq)
 {
 	u64 *slot = queue_slot(dsq);
 	struct scx_dispatch_q *queue;
@@ -85,7 +85,7 @@ static __always_inline s32 queued(u64 dsq)
 	u64 address = queue_address(dsq);
 
 	if (address <= QUEUE_USED)
-		return address ? queue_look(dsq) : 0;
+		return address ? queue_sample(dsq) : 0;
 	return queue_at(address)->nr;
 }
 

@@ -27,13 +27,13 @@ struct round_sum {
 	s32 near;
 	/* Of the client that is looked at. */
 	u32 client_runnable;
-	u32 client_kept;  /* of these, told to go on running */
+	u32 client_kept;  /* of these, asked to go on running */
 	u32 client_awake; /* executors with work that are not parked */
 };
 struct round_sum round_sum; /* not static: the compiler would split it under its type */
 
 /* Adds one executor to the sums. */
-__noinline int look_at_executor(u32 client, u32 slot, u64 now)
+__noinline int sample_executor(u32 client, u32 slot, u64 now)
 {
 	struct executor_ctx *ectx = executor_ctx_of(client * FLEXNET_EXECUTORS_MAX + slot);
 	struct flexnet_client_state *state = client_of(client);
@@ -43,7 +43,7 @@ __noinline int look_at_executor(u32 client, u32 slot, u64 now)
 
 	if (!ectx || !executor || !state || !ectx->registered)
 		return 0;
-	depth = state->ifindex ? napi_look(ectx, &age) : executor_look(executor, &age);
+	depth = state->ifindex ? napi_sample(ectx, &age) : executor_sample(executor, &age);
 	state->depth += depth;
 	round_sum.depth += depth;
 	if (age)
@@ -91,7 +91,7 @@ __noinline int publish_park(u32 client, u32 slot, u32 wanted)
 	return 0;
 }
 
-__noinline int look_at_client(u32 id, u64 now)
+__noinline int sample_client(u32 id, u64 now)
 {
 	struct flexnet_design_params params;
 	struct flexnet_client_state *state = client_of(id);
@@ -110,7 +110,7 @@ __noinline int look_at_client(u32 id, u64 now)
 	round_sum.client_awake = 0;
 	slots = state->slots;
 	bpf_for(slot, 0, slots)
-		look_at_executor(id, slot, now);
+		sample_executor(id, slot, now);
 	arbiter_params(&params);
 	cores = arbiter.granted;
 	if (flexnet_design_claims(&params)) {
@@ -118,7 +118,7 @@ __noinline int look_at_client(u32 id, u64 now)
 		cores = state->cores;
 	}
 	cores = flexnet_design_awake(&params, cores, state->delay_ns);
-	most = client_burst(state, page);
+	most = client_max_cores(state, page);
 	if (cores > most)
 		cores = most;
 	wanted = flexnet_executors_wanted(round_sum.client_runnable ? state->executors : 1, cores);
@@ -130,7 +130,7 @@ __noinline int look_at_client(u32 id, u64 now)
 	if (round_sum.client_runnable)
 		return 0;
 	if (!state->depth) {
-		/* Who was told to send by itself must be told of its end, too. */
+		/* Who was asked to send by itself must be told of its end, too. */
 		if (arbiter.saturated)
 			return 0;
 		__sync_fetch_and_and(&active_clients, ~bit);
@@ -163,7 +163,7 @@ static __always_inline void enforce_quantum(s32 cpu, u32 index, u64 quantum_ns, 
 
 	if (!ectx)
 		return;
-	switch (flexnet_preempt_step(now, ectx->turn_start_ns, ectx->flagged_ns, quantum_ns,
+	switch (flexnet_preempt_step(now, ectx->quantum_start_ns, ectx->flagged_ns, quantum_ns,
 				     settings.grace_ns)) {
 	case FLEXNET_PREEMPT_FLAG:
 		page = page_of(index / FLEXNET_EXECUTORS_MAX);
@@ -182,7 +182,7 @@ static __always_inline void enforce_quantum(s32 cpu, u32 index, u64 quantum_ns, 
 
 /* The executor on a granted core: whose client has lost it to another gives it
  * up, and so does, to ordinary tasks, one whose budget is spent. */
-static __always_inline void look_at_running_executor(s32 cpu, struct cpu_ctx *cctx, u32 index,
+static __always_inline void check_running_executor(s32 cpu, struct cpu_ctx *cctx, u32 index,
 						     u32 waiting, u64 now)
 {
 	struct executor_ctx *ectx = executor_ctx_of(index);
@@ -191,7 +191,7 @@ static __always_inline void look_at_running_executor(s32 cpu, struct cpu_ctx *cc
 		return;
 	if (waiting && !holds_core(index / FLEXNET_EXECUTORS_MAX))
 		enforce_quantum(cpu, index, 0, now);
-	else if (quanta_spent(cctx, ectx->run_start_ns, now) && guests_wait(cpu))
+	else if (quanta_spent(cctx, ectx->run_start_ns, now) && general_task_waits(cpu))
 		enforce_quantum(cpu, index, 0, now);
 	else if (waiting)
 		enforce_quantum(cpu, index, executor_quantum(), now);
@@ -199,7 +199,7 @@ static __always_inline void look_at_running_executor(s32 cpu, struct cpu_ctx *cc
 
 /* One granted core: its quantum where executors wait, its takeback where it is
  * lent, and the turn of general tasks that can run nowhere else. */
-__noinline int look_at_granted_core(s32 cpu, u32 waiting, u64 now)
+__noinline int check_granted_core(s32 cpu, u32 waiting, u64 now)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	u32 executor;
@@ -208,25 +208,25 @@ __noinline int look_at_granted_core(s32 cpu, u32 waiting, u64 now)
 		return 0;
 	executor = cctx->executor;
 	if (executor)
-		look_at_running_executor(cpu, cctx, executor - 1, waiting, now);
+		check_running_executor(cpu, cctx, executor - 1, waiting, now);
 	else if (waiting && cctx->current_class == CLASS_NONE)
 		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
 	else if (waiting && cctx->current_class != FLEXNET_CLASS_KTHREAD &&
 		 !quanta_spent(cctx, 0, now) && preempt_cpu(cpu, now))
 		stat_add(takebacks, 1);
-	if (now - cctx->guest_turn_ns > settings.starvation_ns &&
+	if (now - cctx->general_served_ns > settings.starvation_ns &&
 	    (queued(pinned_dsq(cpu)) || queued(DSQ_GENERAL) || queued(DSQ_GENERAL_LATENCY)))
 		preempt_cpu(cpu, now);
 	return 0;
 }
 
-static __always_inline void look_at_granted_cores(u64 now)
+static __always_inline void check_granted_cores(u64 now)
 {
 	u32 waiting = queued(DSQ_EXECUTOR_LATENCY) + queued(DSQ_EXECUTOR_THROUGHPUT);
 	u32 i;
 
 	bpf_for(i, 0, machine.grant_candidates)
-		look_at_granted_core(candidate(i), waiting, now);
+		check_granted_core(candidate(i), waiting, now);
 }
 
 /* Has any core nothing to do? */
@@ -240,11 +240,11 @@ static bool any_core_idle(void)
 }
 
 /* One round; 1 while there is reason for another. */
-__noinline int arbiter_look(u64 now)
+__noinline int arbiter_sample(u64 now)
 {
 	struct flexnet_design_params params;
 	struct flexnet_arbiter_decision decision = {};
-	struct flexnet_arbiter_look look = {};
+	struct flexnet_arbiter_sample sample = {};
 	u64 seen, active = READ_ONCE(active_clients);
 	u32 id, saturated;
 
@@ -255,30 +255,30 @@ __noinline int arbiter_look(u64 now)
 	round_sum.run_ns = READ_ONCE(executors_run_ns);
 	bpf_for(id, 0, FLEXNET_CLIENTS_MAX)
 		if (active & (1ULL << id))
-			look_at_client(id, now);
+			sample_client(id, now);
 	seen = run_ns_seen;
 	run_ns_seen = round_sum.run_ns;
 
 	arbiter_params(&params);
 	/* The arbiter's times are told to others: CLOCK_MONOTONIC. */
-	look.now_ns = bpf_ktime_get_ns();
-	look.delay_ns = round_sum.delay_ns;
-	look.depth = round_sum.depth;
-	look.runnable = round_sum.runnable;
-	look.granted = arbiter.granted;
-	look.idle = arbiter.saturated && any_core_idle();
-	look.busy_ns = round_sum.run_ns > seen ? round_sum.run_ns - seen : 0;
-	design_round(&params, &look, &arbiter_memory, &decision);
-	apply_decision(&decision, round_sum.near, look.now_ns);
+	sample.now_ns = bpf_ktime_get_ns();
+	sample.delay_ns = round_sum.delay_ns;
+	sample.depth = round_sum.depth;
+	sample.runnable = round_sum.runnable;
+	sample.granted = arbiter.granted;
+	sample.idle = arbiter.saturated && any_core_idle();
+	sample.busy_ns = round_sum.run_ns > seen ? round_sum.run_ns - seen : 0;
+	design_round(&params, &sample, &arbiter_memory, &decision);
+	apply_decision(&decision, round_sum.near, sample.now_ns);
 	if (flexnet_design_claims(&params))
 		settle_claims();
-	saturated = flexnet_is_saturated(&params.arbiter, &look, &arbiter_memory);
+	saturated = flexnet_is_saturated(&params.arbiter, &sample, &arbiter_memory);
 	if (saturated != arbiter.saturated) {
 		arbiter.saturated = saturated;
-		tell_loader_of_grants();
+		notify_loader_of_grants();
 	}
 	arbiter.rounds++;
-	return look.runnable || look.depth || arbiter.granted;
+	return sample.runnable || sample.depth || arbiter.granted;
 }
 
 static int round_fires(void *map, int *key, struct round_timer *timer)
@@ -290,8 +290,8 @@ static int round_fires(void *map, int *key, struct round_timer *timer)
 		return 0;
 	stat_add(timer_fires, 1);
 	if (arbiter_try_lock()) {
-		more = arbiter_look(now);
-		look_at_granted_cores(now);
+		more = arbiter_sample(now);
+		check_granted_cores(now);
 		arbiter_unlock();
 	}
 	next = flexnet_next_round(&(struct flexnet_arbiter_params){

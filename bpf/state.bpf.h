@@ -36,8 +36,8 @@ volatile struct flexnet_config settings = {
 	.slice_ns = 4000000,
 	.latency_slice_ns = 1000000,
 	.starvation_ns = 20000000,
-	.respite_ns = 100000,
-	.burst_ns = 1000000,
+	.preemption_cooldown_ns = 100000,
+	.latency_batch_ns = 1000000,
 };
 
 /* The design that is on: its own of the parameters, and its quantum. Written by
@@ -58,8 +58,8 @@ struct task_ctx {
 	u64 serial;		/* and this the slot's */
 	u64 enqueued_ns;	/* runnable and waiting since, 0: not waiting */
 	u64 run_start_ns;	/* on a CPU since */
-	u64 turn_ns;		/* slice it was last queued with */
-	u64 turn_left_ns;	/* of that, when it was preempted; 0: it was not */
+	u64 slice_ns;		/* slice it was last queued with */
+	u64 slice_left_ns;	/* of that, when it was preempted; 0: it was not */
 	u64 vtime;		/* its virtual time among general tasks; 0: none yet */
 	u32 cgroup_weight;	/* cpu.weight of its cgroup */
 	u32 cgroup_epoch;	/* the epoch this was read in */
@@ -73,7 +73,7 @@ struct task_ctx {
 	u8 rule;		/* index + 1 of its own */
 	u32 rules_epoch;	/* the rules it was matched with */
 	u32 backlog;		/* it is a backlog NAPI thread */
-	struct flexnet_burst_member burst; /* its part in the last one */
+	struct flexnet_latency_batch_member latency_batch; /* its part in the last one */
 	struct flexnet_task_history history;
 };
 
@@ -139,17 +139,17 @@ struct {
 	__type(value, struct round_timer);
 } round_timers SEC(".maps");
 
-struct respite_timer {
+struct cooldown_timer {
 	struct bpf_timer timer;
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, FLEXNET_CPUS_MAX);
 	__type(key, u32);
-	__type(value, struct respite_timer);
-} respite_timers SEC(".maps");
+	__type(value, struct cooldown_timer);
+} cooldown_timers SEC(".maps");
 
-/* A CPU. Written by the CPU itself but for kick_claim_ns, respite_armed and
+/* A CPU. Written by the CPU itself but for kick_claim_ns, cooldown_armed and
  * granted; cache lines of its own, since every context switch writes it. */
 struct cpu_ctx {
 	u32 granted;		/* to the executor class */
@@ -161,16 +161,16 @@ struct cpu_ctx {
 	u64 latency_used_ns;	/* the same among executors, by flow class */
 	u64 latency_start_ns;	/* a latency task runs here since, 0: none does */
 	u64 latency_end_ns;	/* the last one stopped */
-	struct flexnet_burst burst; /* goes on while latency tasks and executors run here, no others */
+	struct flexnet_latency_batch latency_batch; /* goes on while latency tasks and executors run here, no others */
 	u64 grant_cause_ns;	/* granted for what waited since, 0: an executor has run here */
-	u32 respite_armed;	/* its timer runs */
-	u64 guest_turn_ns;	/* last turn of general tasks on a granted core */
-	u64 displaced_ns;	/* a task that may run elsewhere was last queued for it */
-	u32 rescue_from;	/* the CPU whose displaced tasks were last looked after */
-	u64 aged_look_ns;	/* its queues were last looked through for old waiters */
-	/* Of that look. In memory, since the verifier follows every value a
+	u32 cooldown_armed;	/* its timer runs */
+	u64 general_served_ns;	/* last turn of general tasks on a granted core */
+	u64 preempted_ns;	/* a task that may run elsewhere was last queued for it */
+	u32 starved_scan_cpu;	/* the CPU whose preempted tasks were last looked after */
+	u64 aged_scan_ns;	/* its queues were last looked through for old waiters */
+	/* Of that scan. In memory, since the verifier follows every value a
 	 * counter in a register can have through the whole loop. */
-	u32 looked_at;
+	u32 scanned;
 	u32 moved;
 	/* MicroQuanta of executors here, where the design limits them. */
 	struct flexnet_quanta quanta;
@@ -185,7 +185,7 @@ struct executor_ctx {
 	u32 flow_class;
 	u32 park_asked;	  /* what park_request says */
 	u64 run_start_ns; /* on its CPU since, 0: on none */
-	u64 turn_start_ns; /* its quantum counts since */
+	u64 quantum_start_ns; /* its quantum counts since */
 	u64 flagged_ns;	  /* quantum_expired raised since, 0: not */
 	u64 serial;	  /* moves with each registration of the slot */
 	struct flexnet_napi_load napi; /* kernel network threads only */

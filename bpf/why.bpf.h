@@ -41,29 +41,29 @@ static __always_inline void turn_ends(struct task_ctx *tctx, u64 ran, bool preem
 
 /* Tells of a task by its thread id. */
 SEC("syscall")
-int look_at_task(struct flexnet_task_look *look)
+int sample_task(struct flexnet_task_sample *sample)
 {
 	u64 now = scx_bpf_now();
 	struct task_struct *p;
 	struct task_ctx *tctx;
 	int ret = -ESRCH;
 
-	p = bpf_task_from_pid(look->tid);
+	p = bpf_task_from_pid(sample->tid);
 	if (!p)
 		return -ESRCH;
 	tctx = task_ctx_of(p);
 	if (!tctx)
 		goto out;
-	look->task_class = class_of(tctx);
-	look->class_origin = tctx->class_origin;
-	look->client = tctx->client;
-	look->slot = tctx->slot;
-	look->policy = p->policy;
-	look->on_cpu = tctx->run_start_ns ? scx_bpf_task_cpu(p) : -1;
-	look->waiting_ns = tctx->enqueued_ns && now > tctx->enqueued_ns ?
+	sample->task_class = class_of(tctx);
+	sample->class_origin = tctx->class_origin;
+	sample->client = tctx->client;
+	sample->slot = tctx->slot;
+	sample->policy = p->policy;
+	sample->on_cpu = tctx->run_start_ns ? scx_bpf_task_cpu(p) : -1;
+	sample->waiting_ns = tctx->enqueued_ns && now > tctx->enqueued_ns ?
 				   now - tctx->enqueued_ns :
 				   0;
-	look->history = tctx->history;
+	sample->history = tctx->history;
 	ret = 0;
 out:
 	bpf_task_release(p);

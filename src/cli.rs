@@ -38,7 +38,7 @@ pub struct Options {
     #[arg(long, value_name = "US", default_value_t = 10, value_parser = value_parser!(u64).range(0..=1_000_000))]
     pub low_mark_us: u64,
 
-    /// Time between two looks at the queues while work is queued (µs).
+    /// Time between two samples of the queues while work is queued (µs).
     #[arg(long, value_name = "US", default_value_t = 100, value_parser = value_parser!(u64).range(20..=1_000_000))]
     pub interval_us: u64,
 
@@ -63,18 +63,18 @@ pub struct Options {
     #[arg(long, value_name = "US", default_value_t = 1000, value_parser = value_parser!(u64).range(100..=100_000))]
     pub latency_slice_us: u64,
 
-    /// After latency tasks ran on a core, none displaces others there for this
+    /// After latency tasks ran on a core, none preempts others there for this
     /// long (µs; 0: at once) [default: 120 times what a process switch is measured
     /// to cost at the start]
     #[arg(long, value_name = "US", value_parser = value_parser!(u64).range(0..=100_000))]
-    pub respite_us: Option<u64>,
+    pub preemption_cooldown_us: Option<u64>,
 
-    /// Latency tasks that displaced others on a core run there, one after the
-    /// other, for this long in all before its respite, there and back: n of them
-    /// wake a second time n - 1 times (µs) [default: the respite, the latency
+    /// Latency tasks that preempted others on a core run there, one after the
+    /// other, for this long in all before its preemption cooldown, there and back: n of them
+    /// wake a second time n - 1 times (µs) [default: the preemption cooldown, the latency
     /// slice at least]
     #[arg(long, value_name = "US", value_parser = value_parser!(u64).range(0..=100_000))]
-    pub burst_us: Option<u64>,
+    pub latency_batch_us: Option<u64>,
 
     /// No runnable task waits longer while others of a higher class run (ms).
     #[arg(long, value_name = "MS", default_value_t = 20, value_parser = value_parser!(u64).range(1..=5_000))]

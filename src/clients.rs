@@ -2,7 +2,7 @@
 //! Who is a client: ids, quotas and what each one holds. Bookkeeping without
 //! I/O; the kernel is told by control.rs.
 
-use crate::kernel::Terms;
+use crate::kernel::Limits;
 use crate::pages::PageMap;
 use crate::rules::Rules;
 use crate::wake::Wake;
@@ -27,7 +27,7 @@ pub struct Client {
     pub cores_asked: u32,
     /// What it is given: cores that are its own while it has work, its weight, its
     /// bound.
-    pub terms: Terms,
+    pub limits: Limits,
     /// Rung when none of its threads runs.
     pub bell: Wake,
     /// Its page's map, as soon as that is known.
@@ -104,7 +104,7 @@ impl Clients {
 
     /// What a client is given, beside the others: by the operator's rules, else what
     /// it asked for, if it is root's; of cores, as many as nobody else has.
-    pub fn admit_terms(&self, client: &Client, rules: &Rules, cores_max: u32) -> Terms {
+    pub fn admit_limits(&self, client: &Client, rules: &Rules, cores_max: u32) -> Limits {
         let name = name_text(&client.name);
         let rule = rules.application(&name, &client.command, client.uid);
         let asked = match rule.and_then(|rule| rule.guarantee) {
@@ -112,28 +112,28 @@ impl Clients {
             None if client.uid == 0 => client.cores_asked,
             None => 0,
         };
-        let given: u32 = self.iter().map(|(_, other)| other.terms.guarantee).sum();
-        Terms {
+        let given: u32 = self.iter().map(|(_, other)| other.limits.guarantee).sum();
+        Limits {
             guarantee: asked.min(cores_max.saturating_sub(given)),
             weight: rule.and_then(|rule| rule.weight).unwrap_or(0),
-            burst: rule.and_then(|rule| rule.burst).unwrap_or(0),
+            max_cores: rule.and_then(|rule| rule.max_cores).unwrap_or(0),
         }
     }
 
     /// Gives all clients what other rules say, the lowest id first; those whose
-    /// terms have changed.
-    pub fn follow(&mut self, rules: &Rules, cores_max: u32) -> Vec<(u32, Terms)> {
-        let before: Vec<(u32, Terms)> = self.iter().map(|(id, c)| (id, c.terms)).collect();
+    /// limits have changed.
+    pub fn follow(&mut self, rules: &Rules, cores_max: u32) -> Vec<(u32, Limits)> {
+        let before: Vec<(u32, Limits)> = self.iter().map(|(id, c)| (id, c.limits)).collect();
         for client in self.slots.iter_mut().flatten() {
-            client.terms = Terms::default();
+            client.limits = Limits::default();
         }
         let mut changed = Vec::new();
         for (id, old) in before {
-            let terms = self.get(id).map(|c| self.admit_terms(c, rules, cores_max));
-            if let (Some(terms), Some(client)) = (terms, self.get_mut(id)) {
-                client.terms = terms;
-                if terms != old {
-                    changed.push((id, terms));
+            let limits = self.get(id).map(|c| self.admit_limits(c, rules, cores_max));
+            if let (Some(limits), Some(client)) = (limits, self.get_mut(id)) {
+                client.limits = limits;
+                if limits != old {
+                    changed.push((id, limits));
                 }
             }
         }
@@ -201,9 +201,9 @@ mod tests {
             slots: 0b10,
             command: "test".to_owned(),
             cores_asked: 2,
-            terms: Terms {
+            limits: Limits {
                 guarantee: 2,
-                ..Terms::default()
+                ..Limits::default()
             },
             bell: Wake::new().unwrap(),
             map: Some(uid),
@@ -237,7 +237,7 @@ mod tests {
         let guarantee = |clients: &Clients, uid, asked, cores_max| {
             let mut client = client(uid);
             client.cores_asked = asked;
-            clients.admit_terms(&client, &rules, cores_max).guarantee
+            clients.admit_limits(&client, &rules, cores_max).guarantee
         };
         assert_eq!(guarantee(&clients, 1000, 1, 3), 0);
         assert_eq!(guarantee(&clients, 0, 9, 3), 3);
@@ -254,7 +254,7 @@ mod tests {
             command: Some(Glob::new("te?t", 15).unwrap()),
             user: Some(User::find("7").unwrap()),
             guarantee: Some((guarantee, (1, 1))),
-            burst: Some(3),
+            max_cores: Some(3),
             weight: Some(weight),
         };
         Rules {
@@ -264,22 +264,22 @@ mod tests {
     }
 
     #[test]
-    fn the_operators_word_goes_before_the_clients() {
+    fn the_operators_value_goes_before_the_clients() {
         let mut clients = Clients::new(4, 1);
         for (id, uid) in [(0, 7), (1, 0), (2, 7)] {
             let mut client = client(uid);
-            client.terms = clients.admit_terms(&client, &rules(1, 50), 4);
+            client.limits = clients.admit_limits(&client, &rules(1, 50), 4);
             clients.insert(id, client);
         }
-        let terms = |clients: &Clients, id| clients.get(id).unwrap().terms;
-        let of = |guarantee, weight, burst| Terms {
+        let limits = |clients: &Clients, id| clients.get(id).unwrap().limits;
+        let of = |guarantee, weight, max_cores| Limits {
             guarantee,
             weight,
-            burst,
+            max_cores,
         };
-        assert_eq!(terms(&clients, 0), of(1, 50, 3));
-        assert_eq!(terms(&clients, 1), of(2, 0, 0));
-        assert_eq!(terms(&clients, 2), of(1, 50, 3));
+        assert_eq!(limits(&clients, 0), of(1, 50, 3));
+        assert_eq!(limits(&clients, 1), of(2, 0, 0));
+        assert_eq!(limits(&clients, 2), of(1, 50, 3));
         // Other rules: root's client has what the others leave.
         let changed = clients.follow(&rules(3, 50), 4);
         assert_eq!(
@@ -288,7 +288,7 @@ mod tests {
         );
         assert_eq!(clients.follow(&rules(3, 50), 4), []);
         clients.follow(&Rules::default(), 4);
-        assert_eq!(terms(&clients, 2), of(0, 0, 0));
+        assert_eq!(limits(&clients, 2), of(0, 0, 0));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 
 use crate::clients::{Client, Clients};
 use crate::connection::{Connection, Listener, Packet};
-use crate::kernel::{ClientOp, Kernel, Registration, Terms};
+use crate::kernel::{ClientOp, Kernel, Limits, Registration};
 use crate::message::{self, Request};
 use crate::pages::{self, Job, PageMap, Placed, Placer};
 use crate::rules::Rules;
@@ -18,7 +18,7 @@ use crate::trace::Trace;
 use crate::wake::Wake;
 use crate::why;
 use anyhow::{Context, Result as AnyResult};
-use flexnet::abi::{self, Class, DesignText, Message, TraceTold, Welcome, Why, Wire, name_bytes};
+use flexnet::abi::{self, Class, DesignText, Message, TraceReply, Welcome, Why, Wire, name_bytes};
 use flexnet::design::Choice;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -111,13 +111,13 @@ impl Control {
             slots: 0,
             command: String::new(),
             cores_asked: 0,
-            terms: Terms::default(),
+            limits: Limits::default(),
             bell: Wake::new()?,
             map: None,
             page: None,
         };
         let (rules, cores_max) = (&self.facts.rules, self.facts.cores_max);
-        client.terms = self.clients.admit_terms(&client, rules, cores_max);
+        client.limits = self.clients.admit_limits(&client, rules, cores_max);
         let job = Job {
             connection: 0,
             client: id,
@@ -125,7 +125,7 @@ impl Control {
             old: None,
         };
         let page = pages::place(&kernel.pages()?, job)?;
-        kernel.device_starts(id, ifindex, client.terms)?;
+        kernel.device_starts(id, ifindex, client.limits)?;
         client.map = Some(page.id);
         client.page = Some(page);
         self.clients.insert(id, client);
@@ -248,9 +248,9 @@ impl Control {
     pub fn follow(&mut self, kernel: &Kernel<'_>, change: impl FnOnce(&mut Facts)) {
         change(&mut self.facts);
         let (rules, cores_max) = (&self.facts.rules, self.facts.cores_max);
-        for (id, terms) in self.clients.follow(rules, cores_max) {
-            log::info!("client {id}: {terms:?}");
-            if let Err(errno) = kernel.client_terms(ClientOp::Terms, id, terms) {
+        for (id, limits) in self.clients.follow(rules, cores_max) {
+            log::info!("client {id}: {limits:?}");
+            if let Err(errno) = kernel.client_limits(ClientOp::Limits, id, limits) {
                 log::warn!("client {id} keeps its cores and weight: {errno}");
             }
         }
@@ -329,9 +329,10 @@ impl Control {
             },
             request @ (Request::TraceStart | Request::TraceStop | Request::TraceAttach { .. }) => {
                 match self.trace(kernel, number, &request, packet.fd) {
-                    Ok(mut told) => {
-                        told.message = message::reply(&message, size_of::<TraceTold>(), Ok(()));
-                        return self.send(kernel, number, told.as_bytes());
+                    Ok(mut reported) => {
+                        reported.message =
+                            message::reply(&message, size_of::<TraceReply>(), Ok(()));
+                        return self.send(kernel, number, reported.as_bytes());
                     }
                     Err(errno) => Err(errno),
                 }
@@ -383,13 +384,13 @@ impl Control {
             slots: 0,
             command: connection.peer.command(),
             cores_asked: cores_guaranteed,
-            terms: Terms::default(),
+            limits: Limits::default(),
             bell: Wake::new().map_err(|_| Errno::MFILE)?,
             map: old.as_ref().map(|page| page.id),
             page: None,
         };
         let (rules, cores_max) = (&self.facts.rules, self.facts.cores_max);
-        client.terms = self.clients.admit_terms(&client, rules, cores_max);
+        client.limits = self.clients.admit_limits(&client, rules, cores_max);
         self.placer.place(Job {
             connection: number,
             client: id,
@@ -412,13 +413,13 @@ impl Control {
         let executors_max = self.clients.executors_max();
         page.tell_design(&self.facts.design.to_string())?;
         let client = self.clients.get(id).ok_or(Errno::NOTCONN)?;
-        kernel.client_terms(ClientOp::Start, id, client.terms)?;
+        kernel.client_limits(ClientOp::Start, id, client.limits)?;
         let welcome = Welcome {
             message: message::reply(hello, size_of::<Welcome>(), Ok(())),
             client: id,
             page_bytes: abi::PAGE_BYTES as u32,
             executors_max,
-            cores_guaranteed: client.terms.guarantee,
+            cores_guaranteed: client.limits.guarantee,
             objective_ns: self.facts.objective_ns,
         };
         let client = self.clients.get_mut(id).ok_or(Errno::NOTCONN)?;
@@ -515,8 +516,8 @@ impl Control {
         let text = choice.to_string();
         self.facts.design = choice;
         for (id, client) in self.clients.iter() {
-            let told = client.page.as_ref().map(|page| page.tell_design(&text));
-            if let Some(Err(errno)) = told {
+            let reported = client.page.as_ref().map(|page| page.tell_design(&text));
+            if let Some(Err(errno)) = reported {
                 log::warn!("client {id} keeps its design: cannot map its page: {errno}");
             }
         }
@@ -531,7 +532,7 @@ impl Control {
         number: u64,
         request: &Request,
         fd: Option<OwnedFd>,
-    ) -> Result<TraceTold, Errno> {
+    ) -> Result<TraceReply, Errno> {
         let connection = self.connections.get(&number).ok_or(Errno::NOTCONN)?;
         if connection.peer.uid != 0 {
             return Err(Errno::PERM);
@@ -541,9 +542,9 @@ impl Control {
                 return Err(Errno::BUSY);
             }
             let trace = Trace::start(kernel, fd.ok_or(Errno::BADF)?)?;
-            let told = trace.told(kernel);
+            let reported = trace.reply(kernel);
             self.trace = Some((number, trace));
-            return Ok(told);
+            return Ok(reported);
         }
         let own = self.trace.take_if(|(of, _)| *of == number);
         let (_, mut trace) = own.ok_or(Errno::NOENT)?;
@@ -553,9 +554,9 @@ impl Control {
         if let Some(file) = fd {
             trace.attach(kernel, pid, &file);
         }
-        let told = trace.told(kernel);
+        let reported = trace.reply(kernel);
         self.trace = Some((number, trace));
-        Ok(told)
+        Ok(reported)
     }
 
     fn why(

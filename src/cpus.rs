@@ -15,7 +15,7 @@ pub struct Cpu {
     pub llc: usize,
 }
 
-/// What BPF is told of the CPUs.
+/// What BPF knows about the CPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// CPU numbers are below this.

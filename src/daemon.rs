@@ -82,7 +82,7 @@ pub struct Daemon {
 pub struct Kept {
     /// All of the operator's.
     pub config: Config,
-    /// Slice and respite where the operator gives none.
+    /// Slice and preemption cooldown where the operator gives none.
     pub turns: Turns,
     /// How long nobody but the kernel scheduled, when it took over, ns.
     pub gap_ns: u64,
@@ -166,8 +166,8 @@ impl Daemon {
     }
 
     /// Ends the clients; the pages are to be marked once BPF is gone.
-    /// The devices are to be given back then, too: in a receive storm the kernel
-    /// waits for the storm's end before it takes a thread off a device.
+    /// The devices are to be given back then, too: in a receive livelock the kernel
+    /// waits for its end before it takes a thread off a device.
     pub fn detach(mut self, kernel: &Kernel<'_>) -> (Vec<PageMap>, Napi, Option<Successor>) {
         if self.successor.is_some() {
             self.steer.leave();
@@ -217,7 +217,7 @@ impl Daemon {
         for event in self.events.take() {
             match event {
                 Event::Doorbell(client) => self.control.ring(client),
-                Event::Grants => self.look_at_grants(kernel, monotonic_ns()),
+                Event::Grants => self.check_grants(kernel, monotonic_ns()),
             }
         }
         self.control.placed(kernel);
@@ -266,7 +266,7 @@ impl Daemon {
             .reply(kernel, number, &abi::Reload::new(header, &text));
     }
 
-    fn look_at_grants(&mut self, kernel: &Kernel<'_>, now_ns: u64) {
+    fn check_grants(&mut self, kernel: &Kernel<'_>, now_ns: u64) {
         if self.steer.active() {
             self.steer
                 .granted(now_ns, kernel.take_steering_mask().as_deref());
@@ -280,7 +280,7 @@ impl Daemon {
         if preflight::ours_runs() {
             notify("WATCHDOG=1");
         }
-        self.look_at_grants(kernel, now_ns);
+        self.check_grants(kernel, now_ns);
         if let Err(error) = self.napi.watch(kernel, &mut self.control) {
             log::warn!("not all kernel network threads are executors: {error:#}");
         }

@@ -8,7 +8,7 @@
 use crate::bpf_intf::{
     FLEXNET_CLIENTS_MAX, FLEXNET_EXECUTORS_MAX, flexnet_apply, flexnet_class_FLEXNET_CLASS_COUNT,
     flexnet_client_event, flexnet_cpu_stats, flexnet_design_case, flexnet_design_switch,
-    flexnet_napi_thread, flexnet_registration, flexnet_task_look,
+    flexnet_napi_thread, flexnet_registration, flexnet_task_sample,
 };
 use crate::bpf_skel::BpfSkel;
 use crate::bpf_skel::types;
@@ -49,7 +49,7 @@ pub enum ClientOp {
     /// It took back an executor.
     DropSlot = 3,
     /// The operator's rules have changed.
-    Terms = 4,
+    Limits = 4,
     /// As `Start`, for a device.
     StartKernel = 5,
 }
@@ -67,13 +67,13 @@ pub enum Adopted {
 
 /// What a client is given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
+pub struct Limits {
     /// Cores that are its own, under designs with claims.
     pub guarantee: u32,
     /// The operator's, 0: what its page says.
     pub weight: u32,
     /// Most granted cores by the operator, 0: no bound.
-    pub burst: u32,
+    pub max_cores: u32,
 }
 
 /// What a thread shall be.
@@ -160,7 +160,7 @@ impl<'obj> Kernel<'obj> {
     }
 
     /// The CPUs receive processing should follow: the granted ones; `None` while
-    /// they are too few for the executors alone. Asks to be told of the next
+    /// they are too few for the executors alone. Asks for notice of the next
     /// change, and does so before it looks: a change in between is then told
     /// once too often, not once too rarely.
     pub fn take_steering_mask(&self) -> Option<Vec<u64>> {
@@ -269,30 +269,30 @@ impl<'obj> Kernel<'obj> {
     }
 
     /// Tells BPF of a client that starts (its page is in place: executors may
-    /// register) or has other terms.
-    pub fn client_terms(&self, op: ClientOp, client: u32, terms: Terms) -> Result<(), Errno> {
-        let Terms {
+    /// register) or has other limits.
+    pub fn client_limits(&self, op: ClientOp, client: u32, limits: Limits) -> Result<(), Errno> {
+        let Limits {
             guarantee,
             weight,
-            burst,
-        } = terms;
+            max_cores,
+        } = limits;
         run(
             &self.skel.progs.client_event,
-            &words([op as u32, client, 0, guarantee, weight, burst]),
+            &words([op as u32, client, 0, guarantee, weight, max_cores]),
         )
     }
 
     /// The same for a device, by its index: its kernel threads may be executors.
-    pub fn device_starts(&self, client: u32, ifindex: u32, terms: Terms) -> Result<(), Errno> {
-        let Terms {
+    pub fn device_starts(&self, client: u32, ifindex: u32, limits: Limits) -> Result<(), Errno> {
+        let Limits {
             guarantee,
             weight,
-            burst,
-        } = terms;
+            max_cores,
+        } = limits;
         let op = ClientOp::StartKernel as u32;
         run(
             &self.skel.progs.client_event,
-            &words([op, client, ifindex, guarantee, weight, burst]),
+            &words([op, client, ifindex, guarantee, weight, max_cores]),
         )
     }
 
@@ -319,7 +319,7 @@ impl<'obj> Kernel<'obj> {
 
     /// The backlog NAPI threads, looked at now.
     pub fn backlog(&self) -> flexnet_backlog {
-        if let Err(errno) = run(&self.skel.progs.look_at_backlog, &[]) {
+        if let Err(errno) = run(&self.skel.progs.sample_backlog, &[]) {
             log::debug!("cannot look at the backlog threads: {errno}");
         }
         // SAFETY: as in `arbiter`.
@@ -483,13 +483,13 @@ impl Kernel<'_> {
     ///
     /// # Errors
     /// `SRCH`: there is none.
-    pub fn look_at_task(&self, tid: i32) -> Result<flexnet_task_look, Errno> {
-        let mut bytes = [0; size_of::<flexnet_task_look>()];
+    pub fn sample_task(&self, tid: i32) -> Result<flexnet_task_sample, Errno> {
+        let mut bytes = [0; size_of::<flexnet_task_sample>()];
         bytes[..4].copy_from_slice(&tid.to_ne_bytes());
         let output = self
             .skel
             .progs
-            .look_at_task
+            .sample_task
             .test_run(ProgramInput {
                 context_in: Some(&mut bytes),
                 ..ProgramInput::default()
@@ -497,7 +497,12 @@ impl Kernel<'_> {
             .map_err(|error| errno_of(&error))?;
         match output.return_value as i32 {
             // SAFETY: integers only, as many bytes as it has.
-            0 => Ok(unsafe { bytes.as_ptr().cast::<flexnet_task_look>().read_unaligned() }),
+            0 => Ok(unsafe {
+                bytes
+                    .as_ptr()
+                    .cast::<flexnet_task_sample>()
+                    .read_unaligned()
+            }),
             status => Err(Errno::from_raw_os_error(-status)),
         }
     }

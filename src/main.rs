@@ -155,9 +155,9 @@ fn run(config: &mut Config) -> Result<()> {
 
 /// Numbers that fit the machine, where the operator gives none.
 fn turns(options: &Options) -> Turns {
-    let (slice, respite) = (options.slice_us, options.respite_us);
+    let (slice, cooldown) = (options.slice_us, options.preemption_cooldown_us);
     let mut turns = Turns::default();
-    if slice.is_none() || respite.is_none() {
+    if slice.is_none() || cooldown.is_none() {
         turns = switch_cost::measure().map_or_else(
             |error| {
                 log::warn!("cannot measure what a process switch costs: {error:#}");
@@ -171,9 +171,9 @@ fn turns(options: &Options) -> Turns {
     }
     let given = turns.or_by(options);
     log::info!(
-        "slices of {} µs, a respite of {} µs",
+        "slices of {} µs, a preemption cooldown of {} µs",
         given.slice_ns / 1_000,
-        given.respite_ns / 1_000
+        given.preemption_cooldown_ns / 1_000
     );
     turns
 }

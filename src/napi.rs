@@ -112,7 +112,7 @@ impl Napi {
             let queues = queues(&name);
             if ifindex != device.ifindex {
                 let anew = find(&name)?;
-                // Not yet up, most likely: the next look tries again.
+                // Not yet up, most likely: the next sample tries again.
                 let Ok(()) = switch_on(&anew) else {
                     continue;
                 };

@@ -70,7 +70,7 @@ impl PageMap {
     }
 
     /// Runs a closure on the page, mapped for so long.
-    fn with<T>(&self, look: impl FnOnce(&Page) -> T) -> Result<T, Errno> {
+    fn with<T>(&self, read: impl FnOnce(&Page) -> T) -> Result<T, Errno> {
         // SAFETY: a new mapping at an address of the kernel's choice.
         let address = unsafe {
             mmap(
@@ -84,7 +84,7 @@ impl PageMap {
         }?;
         // SAFETY: PAGE_BYTES are mapped until the end of this function, and
         // what others write meanwhile are atomics that any value fits.
-        let value = look(unsafe { &*address.cast::<Page>() });
+        let value = read(unsafe { &*address.cast::<Page>() });
         // SAFETY: mapped above; no reference is left.
         unsafe { munmap(address, PAGE_BYTES) }?;
         Ok(value)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A configuration file that is read anew while the scheduler runs: what changes
-//! at once, and what is told to need a restart.
+//! at once, and which keys need a restart.
 //!
 //! Promises that a file with mistakes changes nothing, and that a key that did not
 //! change in the file changes nothing either: a design switched by hand stays.
@@ -24,8 +24,8 @@ const LIVE: [&str; 14] = [
     "grace-us",
     "slice-us",
     "latency-slice-us",
-    "respite-us",
-    "burst-us",
+    "preemption-cooldown-us",
+    "latency-batch-us",
     "starvation-ms",
     "max-net-cores",
     "idle-cores",
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_restart_is_told_apart() {
+    fn what_needs_a_restart_is_kept_apart() {
         let keys = ["steer", "quantum-us", "socket"].map(str::to_owned);
         let (live, restart) = sort(keys.to_vec());
         assert_eq!(

@@ -21,7 +21,7 @@ use std::mem::MaybeUninit;
 pub struct Scheduler<'obj> {
     /// Its maps, programs and states.
     pub kernel: Kernel<'obj>,
-    /// What it was told of the CPUs.
+    /// What BPF knows about the CPUs.
     pub plan: Plan,
     link: Option<Link>,
 }
@@ -161,7 +161,7 @@ fn load<'obj>(
     let mut skel = scx_ops_open!(builder, object, flexnet_ops, open_options)?;
     let ops = skel.struct_ops.flexnet_ops_mut();
     ops.exit_dump_len = options.exit_dump_len;
-    // Or the kernel takes who is displaced by a real-time task for one that
+    // Or the kernel takes who is preempted by a real-time task for one that
     // cannot migrate (6.16, 6.18), and it waits there as long as that runs.
     ops.flags |= *compat::SCX_OPS_ENQ_MIGRATION_DISABLED;
     skel.progs
@@ -192,7 +192,7 @@ fn load<'obj>(
     scx_ops_load!(skel, flexnet_ops, uei)
 }
 
-/// What BPF is told once.
+/// What BPF is reported once.
 fn describe(machine: &mut types::flexnet_machine, options: &Options, online: &[Cpu], plan: &Plan) {
     machine.cpus = plan.possible;
     machine.steer = u32::from(!options.steer.is_empty());
@@ -213,7 +213,7 @@ pub fn configure(
     plan: &Plan,
 ) {
     settings.slice_ns = turns.slice_ns;
-    settings.respite_ns = turns.respite_ns;
+    settings.preemption_cooldown_ns = turns.preemption_cooldown_ns;
     settings.objective_ns = options.objective_us * 1_000;
     settings.low_mark_ns = options.low_mark_us * 1_000;
     settings.interval_ns = options.interval_us * 1_000;
@@ -221,11 +221,13 @@ pub fn configure(
     settings.quantum_ns = options.quantum_us * 1_000;
     settings.grace_ns = options.grace_us * 1_000;
     settings.latency_slice_ns = options.latency_slice_us * 1_000;
-    settings.burst_ns = match options.burst_us {
+    settings.latency_batch_ns = match options.latency_batch_us {
         Some(us) => us * 1_000,
         // Where switching is dear, normal work keeps half of a core that latency
         // tasks want all the time. Less than a slice would cut turns into pieces.
-        None => settings.latency_slice_ns.max(settings.respite_ns),
+        None => settings
+            .latency_slice_ns
+            .max(settings.preemption_cooldown_ns),
     };
     settings.starvation_ns = options.starvation_ms * 1_000_000;
     settings.net_cores_max = plan.net_cores_max;

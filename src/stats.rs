@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The statistics: what they are, how they come from two looks at BPF's
+//! The statistics: what they are, how they come from two samples of BPF's
 //! counters, and the server other processes ask (scx_stats' protocol, as all
 //! scx schedulers have it).
 //!
@@ -51,9 +51,9 @@ pub struct ClientMetrics {
     pub executors: u64,
     #[stat(desc = "executors that should run")]
     pub wanted: u64,
-    #[stat(desc = "messages queued at the last look")]
+    #[stat(desc = "messages queued at the last sample")]
     pub depth: u64,
-    #[stat(desc = "age of the oldest message at the last look (us)")]
+    #[stat(desc = "age of the oldest message at the last sample (us)")]
     pub delay_us: f64,
     #[stat(desc = "CPU time of its executors in the interval (ms)")]
     pub run_ms: f64,
@@ -82,7 +82,7 @@ pub struct Metrics {
     #[stat(desc = "of these, preempted since they did not")]
     pub flag_kicks: u64,
     #[stat(desc = "tasks served by the starvation bound in the interval")]
-    pub rescues: u64,
+    pub anti_starvation: u64,
     #[stat(desc = "arbiter rounds in the interval")]
     pub rounds: u64,
     #[stat(desc = "timer starts from an idle state in the interval")]
@@ -103,7 +103,7 @@ pub struct Metrics {
     pub transitions: Vec<String>,
 }
 
-/// One look at BPF's counters, all since attaching.
+/// One sample of BPF's counters, all since attaching.
 #[derive(Clone)]
 pub struct Snapshot {
     /// CLOCK_MONOTONIC.
@@ -127,7 +127,7 @@ pub struct Snapshot {
 }
 
 impl Metrics {
-    /// What happened between two looks.
+    /// What happened between two samples.
     pub fn between(before: &Snapshot, now: &Snapshot) -> Self {
         let interval_ns = now.now_ns.saturating_sub(before.now_ns).max(1);
         let granted_ns = integral(&now.arbiter).saturating_sub(integral(&before.arbiter));
@@ -145,7 +145,7 @@ impl Metrics {
             takebacks: d.takebacks.saturating_sub(c.takebacks),
             flags_raised: d.flags_raised.saturating_sub(c.flags_raised),
             flag_kicks: d.flag_kicks.saturating_sub(c.flag_kicks),
-            rescues: d.rescues.saturating_sub(c.rescues),
+            anti_starvation: d.anti_starvation.saturating_sub(c.anti_starvation),
             timer_fires: d.timer_fires.saturating_sub(c.timer_fires),
             kicks: d.kicks.saturating_sub(c.kicks),
             direct_dispatches: d.direct_dispatches.saturating_sub(c.direct_dispatches),
@@ -169,7 +169,7 @@ impl Metrics {
         write!(
             w,
             "granted {} (average {:.2}) +{} -{} | preemptions {} takebacks {} flags {}/{} \
-             rescues {} | rounds {} timer {}/{} |",
+             anti-starvation {} | rounds {} timer {}/{} |",
             self.granted,
             self.granted_average,
             self.grants,
@@ -178,7 +178,7 @@ impl Metrics {
             self.takebacks,
             self.flags_raised,
             self.flag_kicks,
-            self.rescues,
+            self.anti_starvation,
             self.rounds,
             self.timer_starts,
             self.timer_fires,
@@ -274,8 +274,8 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// A look at BPF's counters, now.
-    pub fn look(&self) -> Result<Snapshot> {
+    /// A sample of BPF's counters, now.
+    pub fn sample(&self) -> Result<Snapshot> {
         let (reply, answer) = sync_channel(1);
         self.ask.send(reply).context("the scheduler is gone")?;
         self.ring.ring();
@@ -305,7 +305,7 @@ impl StatsDesk {
             let asker = ours.clone();
             let mut before = start.clone();
             let read: Box<dyn StatsReader<(), ()>> = Box::new(move |_arguments, _channels| {
-                let now = asker.look()?;
+                let now = asker.sample()?;
                 let metrics = Metrics::between(&before, &now);
                 before = now;
                 metrics.to_json()
@@ -330,10 +330,10 @@ impl StatsDesk {
     }
 
     /// Answers who has asked.
-    pub fn answer(&self, look: impl Fn() -> Result<Snapshot>) {
+    pub fn answer(&self, sample: impl Fn() -> Result<Snapshot>) {
         self.wake.drain();
         for reply in self.asked.try_iter() {
-            match look() {
+            match sample() {
                 // One that no longer waits has closed its end.
                 Ok(snapshot) => drop(reply.send(snapshot)),
                 Err(error) => log::warn!("no statistics: {error:#}"),
@@ -428,16 +428,16 @@ mod tests {
     }
 
     #[test]
-    fn the_last_transitions_are_told_oldest_first() {
+    fn the_last_transitions_are_listed_oldest_first() {
         let mut arbiter = flexnet_arbiter_state::default();
         for number in 0..70u64 {
             arbiter.transition[(number % 64) as usize].at_ns = number;
             arbiter.transitions += 1;
         }
-        let told = transitions(&arbiter, 0);
-        assert_eq!(told.len(), 64);
-        assert_eq!(told[0], "6 0 0 0 0 none");
-        assert_eq!(told[63], "69 0 0 0 0 none");
+        let reported = transitions(&arbiter, 0);
+        assert_eq!(reported.len(), 64);
+        assert_eq!(reported[0], "6 0 0 0 0 none");
+        assert_eq!(reported[63], "69 0 0 0 0 none");
         assert_eq!(transitions(&arbiter, 69).len(), 1);
         assert_eq!(transitions(&arbiter, 70).len(), 0);
     }

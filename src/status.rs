@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The answer to a STATUS request: one look at everything, for `flexnet status`
+//! The answer to a STATUS request: one sample of everything, for `flexnet status`
 //! and `flexnet top`.
 
 use crate::clients::Clients;
@@ -36,7 +36,7 @@ pub fn status(kernel: &Kernel<'_>, clients: &Clients, facts: &Facts, asked: &Mes
         status.preemptions = counters.preemptions;
         status.takebacks = counters.takebacks;
         status.flag_kicks = counters.flag_kicks;
-        status.rescues = counters.rescues;
+        status.anti_starvation = counters.anti_starvation;
     }
     let mut cores = vec![0u32; clients.capacity()];
     for (cpu, state) in status.cpu.iter_mut().enumerate().take(kernel.cpus()) {
@@ -89,12 +89,12 @@ fn backlog(kernel: &Kernel<'_>) -> Option<StatusClient> {
 
 /// The last changes of the grants, with their times since `start_ns`.
 fn changes(arbiter: &flexnet_arbiter_state, start_ns: u64) -> [StatusChange; STATUS_CHANGES] {
-    let mut told = [StatusChange::default(); STATUS_CHANGES];
+    let mut reported = [StatusChange::default(); STATUS_CHANGES];
     let kept = arbiter.transition.len() as u64;
     let first = arbiter.transitions.saturating_sub(STATUS_CHANGES as u64);
     for number in first..arbiter.transitions {
         let change = &arbiter.transition[(number % kept) as usize];
-        told[(number % STATUS_CHANGES as u64) as usize] = StatusChange {
+        reported[(number % STATUS_CHANGES as u64) as usize] = StatusChange {
             at_ns: change.at_ns.saturating_sub(start_ns),
             since_ns: change.at_ns.saturating_sub(change.cause_ns),
             before: change.before,
@@ -103,7 +103,7 @@ fn changes(arbiter: &flexnet_arbiter_state, start_ns: u64) -> [StatusChange; STA
             reserved: 0,
         };
     }
-    told
+    reported
 }
 
 #[cfg(test)]
@@ -118,9 +118,12 @@ mod tests {
             (change.at_ns, change.cause_ns) = (1_000 + number, 995 + number);
             arbiter.transitions += 1;
         }
-        let told = changes(&arbiter, 1_000);
-        assert_eq!((told[69 % 16].at_ns, told[69 % 16].since_ns), (69, 5));
-        assert_eq!(told[54 % 16].at_ns, 54);
+        let reported = changes(&arbiter, 1_000);
+        assert_eq!(
+            (reported[69 % 16].at_ns, reported[69 % 16].since_ns),
+            (69, 5)
+        );
+        assert_eq!(reported[54 % 16].at_ns, 54);
         assert_eq!(changes(&flexnet_arbiter_state::default(), 0)[0].at_ns, 0);
     }
 }

@@ -277,7 +277,7 @@ mod tests {
         let mut follower = Follower::default();
         let mut changed = None;
         for at in 0..3000u64 {
-            // Grants that change at every look, with pauses.
+            // Grants that change at every sample, with pauses.
             let mask = if at % 1500 > 300 { 0 } else { 1 << (at % 7) };
             follower.granted(at * MS, Some(&[mask]));
             if follower.step(at * MS) != Action::Keep {

@@ -25,17 +25,17 @@ const STEP: usize = 4096;
 /// Round trips at most, and how long they may take in all.
 const ROUNDS: u32 = 200;
 const LIMIT: Duration = Duration::from_millis(100);
-/// Displacing somebody is two switches: there and back.
+/// Preempting somebody is two switches: there and back.
 const SWITCHES: u64 = 2;
-/// Of a core's time, what latency tasks may spend on displacing others by this
+/// Of a core's time, what latency tasks may spend on preempting others by this
 /// measure: 1 in 60. Then eight bulk senders keep six sevenths of their throughput
 /// beside a service they share two processors with (bench/README.md has the table).
-const DISPLACING: u64 = 60;
+const PREEMPTING: u64 = 60;
 /// Of a core's time, what taking turns may cost: 1 in 150.
 const TURNING: u64 = 150;
-/// Bounds of a respite, ns: shorter than a wakeup takes is none, and nobody asked
+/// Bounds of a preemption cooldown, ns: shorter than a wakeup takes is none, and nobody asked
 /// for one longer than a turn.
-const RESPITE_NS: RangeInclusive<u64> = 50_000..=10_000_000;
+const PREEMPTION_COOLDOWN_NS: RangeInclusive<u64> = 50_000..=10_000_000;
 /// Bounds of a slice, ns. From 4 ms on longer ones gain nothing where switches
 /// cost microseconds; over 10 ms is felt.
 const SLICE_NS: RangeInclusive<u64> = 4_000_000..=10_000_000;
@@ -45,8 +45,8 @@ const SLICE_NS: RangeInclusive<u64> = 4_000_000..=10_000_000;
 pub struct Turns {
     /// The slice of normal and batch tasks, ns.
     pub slice_ns: u64,
-    /// From latency tasks' run on a core until they may displace others there, ns.
-    pub respite_ns: u64,
+    /// From latency tasks' run on a core until they may preempt others there, ns.
+    pub preemption_cooldown_ns: u64,
 }
 
 impl Default for Turns {
@@ -61,7 +61,9 @@ impl Turns {
     pub fn or_by(self, options: &Options) -> Self {
         Self {
             slice_ns: options.slice_us.map_or(self.slice_ns, |us| us * 1_000),
-            respite_ns: options.respite_us.map_or(self.respite_ns, |us| us * 1_000),
+            preemption_cooldown_ns: options
+                .preemption_cooldown_us
+                .map_or(self.preemption_cooldown_ns, |us| us * 1_000),
         }
     }
 
@@ -74,7 +76,7 @@ impl Turns {
         };
         Self {
             slice_ns: within(TURNING, &SLICE_NS),
-            respite_ns: within(SWITCHES * DISPLACING, &RESPITE_NS),
+            preemption_cooldown_ns: within(SWITCHES * PREEMPTING, &PREEMPTION_COOLDOWN_NS),
         }
     }
 }
@@ -161,7 +163,7 @@ mod tests {
 
     #[test]
     fn turns_keep_switching_within_its_share() {
-        for (switch_ns, slice_ns, respite_ns) in [
+        for (switch_ns, slice_ns, preemption_cooldown_ns) in [
             (0, 4_000_000, 50_000),
             (600, 4_000_000, 72_000),
             (2_600, 4_000_000, 312_000),
@@ -172,7 +174,7 @@ mod tests {
         ] {
             let turns = Turns {
                 slice_ns,
-                respite_ns,
+                preemption_cooldown_ns,
             };
             assert_eq!(Turns::of(switch_ns), turns, "{switch_ns} ns");
         }

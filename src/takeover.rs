@@ -90,10 +90,11 @@ impl Predecessor {
             }
         };
         let listener = Listener::taken(socket, path);
-        let told = next(&connection);
-        let told = told.and_then(|packet| Takeover::from_bytes(&packet.bytes[..packet.kept]));
-        let detached_ns = match told {
-            Some(told) => told.detached_ns,
+        let reported = next(&connection);
+        let reported =
+            reported.and_then(|packet| Takeover::from_bytes(&packet.bytes[..packet.kept]));
+        let detached_ns = match reported {
+            Some(reported) => reported.detached_ns,
             // It died on the way; so nobody schedules, and that is all we want.
             None => monotonic_ns(),
         };
@@ -175,11 +176,11 @@ impl Successor {
 
     /// Tells it since when nobody schedules, and waits until it does.
     pub fn await_relief(self, detached_ns: u64) -> Outcome {
-        let told = Takeover {
+        let reported = Takeover {
             message: message::reply(&self.asked, size_of::<Takeover>(), Ok(())),
             detached_ns,
         };
-        let _ = self.connection.send(told.as_bytes(), &[]);
+        let _ = self.connection.send(reported.as_bytes(), &[]);
         if next(&self.connection).is_some() {
             return Outcome::Relieved;
         }

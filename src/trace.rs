@@ -8,7 +8,7 @@
 
 use crate::kernel::Kernel;
 use crate::stats::monotonic_ns;
-use flexnet::abi::{CpuState, TRACE_NO_EXECUTOR, TraceEvent, TraceKind, TraceTold};
+use flexnet::abi::{CpuState, TRACE_NO_EXECUTOR, TraceEvent, TraceKind, TraceReply};
 use libbpf_rs::{Link, MapHandle, RingBufferBuilder};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Between two looks at the ring, which holds some 20,000 events.
+/// Between two samples of the ring, which holds some 20,000 events.
 const LOOK: Duration = Duration::from_millis(5);
 /// Bytes that wait for the pipe at most before the ring is left alone.
 const BACKLOG: usize = 4 << 20;
@@ -82,16 +82,16 @@ impl Trace {
     }
 
     /// What it has come to.
-    pub fn told(&self, kernel: &Kernel<'_>) -> TraceTold {
-        TraceTold {
+    pub fn reply(&self, kernel: &Kernel<'_>) -> TraceReply {
+        TraceReply {
             probes: self.probes.len() as u32,
             lost: kernel.trace_lost(),
-            ..TraceTold::default()
+            ..TraceReply::default()
         }
     }
 
     /// Ends it; what is in the ring still goes into the pipe.
-    pub fn stop(mut self, kernel: &Kernel<'_>) -> TraceTold {
+    pub fn stop(mut self, kernel: &Kernel<'_>) -> TraceReply {
         kernel.set_tracing(false);
         self.probes.clear();
         self.stop.store(true, Ordering::Release);
@@ -99,7 +99,7 @@ impl Trace {
             // It has said what went wrong.
             let _ = pump.join();
         }
-        self.told(kernel)
+        self.reply(kernel)
     }
 }
 
@@ -132,7 +132,7 @@ fn standing(kernel: &Kernel<'_>) -> Vec<u8> {
     events.iter().flat_map(TraceEvent::as_bytes).collect()
 }
 
-/// From the ring into the pipe until it is told to stop and the ring is empty, or
+/// From the ring into the pipe until it is asked to stop and the ring is empty, or
 /// nobody reads any longer.
 fn pump(ring: &MapHandle, pipe: &OwnedFd, first: Vec<u8>, stop: &AtomicBool) -> anyhow::Result<()> {
     let waiting = Rc::new(RefCell::new(first));

@@ -65,7 +65,7 @@ fn threads(pid: i32) -> Result<Vec<u32>, Errno> {
 }
 
 fn thread(kernel: &Kernel<'_>, pid: i32, tid: u32) -> Result<WhyThread, Errno> {
-    let look = kernel.look_at_task(tid as i32)?;
+    let sample = kernel.sample_task(tid as i32)?;
     let name = read(&format!("/proc/{pid}/task/{tid}/comm")).map_err(|_| Errno::SRCH)?;
     let allowed = sched_getaffinity(Pid::from_raw(tid as i32))?;
     let mut cpus = [0; STATUS_CPUS / 64];
@@ -74,20 +74,20 @@ fn thread(kernel: &Kernel<'_>, pid: i32, tid: u32) -> Result<WhyThread, Errno> {
     }
     Ok(WhyThread {
         tid,
-        task_class: look.task_class,
-        class_origin: look.class_origin,
-        policy: look.policy,
-        client: look.client,
-        slot: look.slot,
-        on_cpu: look.on_cpu,
-        last_queue: look.history.last_queue,
+        task_class: sample.task_class,
+        class_origin: sample.class_origin,
+        policy: sample.policy,
+        client: sample.client,
+        slot: sample.slot,
+        on_cpu: sample.on_cpu,
+        last_queue: sample.history.last_queue,
         name: name_bytes(name.trim_end()),
-        run_ns: look.history.run_ns,
-        last_wait_ns: look.history.last_wait_ns,
-        waiting_ns: look.waiting_ns,
-        preemptions: look.history.preemptions,
-        wait_ns: look.history.wait_ns,
-        waits: look.history.waits,
+        run_ns: sample.history.run_ns,
+        last_wait_ns: sample.history.last_wait_ns,
+        waiting_ns: sample.waiting_ns,
+        preemptions: sample.history.preemptions,
+        wait_ns: sample.history.wait_ns,
+        waits: sample.history.waits,
         cpus,
     })
 }

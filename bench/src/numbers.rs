@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn a_percentile_needs_ten_samples_above_it() {
         let values = |count: u32| (1..=count).map(f64::from).collect::<Vec<f64>>();
-        for (count, quantile, told) in [
+        for (count, quantile, reported) in [
             (19, 0.5, false),
             (20, 0.5, true),
             (999, 0.99, false),
@@ -117,7 +117,7 @@ mod tests {
             (0, 0.5, false),
         ] {
             let percentile = told_percentile(&values(count), quantile);
-            assert_eq!(percentile.is_some(), told, "{quantile} of {count}");
+            assert_eq!(percentile.is_some(), reported, "{quantile} of {count}");
         }
     }
 }

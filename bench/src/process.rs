@@ -84,6 +84,6 @@ pub(super) fn ready(address: Option<SocketAddr>) -> Result<Duration> {
     let seconds: f64 = line
         .strip_prefix("go ")
         .and_then(|seconds| seconds.trim().parse().ok())
-        .context("not told to go")?;
+        .context("not asked to go")?;
     Ok(Duration::from_secs_f64(seconds))
 }

@@ -65,7 +65,7 @@ enum flexnet_queue {
 	FLEXNET_QUEUE_DIRECT = 0,  /* a CPU's own: it was chosen at the wakeup */
 	FLEXNET_QUEUE_LATENCY = 1, /* of latency tasks, shared by the general cores */
 	FLEXNET_QUEUE_GENERAL = 2, /* of normal and batch tasks, shared likewise */
-	FLEXNET_QUEUE_CPU = 3,	   /* of those bound to one CPU, or displaced on it in their turn */
+	FLEXNET_QUEUE_CPU = 3,	   /* of those bound to one CPU, or preempted on it in their turn */
 	FLEXNET_QUEUE_EXECUTOR = 4, /* of executors, shared by the granted cores */
 	FLEXNET_QUEUE_COUNT = 5,
 };
@@ -224,7 +224,7 @@ enum flexnet_message_type {
 	 * is (-EPERM). */
 	FLEXNET_MESSAGE_WHY = 10,
 	/* struct flexnet_trace_ask, root's (-EPERM); answered by struct
-	 * flexnet_trace_told. To start, with the write end of a pipe, into which
+	 * flexnet_trace_reply. To start, with the write end of a pipe, into which
 	 * struct flexnet_trace_event go until the trace is stopped over the same
 	 * connection or that ends; one at a time (-EBUSY). To attach, with a file
 	 * a process runs that has the library's probes: the asker opens it, since
@@ -302,7 +302,7 @@ struct flexnet_status_client {
 	__u32 executors;	/* registered */
 	__u32 executors_wanted;
 	__u64 depth;	/* messages queued */
-	__u64 delay_ns; /* age of the oldest at the arbiter's last look */
+	__u64 delay_ns; /* age of the oldest at the arbiter's last sample */
 	__u64 run_ns;	/* CPU time of its executors */
 	__u32 cores;	/* granted cores its executors are on now */
 	__u32 flow_classes; /* of its executors: bit 1 << enum flexnet_flow_class */
@@ -354,7 +354,7 @@ struct flexnet_status {
 	__u64 gap_ns;
 	__u64 takebacks;  /* of the preemptions: lent cores taken back */
 	__u64 flag_kicks; /* executors preempted since they did not yield */
-	__u64 rescues;	  /* tasks served by the starvation bound */
+	__u64 anti_starvation;	  /* tasks served by the starvation bound */
 	__u64 changes;	  /* in all; number n is in change[n % STATUS_CHANGES] */
 	struct flexnet_status_change change[FLEXNET_STATUS_CHANGES];
 };
@@ -380,7 +380,7 @@ struct flexnet_why_thread {
 	__u64 run_ns;
 	__u64 last_wait_ns;
 	__u64 waiting_ns; /* waits since so long, 0: does not */
-	__u64 preemptions; /* times it was displaced in its turn */
+	__u64 preemptions; /* times it was preempted in its turn */
 	__u64 wait_ns[FLEXNET_QUEUE_COUNT]; /* by enum flexnet_queue, as waits */
 	__u64 waits[FLEXNET_QUEUE_COUNT];
 	__u64 cpus[FLEXNET_STATUS_CPUS / 64]; /* those it may run on, a bit each */
@@ -404,7 +404,7 @@ struct flexnet_trace_ask {
 	__u32 pid; /* attach: the process */
 };
 
-struct flexnet_trace_told {
+struct flexnet_trace_reply {
 	struct flexnet_message message;
 	__u32 probes; /* kinds of events that processes tell of themselves, attached so far */
 	__u32 reserved;

@@ -80,7 +80,7 @@ struct flexnet_arbiter_params {
 };
 
 /* What one round sees; times in ns. */
-struct flexnet_arbiter_look {
+struct flexnet_arbiter_sample {
 	flexnet_u64 now_ns;
 	flexnet_u64 delay_ns;	  /* age of the oldest queued message, 0: none */
 	flexnet_u64 busy_ns;	  /* executor CPU time since the last round */
@@ -155,14 +155,14 @@ FLEXNET_INLINE flexnet_u64 flexnet_next_round(const struct flexnet_arbiter_param
 	return params->interval_ns << shift;
 }
 
-/* Does this look say that another core is wanted, and could it help? One more
+/* Does this sample say that another core is wanted, and could it help? One more
  * core than runnable executors would only idle. */
 FLEXNET_INLINE int flexnet_wants_core(const struct flexnet_arbiter_params *params,
-				      const struct flexnet_arbiter_look *look)
+				      const struct flexnet_arbiter_sample *sample)
 {
-	if (look->granted == 0)
-		return look->runnable > 0;
-	return look->runnable > look->granted && look->delay_ns > params->objective_ns;
+	if (sample->granted == 0)
+		return sample->runnable > 0;
+	return sample->runnable > sample->granted && sample->delay_ns > params->objective_ns;
 }
 
 /* Are the cores that may be granted too few for who wants them, or were they a
@@ -170,17 +170,17 @@ FLEXNET_INLINE int flexnet_wants_core(const struct flexnet_arbiter_params *param
  * queue for a core; and once it went there, its executors want none. Called
  * once a round. */
 FLEXNET_INLINE flexnet_u32 flexnet_is_saturated(const struct flexnet_arbiter_params *params,
-						const struct flexnet_arbiter_look *look,
+						const struct flexnet_arbiter_sample *sample,
 						struct flexnet_arbiter_memory *memory)
 {
 	flexnet_u64 hold = FLEXNET_SATURATED_HOLD_NS << memory->saturated_shift;
-	flexnet_u64 now = look->now_ns;
+	flexnet_u64 now = sample->now_ns;
 	flexnet_u64 since = now > memory->saturated_ns ? now - memory->saturated_ns : 0;
 	flexnet_u32 holds = memory->saturated_ns && since < hold;
 
-	if (look->granted && look->granted >= params->cores_max &&
-	    look->runnable > look->granted &&
-	    look->delay_ns > FLEXNET_SATURATED_OBJECTIVES * params->objective_ns) {
+	if (sample->granted && sample->granted >= params->cores_max &&
+	    sample->runnable > sample->granted &&
+	    sample->delay_ns > FLEXNET_SATURATED_OBJECTIVES * params->objective_ns) {
 		if (!holds && memory->saturated_ns && since < 2 * hold) {
 			if (memory->saturated_shift < FLEXNET_SATURATED_SHIFT_MAX)
 				memory->saturated_shift++;
@@ -191,7 +191,7 @@ FLEXNET_INLINE flexnet_u32 flexnet_is_saturated(const struct flexnet_arbiter_par
 		memory->cores_idle_since_ns = 0;
 		return 1;
 	}
-	if (!look->idle || !holds)
+	if (!sample->idle || !holds)
 		memory->cores_idle_since_ns = 0;
 	else if (!memory->cores_idle_since_ns)
 		memory->cores_idle_since_ns = now;
@@ -200,12 +200,12 @@ FLEXNET_INLINE flexnet_u32 flexnet_is_saturated(const struct flexnet_arbiter_par
 	return holds;
 }
 
-/* Folds one look into the averages and the times since when. */
+/* Folds one sample into the averages and the times since when. */
 FLEXNET_INLINE void flexnet_arbiter_observe(const struct flexnet_arbiter_params *params,
-					    const struct flexnet_arbiter_look *look,
+					    const struct flexnet_arbiter_sample *sample,
 					    struct flexnet_arbiter_memory *memory)
 {
-	flexnet_u64 elapsed = look->now_ns > memory->round_ns ? look->now_ns - memory->round_ns : 1;
+	flexnet_u64 elapsed = sample->now_ns > memory->round_ns ? sample->now_ns - memory->round_ns : 1;
 	flexnet_u64 busy;
 
 	/* After a pause the average of before it means nothing. */
@@ -213,34 +213,34 @@ FLEXNET_INLINE void flexnet_arbiter_observe(const struct flexnet_arbiter_params 
 		memory->average = 0;
 		elapsed = params->interval_ns ? params->interval_ns : 1;
 	}
-	busy = look->busy_ns * FLEXNET_CORE / elapsed;
+	busy = sample->busy_ns * FLEXNET_CORE / elapsed;
 	memory->average -= memory->average >> FLEXNET_AVERAGE_SHIFT;
 	memory->average += busy >> FLEXNET_AVERAGE_SHIFT;
-	memory->round_ns = look->now_ns;
+	memory->round_ns = sample->now_ns;
 
-	if (look->runnable || look->depth)
+	if (sample->runnable || sample->depth)
 		memory->idle_since_ns = 0;
 	else if (!memory->idle_since_ns)
-		memory->idle_since_ns = look->now_ns;
+		memory->idle_since_ns = sample->now_ns;
 
-	if (look->delay_ns >= params->low_mark_ns)
+	if (sample->delay_ns >= params->low_mark_ns)
 		memory->calm_since_ns = 0;
 	else if (!memory->calm_since_ns)
-		memory->calm_since_ns = look->now_ns;
+		memory->calm_since_ns = sample->now_ns;
 
-	if ((look->runnable || !look->depth) && look->granted >= params->cores_max)
+	if ((sample->runnable || !sample->depth) && sample->granted >= params->cores_max)
 		memory->backoff = FLEXNET_STEADY_SHIFT;
-	else if (look->runnable || !look->depth)
+	else if (sample->runnable || !sample->depth)
 		memory->backoff = 0;
 	else if (memory->backoff < FLEXNET_BACKOFF_SHIFT_MAX)
 		memory->backoff++;
 
-	if (!flexnet_wants_core(params, look)) {
+	if (!flexnet_wants_core(params, sample)) {
 		memory->pressed_since_ns = 0;
 		memory->pressed_rounds = 0;
 	} else {
 		if (!memory->pressed_since_ns)
-			memory->pressed_since_ns = look->now_ns;
+			memory->pressed_since_ns = sample->now_ns;
 		memory->pressed_rounds++;
 	}
 }
@@ -256,47 +256,47 @@ FLEXNET_INLINE void flexnet_arbiter_observe(const struct flexnet_arbiter_params 
  * nothing.
  */
 FLEXNET_INLINE void flexnet_arbiter_round(const struct flexnet_arbiter_params *params,
-					  const struct flexnet_arbiter_look *look,
+					  const struct flexnet_arbiter_sample *sample,
 					  struct flexnet_arbiter_memory *memory,
 					  struct flexnet_arbiter_decision *decision)
 {
 	flexnet_s32 last = memory->direction;
 
 	/* Rounds further apart than that are not consecutive. */
-	if (look->now_ns >= memory->round_ns + 2 * params->interval_ns)
+	if (sample->now_ns >= memory->round_ns + 2 * params->interval_ns)
 		last = 0;
-	flexnet_arbiter_observe(params, look, memory);
+	flexnet_arbiter_observe(params, sample, memory);
 	memory->direction = 0;
-	decision->cores = look->granted;
+	decision->cores = sample->granted;
 	decision->reason = FLEXNET_REASON_NONE;
-	decision->cause_ns = look->now_ns;
+	decision->cause_ns = sample->now_ns;
 	decision->rounds = 1;
 
-	if (look->granted > params->cores_max) {
+	if (sample->granted > params->cores_max) {
 		decision->cores = params->cores_max;
 		decision->reason = FLEXNET_REASON_LIMIT;
-	} else if (memory->pressed_since_ns && look->granted < params->cores_max && last >= 0) {
-		decision->cores = look->granted + 1;
-		decision->reason = look->granted ? FLEXNET_REASON_DELAY : FLEXNET_REASON_ARRIVAL;
+	} else if (memory->pressed_since_ns && sample->granted < params->cores_max && last >= 0) {
+		decision->cores = sample->granted + 1;
+		decision->reason = sample->granted ? FLEXNET_REASON_DELAY : FLEXNET_REASON_ARRIVAL;
 		decision->cause_ns = memory->pressed_since_ns;
 		decision->rounds = memory->pressed_rounds;
-	} else if (look->granted && last <= 0 && memory->idle_since_ns &&
-		   look->now_ns - memory->idle_since_ns >= params->idle_delay_ns) {
+	} else if (sample->granted && last <= 0 && memory->idle_since_ns &&
+		   sample->now_ns - memory->idle_since_ns >= params->idle_delay_ns) {
 		decision->cores = 0;
 		decision->reason = FLEXNET_REASON_IDLE;
 		decision->cause_ns = memory->idle_since_ns;
-	} else if (look->granted > 1 && last <= 0 && memory->calm_since_ns &&
-		   look->now_ns - memory->calm_since_ns >= params->idle_delay_ns &&
+	} else if (sample->granted > 1 && last <= 0 && memory->calm_since_ns &&
+		   sample->now_ns - memory->calm_since_ns >= params->idle_delay_ns &&
 		   memory->average <=
-			   (flexnet_u64)(look->granted - 1) * FLEXNET_UTILISATION_MAX) {
-		decision->cores = look->granted - 1;
+			   (flexnet_u64)(sample->granted - 1) * FLEXNET_UTILISATION_MAX) {
+		decision->cores = sample->granted - 1;
 		decision->reason = FLEXNET_REASON_CALM;
 		decision->cause_ns = memory->calm_since_ns;
 		/* The next core goes back only after another calm spell. */
-		memory->calm_since_ns = look->now_ns;
+		memory->calm_since_ns = sample->now_ns;
 	}
-	if (decision->cores != look->granted)
-		memory->direction = decision->cores > look->granted ? 1 : -1;
+	if (decision->cores != sample->granted)
+		memory->direction = decision->cores > sample->granted ? 1 : -1;
 }
 
 /* How many of a client's executors should run: those that have work, no more
@@ -323,9 +323,9 @@ FLEXNET_INLINE flexnet_u64 flexnet_scale_by_weight(flexnet_u64 run_ns, flexnet_u
  * nor loses its place. */
 FLEXNET_INLINE flexnet_u64 flexnet_wakeup_vtime(flexnet_u64 own, flexnet_u64 queue, flexnet_u64 lag_ns)
 {
-	flexnet_u64 floor = queue > lag_ns ? queue - lag_ns : 0;
+	flexnet_u64 lower_bound = queue > lag_ns ? queue - lag_ns : 0;
 
-	return own > floor ? own : floor;
+	return own > lower_bound ? own : lower_bound;
 }
 
 /*
@@ -372,7 +372,7 @@ FLEXNET_INLINE int flexnet_preempt_step(flexnet_u64 now_ns, flexnet_u64 run_star
 
 /* What is known of one such queue; times in ns. Starts as zeros. */
 struct flexnet_napi_load {
-	flexnet_u64 filled_ns; /* packets may wait since, 0: the last look found none */
+	flexnet_u64 filled_ns; /* packets may wait since, 0: the last sample found none */
 	flexnet_u64 polled_ns; /* end of the last poll, 0: none */
 	flexnet_u64 poll_ns;   /* what the last full poll after another poll took, 0: unknown */
 	flexnet_u64 used_ns;   /* CPU time since the queue was seen empty */
@@ -457,7 +457,7 @@ FLEXNET_INLINE flexnet_u64 flexnet_napi_delay(const struct flexnet_napi_load *lo
  * time without seeing its queue empty goes on among the others: in the
  * throughput class on a granted core, as a normal task elsewhere.
  */
-FLEXNET_INLINE int flexnet_napi_storms(const struct flexnet_napi_load *load, flexnet_u64 budget_ns)
+FLEXNET_INLINE int flexnet_napi_in_livelock(const struct flexnet_napi_load *load, flexnet_u64 budget_ns)
 {
 	return load->used_ns >= budget_ns;
 }

@@ -72,21 +72,21 @@ FLEXNET_INLINE void flexnet_design_wishes(struct flexnet_design_wish *wish, flex
 
 /* No work for the idle delay? */
 FLEXNET_INLINE int flexnet_design_idled(const struct flexnet_design_params *params,
-					const struct flexnet_arbiter_look *look,
+					const struct flexnet_arbiter_sample *sample,
 					const struct flexnet_arbiter_memory *memory)
 {
 	return memory->idle_since_ns &&
-	       look->now_ns - memory->idle_since_ns >= params->arbiter.idle_delay_ns;
+	       sample->now_ns - memory->idle_since_ns >= params->arbiter.idle_delay_ns;
 }
 
 /* Calm for the idle delay, and fewer cores carry the utilisation? */
 FLEXNET_INLINE int flexnet_design_calmed(const struct flexnet_design_params *params,
-					 const struct flexnet_arbiter_look *look,
+					 const struct flexnet_arbiter_sample *sample,
 					 const struct flexnet_arbiter_memory *memory)
 {
-	return look->granted > 1 && memory->calm_since_ns &&
-	       look->now_ns - memory->calm_since_ns >= params->arbiter.idle_delay_ns &&
-	       memory->average <= (flexnet_u64)(look->granted - 1) * FLEXNET_UTILISATION_MAX;
+	return sample->granted > 1 && memory->calm_since_ns &&
+	       sample->now_ns - memory->calm_since_ns >= params->arbiter.idle_delay_ns &&
+	       memory->average <= (flexnet_u64)(sample->granted - 1) * FLEXNET_UTILISATION_MAX;
 }
 
 /*
@@ -94,15 +94,15 @@ FLEXNET_INLINE int flexnet_design_calmed(const struct flexnet_design_params *par
  * work comes, all back when there was none for the idle delay.
  */
 FLEXNET_INLINE void flexnet_fixed_rule(const struct flexnet_design_params *params,
-				       const struct flexnet_arbiter_look *look,
+				       const struct flexnet_arbiter_sample *sample,
 				       const struct flexnet_arbiter_memory *memory,
 				       struct flexnet_design_wish *wish)
 {
 	flexnet_u32 cores = params->workers ? params->workers : params->arbiter.cores_max;
 
-	if (look->runnable && look->granted != cores)
-		flexnet_design_wishes(wish, cores, FLEXNET_REASON_ARRIVAL, look->now_ns);
-	else if (flexnet_design_idled(params, look, memory))
+	if (sample->runnable && sample->granted != cores)
+		flexnet_design_wishes(wish, cores, FLEXNET_REASON_ARRIVAL, sample->now_ns);
+	else if (flexnet_design_idled(params, sample, memory))
 		flexnet_design_wishes(wish, 0, FLEXNET_REASON_IDLE, memory->idle_since_ns);
 }
 
@@ -112,115 +112,115 @@ FLEXNET_INLINE void flexnet_fixed_rule(const struct flexnet_design_params *param
  * the rest would hold what is queued and carry the utilisation.
  */
 FLEXNET_INLINE void flexnet_netchannel_rule(const struct flexnet_design_params *params,
-					    const struct flexnet_arbiter_look *look,
+					    const struct flexnet_arbiter_sample *sample,
 					    struct flexnet_arbiter_memory *memory,
 					    struct flexnet_design_wish *wish)
 {
-	flexnet_u64 full = (flexnet_u64)look->granted * FLEXNET_NETCHANNEL_QUEUED;
+	flexnet_u64 full = (flexnet_u64)sample->granted * FLEXNET_NETCHANNEL_QUEUED;
 
-	if (!look->granted && look->runnable) {
-		flexnet_design_wishes(wish, 1, FLEXNET_REASON_ARRIVAL, look->now_ns);
-	} else if (look->depth >= full && look->runnable > look->granted) {
-		flexnet_design_wishes(wish, look->granted + 1, FLEXNET_REASON_DELAY, look->now_ns);
-	} else if (flexnet_design_idled(params, look, memory)) {
+	if (!sample->granted && sample->runnable) {
+		flexnet_design_wishes(wish, 1, FLEXNET_REASON_ARRIVAL, sample->now_ns);
+	} else if (sample->depth >= full && sample->runnable > sample->granted) {
+		flexnet_design_wishes(wish, sample->granted + 1, FLEXNET_REASON_DELAY, sample->now_ns);
+	} else if (flexnet_design_idled(params, sample, memory)) {
 		flexnet_design_wishes(wish, 0, FLEXNET_REASON_IDLE, memory->idle_since_ns);
-	} else if (look->depth + FLEXNET_NETCHANNEL_QUEUED <= full &&
-		   flexnet_design_calmed(params, look, memory)) {
-		flexnet_design_wishes(wish, look->granted - 1, FLEXNET_REASON_CALM,
+	} else if (sample->depth + FLEXNET_NETCHANNEL_QUEUED <= full &&
+		   flexnet_design_calmed(params, sample, memory)) {
+		flexnet_design_wishes(wish, sample->granted - 1, FLEXNET_REASON_CALM,
 				      memory->calm_since_ns);
-		memory->calm_since_ns = look->now_ns;
+		memory->calm_since_ns = sample->now_ns;
 	}
 }
 
 /* Snap, spreading: a thread an engine; whoever is awake has a core. */
-FLEXNET_INLINE void flexnet_spreading_rule(const struct flexnet_arbiter_look *look,
+FLEXNET_INLINE void flexnet_spreading_rule(const struct flexnet_arbiter_sample *sample,
 					   struct flexnet_design_wish *wish)
 {
-	if (look->runnable > look->granted)
-		flexnet_design_wishes(wish, look->runnable,
-				      look->granted ? FLEXNET_REASON_DELAY :
+	if (sample->runnable > sample->granted)
+		flexnet_design_wishes(wish, sample->runnable,
+				      sample->granted ? FLEXNET_REASON_DELAY :
 						      FLEXNET_REASON_ARRIVAL,
-				      look->now_ns);
-	else if (look->runnable < look->granted)
-		flexnet_design_wishes(wish, look->runnable, FLEXNET_REASON_IDLE, look->now_ns);
+				      sample->now_ns);
+	else if (sample->runnable < sample->granted)
+		flexnet_design_wishes(wish, sample->runnable, FLEXNET_REASON_IDLE, sample->now_ns);
 }
 
 /* Snap, compacting: all engines on one core until a queue's delay is above the
  * SLO; then the heaviest moves to a woken core. At low load they move back. */
 FLEXNET_INLINE void flexnet_compacting_rule(const struct flexnet_design_params *params,
-					    const struct flexnet_arbiter_look *look,
+					    const struct flexnet_arbiter_sample *sample,
 					    struct flexnet_arbiter_memory *memory,
 					    struct flexnet_design_wish *wish)
 {
-	if (!look->granted && look->runnable) {
-		flexnet_design_wishes(wish, 1, FLEXNET_REASON_ARRIVAL, look->now_ns);
-	} else if (look->delay_ns > params->high_ns && look->runnable > look->granted) {
-		flexnet_design_wishes(wish, look->granted + 1, FLEXNET_REASON_DELAY, look->now_ns);
-	} else if (flexnet_design_idled(params, look, memory)) {
+	if (!sample->granted && sample->runnable) {
+		flexnet_design_wishes(wish, 1, FLEXNET_REASON_ARRIVAL, sample->now_ns);
+	} else if (sample->delay_ns > params->high_ns && sample->runnable > sample->granted) {
+		flexnet_design_wishes(wish, sample->granted + 1, FLEXNET_REASON_DELAY, sample->now_ns);
+	} else if (flexnet_design_idled(params, sample, memory)) {
 		flexnet_design_wishes(wish, 0, FLEXNET_REASON_IDLE, memory->idle_since_ns);
-	} else if (look->delay_ns <= params->high_ns &&
-		   flexnet_design_calmed(params, look, memory)) {
-		flexnet_design_wishes(wish, look->granted - 1, FLEXNET_REASON_CALM,
+	} else if (sample->delay_ns <= params->high_ns &&
+		   flexnet_design_calmed(params, sample, memory)) {
+		flexnet_design_wishes(wish, sample->granted - 1, FLEXNET_REASON_CALM,
 				      memory->calm_since_ns);
-		memory->calm_since_ns = look->now_ns;
+		memory->calm_since_ns = sample->now_ns;
 	}
 }
 
-/* Shenango: congested is who has an item queued that was queued at the last look
+/* Shenango: congested is who has an item queued that was queued at the last sample
  * already; it gets one more core. A core with nothing to do goes back at once. */
-FLEXNET_INLINE void flexnet_shenango_rule(const struct flexnet_arbiter_look *look,
+FLEXNET_INLINE void flexnet_shenango_rule(const struct flexnet_arbiter_sample *sample,
 					  flexnet_u64 elapsed_ns, struct flexnet_design_wish *wish)
 {
-	if (!look->granted && look->runnable)
-		flexnet_design_wishes(wish, 1, FLEXNET_REASON_ARRIVAL, look->now_ns);
-	else if (look->runnable > look->granted && look->delay_ns >= elapsed_ns)
-		flexnet_design_wishes(wish, look->granted + 1, FLEXNET_REASON_DELAY,
-				      look->now_ns - elapsed_ns);
-	else if (look->runnable < look->granted)
-		flexnet_design_wishes(wish, look->runnable, FLEXNET_REASON_IDLE, look->now_ns);
+	if (!sample->granted && sample->runnable)
+		flexnet_design_wishes(wish, 1, FLEXNET_REASON_ARRIVAL, sample->now_ns);
+	else if (sample->runnable > sample->granted && sample->delay_ns >= elapsed_ns)
+		flexnet_design_wishes(wish, sample->granted + 1, FLEXNET_REASON_DELAY,
+				      sample->now_ns - elapsed_ns);
+	else if (sample->runnable < sample->granted)
+		flexnet_design_wishes(wish, sample->runnable, FLEXNET_REASON_IDLE, sample->now_ns);
 }
 
 /* Caladan, delay range: one more above the upper delay, one less below the lower
  * one, never in consecutive rounds. */
 FLEXNET_INLINE void flexnet_delay_rule(const struct flexnet_design_params *params,
-				       const struct flexnet_arbiter_look *look,
+				       const struct flexnet_arbiter_sample *sample,
 				       flexnet_s32 last, struct flexnet_design_wish *wish)
 {
-	if (!look->granted && look->runnable)
-		flexnet_design_wishes(wish, 1, FLEXNET_REASON_ARRIVAL, look->now_ns);
-	else if (!look->runnable && look->granted)
-		flexnet_design_wishes(wish, 0, FLEXNET_REASON_IDLE, look->now_ns);
+	if (!sample->granted && sample->runnable)
+		flexnet_design_wishes(wish, 1, FLEXNET_REASON_ARRIVAL, sample->now_ns);
+	else if (!sample->runnable && sample->granted)
+		flexnet_design_wishes(wish, 0, FLEXNET_REASON_IDLE, sample->now_ns);
 	else if (last)
 		return;
-	else if (look->delay_ns > params->high_ns && look->runnable > look->granted)
-		flexnet_design_wishes(wish, look->granted + 1, FLEXNET_REASON_DELAY, look->now_ns);
-	else if (look->delay_ns < params->low_ns && look->granted > 1)
-		flexnet_design_wishes(wish, look->granted - 1, FLEXNET_REASON_CALM, look->now_ns);
+	else if (sample->delay_ns > params->high_ns && sample->runnable > sample->granted)
+		flexnet_design_wishes(wish, sample->granted + 1, FLEXNET_REASON_DELAY, sample->now_ns);
+	else if (sample->delay_ns < params->low_ns && sample->granted > 1)
+		flexnet_design_wishes(wish, sample->granted - 1, FLEXNET_REASON_CALM, sample->now_ns);
 }
 
 /* Caladan, utilisation range: the same by how busy the cores are. Less only if
  * they are not busy now either: the average lags behind a core just given. */
 FLEXNET_INLINE void flexnet_utilisation_rule(const struct flexnet_design_params *params,
-					     const struct flexnet_arbiter_look *look,
+					     const struct flexnet_arbiter_sample *sample,
 					     const struct flexnet_arbiter_memory *memory,
 					     flexnet_u64 elapsed_ns, flexnet_s32 last,
 					     struct flexnet_design_wish *wish)
 {
-	flexnet_u64 percent = (flexnet_u64)look->granted * FLEXNET_CORE;
-	flexnet_u64 busy = look->busy_ns * FLEXNET_CORE / (elapsed_ns ? elapsed_ns : 1);
+	flexnet_u64 percent = (flexnet_u64)sample->granted * FLEXNET_CORE;
+	flexnet_u64 busy = sample->busy_ns * FLEXNET_CORE / (elapsed_ns ? elapsed_ns : 1);
 
-	if (!look->granted && look->runnable)
-		flexnet_design_wishes(wish, 1, FLEXNET_REASON_ARRIVAL, look->now_ns);
-	else if (flexnet_design_idled(params, look, memory))
+	if (!sample->granted && sample->runnable)
+		flexnet_design_wishes(wish, 1, FLEXNET_REASON_ARRIVAL, sample->now_ns);
+	else if (flexnet_design_idled(params, sample, memory))
 		flexnet_design_wishes(wish, 0, FLEXNET_REASON_IDLE, memory->idle_since_ns);
 	else if (last)
 		return;
-	else if (look->runnable > look->granted &&
+	else if (sample->runnable > sample->granted &&
 		 memory->average * 100 > percent * params->high_percent)
-		flexnet_design_wishes(wish, look->granted + 1, FLEXNET_REASON_DELAY, look->now_ns);
-	else if (look->granted > 1 && memory->average * 100 < percent * params->low_percent &&
+		flexnet_design_wishes(wish, sample->granted + 1, FLEXNET_REASON_DELAY, sample->now_ns);
+	else if (sample->granted > 1 && memory->average * 100 < percent * params->low_percent &&
 		 busy * 100 < percent * params->low_percent)
-		flexnet_design_wishes(wish, look->granted - 1, FLEXNET_REASON_CALM, look->now_ns);
+		flexnet_design_wishes(wish, sample->granted - 1, FLEXNET_REASON_CALM, sample->now_ns);
 }
 
 /* Does the design look at once when somebody wakes, not only in the next round?
@@ -232,42 +232,42 @@ FLEXNET_INLINE int flexnet_design_is_eager(const struct flexnet_design_params *p
 
 /* Asks the rule of a design other than the default one. */
 FLEXNET_INLINE void flexnet_design_ask(const struct flexnet_design_params *params,
-				       const struct flexnet_arbiter_look *look,
+				       const struct flexnet_arbiter_sample *sample,
 				       struct flexnet_arbiter_memory *memory,
 				       flexnet_u64 elapsed_ns, flexnet_s32 last,
 				       struct flexnet_design_wish *wish)
 {
 	switch (params->design) {
 	case FLEXNET_DESIGN_NETCHANNEL:
-		flexnet_netchannel_rule(params, look, memory, wish);
+		flexnet_netchannel_rule(params, sample, memory, wish);
 		break;
 	case FLEXNET_DESIGN_SNAP_SPREADING:
-		flexnet_spreading_rule(look, wish);
+		flexnet_spreading_rule(sample, wish);
 		break;
 	case FLEXNET_DESIGN_SNAP_COMPACTING:
-		flexnet_compacting_rule(params, look, memory, wish);
+		flexnet_compacting_rule(params, sample, memory, wish);
 		break;
 	case FLEXNET_DESIGN_SHENANGO:
-		flexnet_shenango_rule(look, elapsed_ns, wish);
+		flexnet_shenango_rule(sample, elapsed_ns, wish);
 		break;
 	case FLEXNET_DESIGN_SHENANGO_DELAY:
-		flexnet_delay_rule(params, look, last, wish);
+		flexnet_delay_rule(params, sample, last, wish);
 		break;
 	case FLEXNET_DESIGN_SHENANGO_UTILISATION:
-		flexnet_utilisation_rule(params, look, memory, elapsed_ns, last, wish);
+		flexnet_utilisation_rule(params, sample, memory, elapsed_ns, last, wish);
 		break;
 	default:
-		flexnet_fixed_rule(params, look, memory, wish);
+		flexnet_fixed_rule(params, sample, memory, wish);
 		break;
 	}
 }
 
 /*
- * One round of the design in `params`. As flexnet_arbiter_round: `look` in,
+ * One round of the design in `params`. As flexnet_arbiter_round: `sample` in,
  * `decision` out, `memory` from round to round.
  */
 FLEXNET_INLINE void flexnet_design_round(const struct flexnet_design_params *params,
-					 const struct flexnet_arbiter_look *look,
+					 const struct flexnet_arbiter_sample *sample,
 					 struct flexnet_arbiter_memory *memory,
 					 struct flexnet_arbiter_decision *decision)
 {
@@ -277,40 +277,40 @@ FLEXNET_INLINE void flexnet_design_round(const struct flexnet_design_params *par
 	flexnet_s32 last = memory->direction;
 
 	if (params->design == FLEXNET_DESIGN_FLEXNET || params->design >= FLEXNET_DESIGN_COUNT) {
-		flexnet_arbiter_round(&params->arbiter, look, memory, decision);
+		flexnet_arbiter_round(&params->arbiter, sample, memory, decision);
 		return;
 	}
-	/* Of the first look nothing was queued at the one before. */
-	elapsed = memory->round_ns && look->now_ns > memory->round_ns ?
-			  look->now_ns - memory->round_ns :
+	/* Of the first sample nothing was queued at the one before. */
+	elapsed = memory->round_ns && sample->now_ns > memory->round_ns ?
+			  sample->now_ns - memory->round_ns :
 			  params->arbiter.interval_ns;
-	if (look->now_ns >= memory->round_ns + 2 * params->arbiter.interval_ns)
+	if (sample->now_ns >= memory->round_ns + 2 * params->arbiter.interval_ns)
 		last = 0;
 	/* Engines are moved back at half their SLO: compacted cores are busy ones, whose
 	 * delay is seldom under another design's low mark. */
 	if (params->design == FLEXNET_DESIGN_SNAP_COMPACTING)
 		arbiter.low_mark_ns = params->high_ns / 2;
-	flexnet_arbiter_observe(&arbiter, look, memory);
+	flexnet_arbiter_observe(&arbiter, sample, memory);
 	memory->direction = 0;
-	flexnet_design_wishes(&wish, look->granted, FLEXNET_REASON_NONE, look->now_ns);
-	flexnet_design_ask(params, look, memory, elapsed, last, &wish);
+	flexnet_design_wishes(&wish, sample->granted, FLEXNET_REASON_NONE, sample->now_ns);
+	flexnet_design_ask(params, sample, memory, elapsed, last, &wish);
 	if (wish.cores > params->arbiter.cores_max) {
 		wish.cores = params->arbiter.cores_max;
-		if (look->granted > wish.cores)
+		if (sample->granted > wish.cores)
 			wish.reason = FLEXNET_REASON_LIMIT;
 	}
 	decision->cores = wish.cores;
 	decision->reason = wish.reason;
-	if (wish.cores == look->granted)
+	if (wish.cores == sample->granted)
 		decision->reason = FLEXNET_REASON_NONE;
 	decision->cause_ns = wish.cause_ns;
 	decision->rounds = 1;
-	if (memory->pressed_since_ns && wish.cores > look->granted) {
+	if (memory->pressed_since_ns && wish.cores > sample->granted) {
 		decision->cause_ns = memory->pressed_since_ns;
 		decision->rounds = memory->pressed_rounds;
 	}
-	if (decision->cores != look->granted)
-		memory->direction = decision->cores > look->granted ? 1 : -1;
+	if (decision->cores != sample->granted)
+		memory->direction = decision->cores > sample->granted ? 1 : -1;
 }
 
 /*
@@ -349,7 +349,7 @@ enum flexnet_claim {
 
 /*
  * Shenango: below its guarantee a congested application takes a core even of one
- * that bursts; above, up to its maximum, only idle ones.
+ * above its own guarantee; above, up to its maximum, only idle ones.
  */
 FLEXNET_INLINE flexnet_u32 flexnet_core_claim(flexnet_u32 cores, flexnet_u32 guaranteed,
 					      flexnet_u32 cores_max, flexnet_u32 congested)
@@ -359,8 +359,8 @@ FLEXNET_INLINE flexnet_u32 flexnet_core_claim(flexnet_u32 cores, flexnet_u32 gua
 	return cores < guaranteed ? FLEXNET_CLAIM_REVOKE : FLEXNET_CLAIM_IDLE;
 }
 
-/* By how many cores an application bursts: the one with the most gives way. */
-FLEXNET_INLINE flexnet_u32 flexnet_core_burst(flexnet_u32 cores, flexnet_u32 guaranteed)
+/* Cores an application has above its guarantee: the one with the most gives way. */
+FLEXNET_INLINE flexnet_u32 flexnet_cores_above_guarantee(flexnet_u32 cores, flexnet_u32 guaranteed)
 {
 	return cores > guaranteed ? cores - guaranteed : 0;
 }

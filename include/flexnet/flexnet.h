@@ -312,7 +312,7 @@ int flexnet_flow_fd(struct flexnet_flow *flow);
  * @flow: whose
  * @kind: 0 (the default) to 3; more count as 3
  *
- * For designs that tell types of requests apart: shinjuku gives each an
+ * For designs that distinguish types of requests: shinjuku gives each an
  * objective of its own. Holds from the flow's next turn on.
  *
  * Return: 0, or a negative error.
@@ -369,7 +369,7 @@ int flexnet_close(struct flexnet_flow *flow);
  * -EMSGSIZE: too long for a datagram.
  * -ENOTSOCK: the flow has no socket.
  * -EPIPE, -ECONNRESET, ...: the socket's error, also of an earlier send. It
- * stays on TCP; on UDP it is told once, and this datagram is not taken. No
+ * stays on TCP; on UDP it is reported once, and this datagram is not taken. No
  * SIGPIPE is raised.
  *
  * Context: Any thread, also from a step or a callback; several at once, whose
@@ -501,7 +501,7 @@ int flexnet_completion_wait(const struct flexnet_completion *completion, int64_t
  * Errors:
  * -EINVAL: no flow.
  * -EDEADLK: called from a step or a callback.
- * -EPIPE, -ECONNRESET, ...: the flow failed; on UDP, a datagram did, told once.
+ * -EPIPE, -ECONNRESET, ...: the flow failed; on UDP, a datagram did, reported once.
  *
  * Context: Any thread but in a step or a callback. Waits, without a timeout:
  * shutdown(2) of the descriptor ends it.

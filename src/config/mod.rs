@@ -324,7 +324,7 @@ mod tests {
         [[application]]\n\
         name = \"kv*\"\n\
         guarantee = 2\n\
-        burst = 4\n\
+        max-cores = 4\n\
         weight = 200\n";
 
     #[test]
@@ -341,7 +341,7 @@ mod tests {
             panic!("{:?}", read.rules);
         };
         assert_eq!(kv.guarantee, Some((2, (12, 13))));
-        assert_eq!((kv.burst, kv.weight), (Some(4), Some(200)));
+        assert_eq!((kv.max_cores, kv.weight), (Some(4), Some(200)));
         let printed = read.print();
         assert!(printed.contains("[[rule]]  # config.toml:7\n"), "{printed}");
         let again = config(&[], &printed).unwrap();
@@ -369,7 +369,10 @@ mod tests {
             ("[[application]]", None),
             ("name = 7", Some(":8: name: a text")),
             ("guarantee = 2", None),
-            ("burst = 1", Some(":9: burst: 1 is less than the guarantee")),
+            (
+                "max-cores = 1",
+                Some(":13: max-cores: 1 is less than the guarantee"),
+            ),
             (
                 "weight = 10001",
                 Some(":10: weight: a whole number from 1 to 10000"),

@@ -142,7 +142,14 @@ pub fn applications(value: &Value<'_>, mistakes: &mut Mistakes) -> Vec<Applicati
         let mut keys = Keys { table, mistakes };
         keys.known(
             "[[application]]",
-            &["name", "command", "user", "guarantee", "burst", "weight"],
+            &[
+                "name",
+                "command",
+                "user",
+                "guarantee",
+                "max-cores",
+                "weight",
+            ],
         );
         let application = Application {
             line,
@@ -152,14 +159,15 @@ pub fn applications(value: &Value<'_>, mistakes: &mut Mistakes) -> Vec<Applicati
             guarantee: keys
                 .number("guarantee", 0..=CORES)
                 .map(|cores| (cores, place)),
-            burst: keys.number("burst", 1..=CORES),
+            max_cores: keys.number("max-cores", 1..=CORES),
             weight: keys.number("weight", 1..=10_000),
         };
-        if let (Some((guarantee, _)), Some(burst)) = (application.guarantee, application.burst)
-            && burst < guarantee
+        if let (Some((guarantee, _)), Some(max_cores)) =
+            (application.guarantee, application.max_cores)
+            && max_cores < guarantee
         {
-            let what = format!("burst: {burst} is less than the guarantee of {guarantee}");
-            mistakes.add(&at("burst"), what);
+            let what = format!("max-cores: {max_cores} is less than the guarantee of {guarantee}");
+            mistakes.add(&at("max-cores"), what);
         }
         applications.push(application);
     }

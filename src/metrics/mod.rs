@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The OpenMetrics endpoint: off unless asked for, on loopback or a unix socket.
 //!
-//! Counters are since attaching and only grow; each scrape is one look at BPF's,
+//! Counters are since attaching and only grow; each scrape is one sample of BPF's,
 //! asked of the daemon's thread as scx_stats' clients do. Leaves to others: what
 //! the numbers are (stats.rs), their text (text.rs), and HTTP (tiny_http).
 
@@ -56,13 +56,13 @@ impl Source {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(asker);
     }
 
-    fn look(&self) -> Result<Snapshot> {
+    fn sample(&self) -> Result<Snapshot> {
         let asker = self
             .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        asker.context("the scheduler is gone")?.look()
+        asker.context("the scheduler is gone")?.sample()
     }
 }
 
@@ -73,11 +73,11 @@ impl Source {
 pub fn start(address: &Address) -> Result<Source> {
     let source = Source::default();
     let of = source.clone();
-    serve(address, move || of.look())?;
+    serve(address, move || of.sample())?;
     Ok(source)
 }
 
-fn serve(address: &Address, look: impl Fn() -> Result<Snapshot> + Send + 'static) -> Result<()> {
+fn serve(address: &Address, sample: impl Fn() -> Result<Snapshot> + Send + 'static) -> Result<()> {
     let server = match address {
         Address::Tcp(address) => Server::http(address),
         Address::Unix(path) => {
@@ -92,7 +92,7 @@ fn serve(address: &Address, look: impl Fn() -> Result<Snapshot> + Send + 'static
             for request in server.incoming_requests() {
                 let modern = accepts_openmetrics(request.headers());
                 let (status, text) = match request.url() {
-                    "/metrics" => match look().and_then(|snapshot| render(&snapshot)) {
+                    "/metrics" => match sample().and_then(|snapshot| render(&snapshot)) {
                         Ok(text) if modern => (200, text),
                         Ok(text) => (200, classic(&text)),
                         Err(error) => (503, format!("{error:#}\n")),

@@ -44,7 +44,7 @@ pub fn render(snapshot: &Snapshot) -> Result<String> {
     classes(&mut registry, snapshot);
     clients(&mut registry, snapshot);
     let of = &snapshot.counters.histogram;
-    let help = "Age of the oldest message of each executor that had one, at the arbiter's looks";
+    let help = "Age of the oldest message of each executor that had one, at the arbiter's samples";
     let delay = Buckets::of(&of[QUEUE_DELAY as usize]);
     registry.register_with_unit("queue_delay", help, Unit::Seconds, delay);
     let help = "From when cores were too few to when an executor ran on the one granted for it";
@@ -170,9 +170,9 @@ fn counters(registry: &mut Registry, snapshot: &Snapshot) {
             counters.flag_kicks,
         ),
         (
-            "rescues",
+            "anti_starvation",
             "Tasks served by the starvation bound",
-            counters.rescues,
+            counters.anti_starvation,
         ),
         ("idle_kicks", "Idle CPUs woken", counters.kicks),
         (
@@ -222,7 +222,7 @@ fn clients(registry: &mut Registry, snapshot: &Snapshot) {
         let held = snapshot.cores.iter().filter(|owner| *owner == name);
         cores.get_or_create(&labels).set(held.count() as i64);
     }
-    registry.register("client_depth", "Messages queued at the last look", depth);
+    registry.register("client_depth", "Messages queued at the last sample", depth);
     registry.register("client_executors", "Executors registered", executors);
     registry.register(
         "client_executors_wanted",
@@ -234,7 +234,7 @@ fn clients(registry: &mut Registry, snapshot: &Snapshot) {
         "Granted cores its executors are on at the scrape",
         cores,
     );
-    let help = "Age of the oldest message at the last look";
+    let help = "Age of the oldest message at the last sample";
     registry.register_with_unit("client_delay", help, Unit::Seconds, delay);
     registry.register_with_unit(
         "client_run",

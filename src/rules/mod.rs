@@ -83,7 +83,7 @@ pub struct Application {
     /// Cores that are its own, and where that is said.
     pub guarantee: Option<(u32, (usize, usize))>,
     /// Most granted cores at once.
-    pub burst: Option<u32>,
+    pub max_cores: Option<u32>,
     /// Its share of granted cores, 1..10000.
     pub weight: Option<u32>,
 }
@@ -155,7 +155,7 @@ impl Display for Application {
             self.user.as_ref().map(|user| quoted(&user.text)),
         )?;
         line(out, "guarantee", self.guarantee.map(|(cores, _)| cores))?;
-        line(out, "burst", self.burst)?;
+        line(out, "max-cores", self.max_cores)?;
         line(out, "weight", self.weight)
     }
 }
@@ -183,7 +183,7 @@ mod tests {
                     command: command.map(glob),
                     user: user.map(|user| User::find(user).unwrap()),
                     guarantee: None,
-                    burst: None,
+                    max_cores: None,
                     weight: Some(weight),
                 }
             };

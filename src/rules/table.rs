@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_no_room_for_is_told() {
+    fn what_there_is_no_room_for_is_reported() {
         let many: Vec<Rule> = (0..65).map(|_| rule(None, Some("a"))).collect();
         assert!(table(&many[..64]).is_ok());
         assert_eq!(table(&many).unwrap_err().index, 64);

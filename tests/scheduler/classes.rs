@@ -23,7 +23,7 @@ pub fn a_class_is_inherited() {
         // The grandchild computes in its class; nobody else has a second's work.
         let mut run_ms = 0.0;
         eventually("CPU time of the class", || {
-            run_ms += class(&stats.look(), class_name, "run_ms");
+            run_ms += class(&stats.sample(), class_name, "run_ms");
             run_ms > 1000.0
         });
         drop(task);
@@ -34,7 +34,7 @@ pub fn a_class_is_inherited() {
 /// same, and by the scheduler's own count far less than a hog's slice.
 pub fn a_latency_task_waits_less_than_a_slice() {
     const SLICE_US: f64 = 4000.0;
-    share("slice-us = 4000\nrespite-us = 100\n");
+    share("slice-us = 4000\npreemption-cooldown-us = 100\n");
     let hogs = 2 * online_cpus().len() + 2;
     let _hogs: Vec<Task> = (0..hogs).map(|_| Task::hog()).collect();
     let (latency, normal) = (run_as("latency", &["ping"]), Task::play(&[], &["ping"]));
@@ -44,7 +44,7 @@ pub fn a_latency_task_waits_less_than_a_slice() {
         let mut stats = Stats::connect();
         let (before_latency, before_normal) = (latency.waits(), normal.waits());
         eventually("200 wakeups", || normal.waits().1 > before_normal.1 + 200);
-        let wait_us = class(&stats.look(), "latency", "wait_us");
+        let wait_us = class(&stats.sample(), "latency", "wait_us");
         let average = |task: &Task, before: (u64, u64)| {
             let now = task.waits();
             (now.0 - before.0) / (now.1 - before.1).max(1)
@@ -58,11 +58,13 @@ pub fn a_latency_task_waits_less_than_a_slice() {
     assert!(good, "{rounds:?}");
 }
 
-/// Latency tasks that wake all the time displace hogs once in a respite and no
+/// Latency tasks that wake all the time preempt hogs once in a preemption cooldown and no
 /// more often, and have their turns all the same.
-pub fn a_respite_spares_who_runs() {
-    let turns_of = |respite_us: u32| {
-        share(&format!("respite-us = {respite_us}\n"));
+pub fn a_preemption_cooldown_spares_the_running_task() {
+    let turns_of = |preemption_cooldown_us: u32| {
+        share(&format!(
+            "preemption-cooldown-us = {preemption_cooldown_us}\n"
+        ));
         let hogs: Vec<Task> = (0..2 * online_cpus().len()).map(|_| Task::hog()).collect();
         let pings = [run_as("latency", &["ping"]), run_as("latency", &["ping"])];
         let turns = || -> u64 { pings.iter().map(|ping| ping.waits().1).sum() };
@@ -71,19 +73,22 @@ pub fn a_respite_spares_who_runs() {
         turns() - before
     };
     let (at_once, spared) = (turns_of(0), turns_of(50_000));
-    println!("  {at_once} turns at once, {spared} with a respite");
+    println!("  {at_once} turns at once, {spared} with a preemption cooldown");
     assert!(3 * spared < at_once, "{at_once} turns, {spared}");
     assert!(spared > 20, "{spared} turns");
 }
 
-/// Who was displaced has paid: latency tasks that want the CPUs all the time run
-/// one after the other for the length of a burst, and normal ones for the respite
-/// after it. Without bursts each slice would have a respite of its own. A length
-/// read anew holds at once.
-pub fn a_burst_serves_all_who_wait() {
-    let bursts_of =
-        |burst_us: u32| format!("respite-us = 50000\nstarvation-ms = 100\nburst-us = {burst_us}\n");
-    share(&bursts_of(0));
+/// Who was preempted has paid: latency tasks that want the CPUs all the time run
+/// one after the other for the length of a latency batch, and normal ones for the preemption
+/// cooldown after it. Without latency batches each slice would have a preemption cooldown of its
+/// own. A length read anew holds at once.
+pub fn a_latency_batch_serves_every_waiting_task() {
+    let latency_batch_of = |latency_batch_us: u32| {
+        format!(
+            "preemption-cooldown-us = 50000\nstarvation-ms = 100\nlatency-batch-us = {latency_batch_us}\n"
+        )
+    };
+    share(&latency_batch_of(0));
     let count = 2 * online_cpus().len();
     let mut tasks: Vec<Task> = (0..count).map(|_| Task::hog()).collect();
     tasks.extend((0..count).map(|_| run_as("latency", &["hog"])));
@@ -95,20 +100,20 @@ pub fn a_burst_serves_all_who_wait() {
         latency as f64 / shares.iter().sum::<u64>() as f64
     };
     let without = latency_share();
-    configure(&bursts_of(50_000));
+    configure(&latency_batch_of(50_000));
     let said = reload();
-    assert!(said.contains("from now on: burst-us"), "{said}");
+    assert!(said.contains("from now on: latency-batch-us"), "{said}");
     let with = latency_share();
-    println!("  latency hogs had {without:.2} without bursts, {with:.2} with");
+    println!("  latency hogs had {without:.2} without latency batches, {with:.2} with");
     // A slice of 1 ms, which ends with a tick, in 50; and half.
     assert!(without < 0.15, "{without}");
     assert!((0.3..0.65).contains(&with), "{with}");
 }
 
-/// Two latency tasks that wake each other without end do not have a burst to
+/// Two latency tasks that wake each other without end do not have a latency batch to
 /// themselves, however long it may be: there and back, then come the hogs.
-pub fn who_wakes_on_and_on_has_two_turns_a_burst() {
-    share("respite-us = 50000\nburst-us = 50000\nstarvation-ms = 100\n");
+pub fn a_task_that_keeps_waking_has_two_turns_per_latency_batch() {
+    share("preemption-cooldown-us = 50000\nlatency-batch-us = 50000\nstarvation-ms = 100\n");
     let count = 2 * online_cpus().len();
     let hogs: Vec<Task> = (0..count).map(|_| Task::hog()).collect();
     let pair = run_as("latency", &["pair"]);
@@ -116,15 +121,15 @@ pub fn who_wakes_on_and_on_has_two_turns_a_burst() {
     shares(&hogs.iter().collect::<Vec<_>>(), 4 * SECOND);
     let turns = pair.waits().1 - before;
     println!("  {turns} turns of the two");
-    // Two CPUs have 80 respites in 4 s of hogs' time; as many bursts of 50 ms would
-    // have tens of thousands of turns.
+    // Two CPUs have 80 preemption cooldowns in 4 s of hogs' time; as many latency batches of 50 ms
+    // would have tens of thousands of turns.
     assert!((20..600).contains(&turns), "{turns}");
 }
 
 /// Beside a single hog the pair has a CPU to itself: there it takes turns from
 /// nobody, and the hog is left alone.
-pub fn a_pair_with_a_cpu_displaces_nobody() {
-    share("respite-us = 1000\n");
+pub fn a_pair_with_a_cpu_preempts_nobody() {
+    share("preemption-cooldown-us = 1000\n");
     let (hog, pair) = (Task::hog(), run_as("latency", &["pair"]));
     // Let them find their places.
     shares(&[&hog], SECOND / 2);
@@ -136,7 +141,7 @@ pub fn a_pair_with_a_cpu_displaces_nobody() {
         assert!(start.elapsed() < DEADLINE, "the hog does not run");
         thread::sleep(SECOND / 4);
     }
-    let preemptions = stats.look()["preemptions"].as_u64().unwrap();
+    let preemptions = stats.sample()["preemptions"].as_u64().unwrap();
     let (hogs, pairs) = (turns(&hog) - before.0, turns(&pair) - before.1);
     println!("  {preemptions} preemptions, {hogs} turns of the hog, {pairs} of the pair");
     assert!(preemptions < pairs / 60, "{preemptions} of {pairs}");
@@ -208,8 +213,8 @@ pub fn a_pinned_task_on_a_granted_core_gets_turns() {
 pub fn granted_core(app: &mut Task) -> usize {
     let mut core = -1;
     eventually("an executor on a granted core", || {
-        let look = app.look();
-        let executor = &look["page"]["executors"][0];
+        let sample = app.sample();
+        let executor = &sample["page"]["executors"][0];
         core = executor["on_cpu"].as_i64().unwrap_or(-1);
         core >= 0 && executor["granted"] == 1
     });
@@ -222,7 +227,7 @@ pub fn a_real_time_neighbour_breaks_nothing() {
     app.ask("load 200 64 0");
     let core = granted_core(&mut app);
     let hogs: Vec<Task> = (0..3).map(|_| Task::hog()).collect();
-    // Hogs are displaced all the time, and wait where they were.
+    // Hogs are preempted all the time, and wait where they were.
     let _pings = [run_as("latency", &["ping"]), run_as("latency", &["ping"])];
     let fifo = Task::play(&["chrt", "-f", "10"], &["hog"]);
     // On the granted core, then on a general one.

@@ -164,11 +164,11 @@ fn hello() -> Hello {
 /// A role: asks for the daemon's place, is given it, and dies before it schedules.
 /// Meanwhile the old one's timers must stand still: what they asked the kernel for,
 /// it would take as its successor's mistake.
-pub fn heir() {
+pub fn successor() {
     let raw = Raw::connect();
     let take_over = header(abi::MESSAGE_TAKEOVER, size_of::<Message>());
     assert_eq!(raw.ask(&take_over, None), Ok(()));
-    assert_eq!(raw.receive().map(|told| told.status), Some(0));
+    assert_eq!(raw.receive().map(|reported| reported.status), Some(0));
     let before = crate::takeover::timer_fires();
     // What is not to happen cannot be awaited. A round is due every few 10 us.
     std::thread::sleep(Duration::from_millis(100));

@@ -209,19 +209,19 @@ impl Shared {
     }
 }
 
-/// Statistics since the last look.
+/// Statistics since the last sample.
 pub struct Stats(StatsClient);
 
 impl Stats {
     /// From now on.
     pub fn connect() -> Self {
         let mut stats = Self(StatsClient::new().connect(Some(20_000)).unwrap());
-        stats.look();
+        stats.sample();
         stats
     }
 
-    /// What happened since the last look.
-    pub fn look(&mut self) -> Value {
+    /// What happened since the last sample.
+    pub fn sample(&mut self) -> Value {
         let target = ("target".to_owned(), "top".to_owned());
         self.0.request("stats", vec![target]).unwrap()
     }
@@ -240,7 +240,7 @@ pub struct Transition {
 
 /// The last 64 changes.
 pub fn transitions() -> Vec<Transition> {
-    let lines = Stats::connect().look()["transitions"].clone();
+    let lines = Stats::connect().sample()["transitions"].clone();
     let parse = |line: &Value| {
         let words: Vec<&str> = line.as_str().unwrap().split(' ').collect();
         let number = |i: usize| words[i].parse().unwrap();

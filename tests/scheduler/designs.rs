@@ -108,7 +108,7 @@ pub fn designs_are_switched_under_load() {
                 assert_eq!(on.unwrap(), design);
                 // Both go on under it, and not the arbiter alone.
                 app.await_progress(5);
-                eventually("the stack's switch", || app.look()["design"] == *design);
+                eventually("the stack's switch", || app.sample()["design"] == *design);
             }
         }
     }
@@ -167,46 +167,46 @@ pub fn micro_quanta_leave_the_rest_of_a_core() {
     eventually("the cores' return", || status().cores_granted == 0);
 }
 
-/// Shenango: who is below its guarantee takes the core of who bursts, at once and
+/// Shenango: an application below its guarantee takes the core of one above its own, at once and
 /// for as long as it has work; who lost it goes on as an ordinary task.
-pub fn a_guarantee_takes_a_core_of_who_bursts() {
+pub fn a_guarantee_takes_a_core_above_anothers_guarantee() {
     share("max-net-cores = 1\ndesign = \"shenango\"\n");
-    let mut burster = Task::app("burster", 1);
+    let mut borrower = Task::app("borrower", 1);
     let mut owner = Task::play(&[], &["app", "owner", "1", "1"]);
     // There is one core to guarantee, and it is given.
     let mut late = Task::play(&[], &["app", "late", "1", "1"]);
     let nobody = Task::play(&[], &["nobody", "app", "nobody", "1", "1"]);
-    eventually("guarantees", || owner.look()["guaranteed"] == 1);
-    assert_eq!(late.look()["guaranteed"], 0);
+    eventually("guarantees", || owner.sample()["guaranteed"] == 1);
+    assert_eq!(late.sample()["guaranteed"], 0);
     drop((late, nobody));
-    burster.ask("load 200 2000 0");
-    granted_core(&mut burster);
+    borrower.ask("load 200 2000 0");
+    granted_core(&mut borrower);
     for _ in 0..3 {
         owner.ask("load 200 2000 0");
         granted_core(&mut owner);
         let until = owner.done() + 200;
-        let before = burster.done();
-        let (mut looks, mut had_it) = (0, 0);
+        let before = borrower.done();
+        let (mut samples, mut had_it) = (0, 0);
         eventually("the owner's work", || {
-            looks += 1;
-            had_it += u32::from(has_granted_core(&mut burster));
+            samples += 1;
+            had_it += u32::from(has_granted_core(&mut borrower));
             owner.done() >= until
         });
-        // A look may fall on the moment in between.
-        assert!(had_it <= 1 + looks / 10, "{had_it} of {looks}");
-        burster.await_progress(1);
-        assert!(burster.done() > before, "not stopped");
+        // A sample may fall on the moment in between.
+        assert!(had_it <= 1 + samples / 10, "{had_it} of {samples}");
+        borrower.await_progress(1);
+        assert!(borrower.done() > before, "not stopped");
         owner.ask("idle");
-        granted_core(&mut burster);
+        granted_core(&mut borrower);
     }
-    burster.ask("idle");
+    borrower.ask("idle");
     eventually("the cores' return", || status().cores_granted == 0);
 }
 
 /// Does an executor of it run on a granted core now?
 fn has_granted_core(app: &mut Task) -> bool {
-    let look = app.look();
-    let executors = look["page"]["executors"].as_array().unwrap();
+    let sample = app.sample();
+    let executors = sample["page"]["executors"].as_array().unwrap();
     executors
         .iter()
         .any(|executor| executor["on_cpu"].as_i64() >= Some(0) && executor["granted"] == 1)

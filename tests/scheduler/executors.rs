@@ -78,8 +78,8 @@ pub fn an_executor_may_exclude_the_granted_core() {
     for _ in 0..10 {
         pin(threads[0], &others);
         eventually("the executor elsewhere", || {
-            let look = app.look();
-            let on_cpu = look["page"]["executors"][0]["on_cpu"].as_i64().unwrap();
+            let sample = app.sample();
+            let on_cpu = sample["page"]["executors"][0]["on_cpu"].as_i64().unwrap();
             others.iter().any(|&cpu| cpu as i64 == on_cpu)
         });
         app.await_progress(20);
@@ -99,7 +99,7 @@ pub fn without_granted_cores_executors_run_too() {
     app.await_progress(500);
     let status = status();
     assert_eq!((status.cores_max, status.grants), (0, before));
-    assert_eq!(app.look()["page"]["cores_granted"], 0);
+    assert_eq!(app.sample()["page"]["cores_granted"], 0);
     for hog in &hogs {
         shares(&[hog], Duration::from_millis(50));
     }
@@ -107,13 +107,13 @@ pub fn without_granted_cores_executors_run_too() {
 }
 
 /// Looks at hogs while an executor works a tenth of its core's time.
-fn hogs_beside_pulses(configuration: &str, look: impl FnOnce(&[Task], usize)) {
+fn hogs_beside_pulses(configuration: &str, sample: impl FnOnce(&[Task], usize)) {
     share(configuration);
     let hogs: Vec<Task> = (0..3).map(|_| Task::hog()).collect();
     let mut app = Task::app("pulse", 1);
     app.ask("load 500 2 4000");
     let core = granted_core(&mut app);
-    look(&hogs, core);
+    sample(&hogs, core);
     app.await_progress(20);
     assert_eq!(status().cores_granted, 1);
     app.ask("idle");
@@ -189,25 +189,25 @@ pub fn an_idle_system_stays_idle() {
     let mut stats = Stats::connect();
     // Cores that were too few are told so for some rounds more.
     eventually("the timer's rest", || {
-        stats.look();
+        stats.sample();
         // Longer than from one such round to the next.
         thread::sleep(Duration::from_millis(200));
-        stats.look()["timer_fires"] == 0
+        stats.sample()["timer_fires"] == 0
     });
     let (switches, start) = (voluntary_switches(daemon.pid()), Instant::now());
     // A span of time is what is tested here.
     thread::sleep(Duration::from_secs(5));
     let switches = voluntary_switches(daemon.pid()) - switches;
     let seconds = start.elapsed().as_secs();
-    let look = stats.look();
+    let sample = stats.sample();
     println!(
         "  {switches} switches in {seconds} s, {} kicks",
-        look["kicks"]
+        sample["kicks"]
     );
     for counter in ["timer_fires", "rounds", "preemptions", "grants"] {
-        assert_eq!(look[counter], 0, "{counter}");
+        assert_eq!(sample[counter], 0, "{counter}");
     }
-    let kicks = look["kicks"].as_u64().unwrap();
+    let kicks = sample["kicks"].as_u64().unwrap();
     assert!(kicks <= 10, "{kicks} kicks");
     assert!(
         switches <= seconds + 2,
@@ -258,8 +258,8 @@ fn run_on(core: usize, names: [&str; 2], apps: &mut [Task; 2]) -> ([u64; 2], u32
     let (mut shares, mut there, mut elsewhere) = ([0; 2], 0, 0);
     eventually("both executors' CPU time", || {
         for app in &mut *apps {
-            let look = app.look();
-            let on_cpu = look["page"]["executors"][0]["on_cpu"].as_i64().unwrap();
+            let sample = app.sample();
+            let on_cpu = sample["page"]["executors"][0]["on_cpu"].as_i64().unwrap();
             match usize::try_from(on_cpu) {
                 Ok(cpu) if cpu == core => there += 1,
                 Ok(_) => elsewhere += 1,
@@ -301,7 +301,7 @@ pub fn the_operators_weights_divide_a_core() {
 
 /// More executors than cores: the applications hear of it, and receive
 /// processing stays where the device had it, until the load is gone.
-pub fn too_few_cores_are_told_and_not_steered_to() {
+pub fn too_few_cores_are_reported_and_not_steered_to() {
     const STEERING: &str = "/sys/class/net/lo/queues/rx-0/rps_cpus";
     let steered = || {
         let text = fs::read_to_string(STEERING).unwrap();
@@ -310,7 +310,7 @@ pub fn too_few_cores_are_told_and_not_steered_to() {
     assert!(!steered(), "who else steers?");
     let daemon = Daemon::start(&["--max-net-cores", "1", "--steer", "lo"]);
     let mut apps = ["one", "two", "three"].map(|name| Task::app(name, 1));
-    let saturated = |app: &mut Task| app.look()["page"]["saturated"] == 1;
+    let saturated = |app: &mut Task| app.sample()["page"]["saturated"] == 1;
     apps[0].ask("load 300 64 0");
     granted_core(&mut apps[0]);
     eventually("steering", steered);

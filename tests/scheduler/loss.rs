@@ -58,13 +58,13 @@ fn survive(end: fn(Daemon)) {
         granted_core(&mut app);
         await_executors("stream", 2);
         end(daemon);
-        eventually("notice of the loss", || app.look()["attached"] == false);
+        eventually("notice of the loss", || app.sample()["attached"] == false);
         app.await_progress(50);
         shares(&[&hog, &stream], Duration::from_millis(200));
         daemon = Daemon::start(&[]);
         await_executors("load", 2);
         await_executors("stream", 2);
-        assert_eq!(app.look()["attached"], true);
+        assert_eq!(app.sample()["attached"], true);
     }
     granted_core(&mut app);
     assert!(status().grants > 0);

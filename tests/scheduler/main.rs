@@ -65,10 +65,10 @@ const SHARING: &[Test] = tests! {
     classes:
         a_class_is_inherited on [2],
         a_latency_task_waits_less_than_a_slice on [2] => time,
-        a_respite_spares_who_runs on [2] => time,
-        a_burst_serves_all_who_wait on [2] => time,
-        who_wakes_on_and_on_has_two_turns_a_burst on [2] => time,
-        a_pair_with_a_cpu_displaces_nobody on [2] => time,
+        a_preemption_cooldown_spares_the_running_task on [2] => time,
+        a_latency_batch_serves_every_waiting_task on [2] => time,
+        a_task_that_keeps_waking_has_two_turns_per_latency_batch on [2] => time,
+        a_pair_with_a_cpu_preempts_nobody on [2] => time,
         batch_has_a_quarter on [2] => time,
         nice_weighs on [2] => time,
         affinity_is_followed on [2, 4],
@@ -89,7 +89,7 @@ const SHARING: &[Test] = tests! {
         a_switch_changes_how_cores_are_granted on [4],
         designs_are_switched_under_load on [4],
         micro_quanta_leave_the_rest_of_a_core on [2] => time,
-        a_guarantee_takes_a_core_of_who_bursts on [2] => time,
+        a_guarantee_takes_a_core_above_anothers_guarantee on [2] => time,
         only_root_switches_and_errors_list on [2];
     loss:
         a_killed_client_is_forgotten on [2];
@@ -121,7 +121,7 @@ const OWN: &[Test] = tests! {
         a_killed_daemon_leaves_the_kernels_scheduler on [2],
         refusals_are_one_line on [2];
     executors:
-        too_few_cores_are_told_and_not_steered_to on [2];
+        too_few_cores_are_reported_and_not_steered_to on [2];
     designs:
         the_kernel_decides_as_the_host on [2];
     loss:
@@ -142,7 +142,7 @@ const OWN: &[Test] = tests! {
         a_devices_setting_returns_after_a_crash on [2],
         kernel_threads_come_and_go on [2],
         a_kernel_thread_may_be_bound on [2],
-        a_receive_storm_starves_nobody on [1, 2] => time,
+        a_receive_livelock_starves_nobody on [1, 2] => time,
         // By name, in a boot that has what they need (ci/test).
         virtio_net_threads_get_cores_by_load on [],
         backlog_threads_stay_where_they_are on [] => time;

@@ -266,7 +266,7 @@ pub fn a_devices_setting_returns_after_a_crash() {
     let daemon = Daemon::start(&["--napi", &wire.far]);
     daemon.kill();
     assert_eq!(wire.threaded(), "1");
-    // Also by one that is told of no device.
+    // Also by a daemon without a device.
     let daemon = Daemon::start(&[]);
     assert_eq!(wire.threaded(), "0");
     assert!(log().contains("restored after a crash"), "{}", log());
@@ -338,7 +338,7 @@ pub fn a_kernel_thread_may_be_bound() {
 
 /// More packets than its thread can take: on a granted core it shares with another
 /// client's executor, and where none can be granted with everybody else.
-pub fn a_receive_storm_starves_nobody() {
+pub fn a_receive_livelock_starves_nobody() {
     let wire = Wire::veth();
     let daemon = Daemon::start(&["--napi", &wire.far, "--idle-delay-ms", "5000"]);
     let tid = wire.threads()[0];
@@ -383,7 +383,7 @@ pub fn a_receive_storm_starves_nobody() {
 }
 
 /// In a boot with thread_backlog_napi: one is pinned to each CPU, and stays there;
-/// in a storm it is fair to who else is there.
+/// in a receive livelock it is fair to who else is there.
 pub fn backlog_threads_stay_where_they_are() {
     let wire = Wire::veth();
     let cpus = online_cpus();

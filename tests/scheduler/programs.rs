@@ -5,7 +5,7 @@
 
 use crate::daemon::{Daemon, client, eventually, share, status};
 use crate::loss::{await_executors, receive};
-use crate::tasks::{PATTERN_BYTES, Task, pattern, say, told_to_stop};
+use crate::tasks::{PATTERN_BYTES, Task, asked_to_stop, pattern, say};
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -53,8 +53,8 @@ pub fn an_unmodified_program_is_granted_a_core() {
     new.stop();
     let daemon = Daemon::start(&[]);
     granted();
-    let told = writer.ask("stop");
-    let (accepted, closed) = told.split_once(':').unwrap();
+    let reported = writer.ask("stop");
+    let (accepted, closed) = reported.split_once(':').unwrap();
     let accepted: u64 = accepted.parse().unwrap();
     writer.finish();
     assert_eq!(closed, "", "descriptors that are not the program's");
@@ -71,7 +71,7 @@ pub fn an_unmodified_program_is_granted_a_core() {
 /// closes what else may be open, and counts what was.
 pub fn writer(port: u16) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let stop = told_to_stop();
+    let stop = asked_to_stop();
     say("ready");
     let pattern = pattern();
     let (mut sent, mut closed) = (0, Vec::new());

@@ -82,7 +82,7 @@ pub fn a_file_read_anew_holds_at_once() {
 /// What the operator gives an application goes before what it asks for.
 pub fn an_application_has_the_operators_terms() {
     let bounded = "design = \"snap:mode=dedicating,workers=3\"\n\
-                   [[application]]\nname = \"bounded\"\nburst = 1\n";
+                   [[application]]\nname = \"bounded\"\nmax-cores = 1\n";
     share(bounded);
     let mut app = Task::app("bounded", 3);
     app.ask("load 300 64 0");
@@ -91,10 +91,10 @@ pub fn an_application_has_the_operators_terms() {
     eventually("the bound", || {
         client("bounded").is_some_and(|c| c.executors_wanted == 1)
     });
-    let bound = |app: &mut Task| app.look()["page"]["executors_wanted"].as_u64().unwrap();
+    let bound = |app: &mut Task| app.sample()["page"]["executors_wanted"].as_u64().unwrap();
     assert_eq!(bound(&mut app), 1);
     // Live, for who is connected.
-    configure(&bounded.replace("burst = 1", "burst = 2"));
+    configure(&bounded.replace("max-cores = 1", "max-cores = 2"));
     assert!(reload().contains("1 applications"));
     eventually("two", || bound(&mut app) == 2);
     configure("design = \"snap:mode=dedicating,workers=3\"\n");
@@ -103,16 +103,16 @@ pub fn an_application_has_the_operators_terms() {
 }
 
 /// Cores guaranteed by the operator, to an application of an ordinary user: with the
-/// design and the terms that the daemon starts with.
+/// design and the limits that the daemon starts with.
 pub fn a_guarantee_by_the_operator_needs_no_root() {
     let rule = "max-net-cores = 1\ndesign = \"shenango\"\n\
                 [[application]]\nuser = \"nobody\"\nguarantee = 1\n";
     let daemon = start_with(&config("guarantee.toml", rule));
     assert_eq!(name_text(&status().design), "shenango");
     let mut nobody = Task::play(&[], &["nobody", "app", "nobody", "1"]);
-    eventually("the guarantee", || nobody.look()["guaranteed"] == 1);
+    eventually("the guarantee", || nobody.sample()["guaranteed"] == 1);
     let mut late = Task::play(&[], &["app", "late", "1", "1"]);
-    assert_eq!(late.look()["guaranteed"], 0);
+    assert_eq!(late.sample()["guaranteed"], 0);
     drop((nobody, late));
     daemon.stop();
 }

@@ -30,13 +30,13 @@ pub fn top_shows_cores_and_applications() {
         String::from_utf8(output.stdout).unwrap()
     };
     eventually("the executor in top", || {
-        let look: Value = serde_json::from_str(&top(&["--json"])).unwrap();
-        let busy = look["applications"][0]["cpus"].as_f64() > Some(0.0);
-        let held = look["applications"][0]["cores"] == 1;
-        look["applications"][0]["name"] == "watched"
+        let sample: Value = serde_json::from_str(&top(&["--json"])).unwrap();
+        let busy = sample["applications"][0]["cpus"].as_f64() > Some(0.0);
+        let held = sample["applications"][0]["cores"] == 1;
+        sample["applications"][0]["name"] == "watched"
             && busy
             && held
-            && look["cpus"][core] == "executor"
+            && sample["cpus"][core] == "executor"
     });
     let screen = top(&["--width", "80"]);
     assert!(
@@ -101,12 +101,12 @@ pub fn metrics_are_served() {
     app.ask("idle");
     eventually("the cores' return", || status().cores_granted == 0);
     let grants = |answer: &str| value_in(answer, "flexnet_grant_latency_seconds_count");
-    let looks = |answer: &str| value_in(answer, "flexnet_queue_delay_seconds_count");
+    let samples = |answer: &str| value_in(answer, "flexnet_queue_delay_seconds_count");
     let calm = scrape();
     app.ask("load 300 64 0");
     eventually("counts that move", || {
         let answer = scrape();
-        grants(&answer) > grants(&calm) && looks(&answer) > looks(&calm)
+        grants(&answer) > grants(&calm) && samples(&answer) > samples(&calm)
     });
     app.ask("idle");
     daemon.stop();
@@ -123,8 +123,8 @@ fn why(uid: u32, pid: u32) -> Result<Vec<Value>, String> {
     if !output.status.success() {
         return Err(String::from_utf8(output.stderr).unwrap());
     }
-    let look: Value = serde_json::from_slice(&output.stdout).unwrap();
-    Ok(look["threads"].as_array().unwrap().clone())
+    let sample: Value = serde_json::from_slice(&output.stdout).unwrap();
+    Ok(sample["threads"].as_array().unwrap().clone())
 }
 
 /// A task's class and who gave it, where it may run and has waited; for its owner
@@ -153,7 +153,7 @@ pub fn why_explains_classes_places_and_waits() {
         })
     });
 
-    // More hogs than CPUs: they wait in the shared queue, and are displaced.
+    // More hogs than CPUs: they wait in the shared queue, and are preempted.
     let hogs: Vec<Task> = (0..3).map(|_| Task::hog()).collect();
     hogs[0].pin(&[0]);
     eventually("a hog's waits", || {
@@ -214,12 +214,12 @@ pub fn why_names_a_rule() {
     share(rule);
     let script = Program::start(&["bash", "-c", "cat; true"]);
     let child = script.child("cat");
-    let told = |pid: i32| {
+    let origin_of = |pid: i32| {
         let thread = why(0, pid as u32).unwrap()[0].clone();
         ["class", "origin"].map(|key| thread[key].as_str().unwrap().to_owned())
     };
-    assert_eq!(told(script.pid()), ["batch", "rule"]);
-    assert_eq!(told(child), ["batch", "parent"]);
+    assert_eq!(origin_of(script.pid()), ["batch", "rule"]);
+    assert_eq!(origin_of(child), ["batch", "parent"]);
     let text = Command::new("flexnet")
         .args(["why", &script.pid().to_string()])
         .output();
@@ -237,11 +237,11 @@ pub fn why_names_a_rule() {
         "cat; true",
     ]);
     asked.child("cat");
-    assert_eq!(told(asked.pid()), ["latency", "registration"]);
+    assert_eq!(origin_of(asked.pid()), ["latency", "registration"]);
     configure("");
     reload();
-    assert_eq!(told(script.pid()), ["normal", "default"]);
-    assert_eq!(told(child), ["normal", "default"]);
+    assert_eq!(origin_of(script.pid()), ["normal", "default"]);
+    assert_eq!(origin_of(child), ["normal", "default"]);
 }
 
 fn trace(uid: u32, arguments: &[&str]) -> Command {

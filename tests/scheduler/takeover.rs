@@ -177,15 +177,15 @@ pub fn one_that_dies_on_the_way_is_replaced_by_the_old_one() {
     let mut other = Task::app("other", 1);
     other.ask("load 300 64 0");
     eventually("word of too few cores", || {
-        app.look()["page"]["saturated"] == 1
+        app.sample()["page"]["saturated"] == 1
     });
-    let mut heir = Command::new(std::env::current_exe().unwrap())
-        .args(["--role", "heir"])
+    let mut successor = Command::new(std::env::current_exe().unwrap())
+        .args(["--role", "successor"])
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
     // It asks for the place, and ends.
-    assert!(wait(&mut heir, "the one that dies").success());
+    assert!(wait(&mut successor, "the one that dies").success());
     daemon.await_attached();
     daemon.assert_schedules();
     await_executors("load", 1);

@@ -7,7 +7,7 @@
 //!   pair                        two threads that wake each other, for ever
 //!   app NAME EXECUTORS [CORES]  an application with executors, and guaranteed
 //!                               cores; see `app`
-//!   stream NAME EXECUTORS PORT  sends a pattern over TCP until told to stop
+//!   stream NAME EXECUTORS PORT  sends a pattern over TCP until asked to stop
 //!   packets DEVICE BURST US     sends frames into a device, for ever
 //! and what is asked of them: CPU time, waiting, affinity. A child dies with
 //! its handle, and with the tests.
@@ -109,13 +109,13 @@ impl Task {
     }
 
     /// An application's page and counts.
-    pub fn look(&mut self) -> Value {
-        serde_json::from_str(&self.ask("look")).unwrap()
+    pub fn sample(&mut self) -> Value {
+        serde_json::from_str(&self.ask("sample")).unwrap()
     }
 
     /// Messages an application's executors have done.
     pub fn done(&mut self) -> u64 {
-        self.look()["done"].as_u64().unwrap()
+        self.sample()["done"].as_u64().unwrap()
     }
 
     /// Waits until an application's executors have done so many more.
@@ -239,11 +239,11 @@ pub fn online_cpus() -> Vec<usize> {
 
 /// CPU time of several tasks until they had `total` together (ns).
 pub fn shares(tasks: &[&Task], total: Duration) -> Vec<u64> {
-    let look = || -> Vec<u64> { tasks.iter().map(|task| task.run_ns()).collect() };
-    let before = look();
+    let sample = || -> Vec<u64> { tasks.iter().map(|task| task.run_ns()).collect() };
+    let before = sample();
     let mut shares = vec![0; tasks.len()];
     eventually("CPU time", || {
-        let now = look();
+        let now = sample();
         for (share, (now, before)) in shares.iter_mut().zip(now.iter().zip(&before)) {
             *share = now - before;
         }
@@ -316,7 +316,7 @@ pub fn play(role: &str, rest: &[&str]) {
         ("turns", [uid]) => crate::rules::turns(uid.parse().unwrap()),
         ("writer", [port]) => crate::programs::writer(port.parse().unwrap()),
         ("maps", []) => crate::programs::maps(),
-        ("heir", []) => crate::control::heir(),
+        ("successor", []) => crate::control::successor(),
         ("packets", [device, burst, pause_us]) => {
             let pause = Duration::from_micros(pause_us.parse().unwrap());
             crate::napi::packets(device, burst.parse().unwrap(), pause);
@@ -396,7 +396,7 @@ impl Load {
 ///   load US QUEUED PAUSE  from now on messages of US of computing, QUEUED at
 ///                         most at once, PAUSE us after each
 ///   idle                  no more; answers when all are done
-///   look                  its page and counts as JSON
+///   sample                its page and counts as JSON
 fn app(name: &str, executors: usize, cores: u32) {
     let client = Client::connect_with_guarantee(SOCKET_PATH.as_ref(), name, cores).unwrap();
     let runtime = Runtime::builder()
@@ -429,18 +429,18 @@ fn app(name: &str, executors: usize, cores: u32) {
                 eventually("the queue's end", || load.queued() == 0);
                 say("idle");
             }
-            ["look"] => {
+            ["sample"] => {
                 let done = load.done.load(Ordering::Acquire);
                 let page = client.page();
                 let page = page.as_ref().map(|page| page_json(page.get(), executors));
-                let look = json!({
+                let sample = json!({
                     "attached": client.attached(),
                     "done": done,
                     "page": page,
                     "design": runtime.design(),
                     "guaranteed": client.cores_guaranteed(),
                 });
-                say(&look.to_string());
+                say(&sample.to_string());
             }
             other => panic!("an application was told {other:?}"),
         }
@@ -467,12 +467,12 @@ fn page_json(page: &Page, executors: usize) -> Value {
 }
 
 /// Set once the test says something.
-pub fn told_to_stop() -> Arc<AtomicBool> {
+pub fn asked_to_stop() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
-    let told = stop.clone();
+    let reported = stop.clone();
     thread::spawn(move || {
         let _ = io::stdin().read_line(&mut String::new());
-        told.store(true, Ordering::Release);
+        reported.store(true, Ordering::Release);
     });
     stop
 }
@@ -488,7 +488,7 @@ fn stream(name: &str, executors: usize, port: u16) {
     let runtime = runtime.build().unwrap();
     let flow = TcpFlow::adopt(&runtime, TcpStream::connect(("127.0.0.1", port)).unwrap());
     let flow = flow.unwrap();
-    let stop = told_to_stop();
+    let stop = asked_to_stop();
     say("ready");
     let pattern = pattern();
     let (mut sent, mut random) = (0, Random(77));

@@ -253,16 +253,16 @@ impl Workers {
 
 /// What is looked at between steps.
 #[derive(Clone, Copy, Default)]
-struct Look {
+struct Sample {
     at_ns: u64,
     batch_ns: u64,
     executors_ns: u64,
     granted_ns: u64,
 }
 
-impl Look {
+impl Sample {
     fn now(options: &Options, requests: &Requests) -> Self {
-        let mut look = Self {
+        let mut sample = Self {
             at_ns: requests.now_ns(),
             ..Self::default()
         };
@@ -273,16 +273,16 @@ impl Look {
                 .split(' ')
                 .next()
                 .and_then(|word| word.parse::<u64>().ok());
-            look.batch_ns += run_ns.unwrap_or(0);
+            sample.batch_ns += run_ns.unwrap_or(0);
         }
         if options.executors > 0
             && let Ok(status) = flexnet::client::status(&options.socket)
         {
-            look.granted_ns = status.granted_core_ns;
+            sample.granted_ns = status.granted_core_ns;
             let clients = &status.client[..(status.clients as usize).min(status.client.len())];
-            look.executors_ns = clients.iter().map(|client| client.run_ns).sum();
+            sample.executors_ns = clients.iter().map(|client| client.run_ns).sum();
         }
-        look
+        sample
     }
 }
 
@@ -339,10 +339,10 @@ fn measure(options: &Options) -> Result<Vec<Step>> {
         be_the_wire()?;
     }
     let shift_ns = requests.now_ns();
-    let mut looks = vec![Look::now(options, &requests)];
+    let mut samples = vec![Sample::now(options, &requests)];
     for request in 0..requests.due_ns.len() {
-        while looks.len() <= requests.step[request] {
-            looks.push(Look::now(options, &requests));
+        while samples.len() <= requests.step[request] {
+            samples.push(Sample::now(options, &requests));
         }
         // The workers' start is not theirs to make up for.
         let due_ns = requests.due_ns[request];
@@ -354,7 +354,7 @@ fn measure(options: &Options) -> Result<Vec<Step>> {
             std::thread::yield_now();
         }
     }
-    looks.push(Look::now(options, &requests));
+    samples.push(Sample::now(options, &requests));
     let ended = Instant::now();
     while requests.done.load(Ordering::Acquire) < requests.due_ns.len()
         && ended.elapsed() < REST_MAX
@@ -364,7 +364,10 @@ fn measure(options: &Options) -> Result<Vec<Step>> {
     let steps = options.rates.iter().enumerate();
     Ok(steps
         .map(|(step, &rate)| {
-            let (before, after) = (looks[step], looks.get(step + 1).unwrap_or(&looks[step]));
+            let (before, after) = (
+                samples[step],
+                samples.get(step + 1).unwrap_or(&samples[step]),
+            );
             let mut summary = summary(&requests, step, rate, shift_ns, before, *after);
             summary.batch_share /= cpus as f64;
             summary
@@ -377,8 +380,8 @@ fn summary(
     step: usize,
     rate: f64,
     shift_ns: u64,
-    before: Look,
-    after: Look,
+    before: Sample,
+    after: Sample,
 ) -> Step {
     let (mut all, mut short, mut unfinished) = (vec![], vec![], 0);
     for request in (0..requests.step.len()).filter(|&at| requests.step[at] == step) {

@@ -75,7 +75,7 @@ struct Connection {
     awaits_room: bool,
 }
 
-/// Connections told of by one look.
+/// Connections told of by one sample.
 const EVENTS: usize = 64;
 
 impl Connection {

@@ -92,7 +92,7 @@ impl Subscriber {
     }
 }
 
-/// Publishes until told to stop.
+/// Publishes until asked to stop.
 fn publish(address: SocketAddr, stop: &AtomicBool) -> Result<()> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;

@@ -191,14 +191,14 @@ impl Server {
     /// Nanoseconds on a CPU of its own threads, executors not among them.
     pub(super) fn own_cpu_ns(&self) -> u64 {
         let mut total = 0;
-        let mut look = vec![self.child.id()];
-        while let Some(pid) = look.pop() {
+        let mut pending = vec![self.child.id()];
+        while let Some(pid) = pending.pop() {
             for task in tasks(pid) {
                 if !is_executor(&read(&task, "comm")) {
                     total += parse_first(&read(&task, "schedstat"));
                 }
                 let children = read(&task, "children");
-                look.extend(
+                pending.extend(
                     children
                         .split_whitespace()
                         .filter_map(|c| c.parse::<u32>().ok()),
@@ -282,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn executors_are_told_by_their_names() {
+    fn executors_are_recognised_by_their_names() {
         for (comm, executor) in [
             ("redis-server/0\n", true),
             ("nginx/12\n", true),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What is asked of each program, and how long its answer is: always the same
-//! one, so that replies are told apart by their length and checked by their end.
+//! one, so that replies are distinguished by their length and checked by their end.
 
 use anyhow::{Context, Result, bail};
 use std::io::{Read, Write};

@@ -57,7 +57,7 @@ unsafe fn state_of<'a>(record: NonNull<Record>) -> &'a AtomicU32 {
 pub(crate) struct Outcome {
     record: NonNull<Record>,
     ticket: Ticket,
-    told: bool,
+    reported: bool,
 }
 
 // SAFETY: the record is the library's until it is done, and this is who has it.
@@ -91,7 +91,7 @@ impl Outcome {
             submit(Self {
                 record,
                 ticket,
-                told: false,
+                reported: false,
             })
         });
         if submitted.is_err() {
@@ -106,11 +106,11 @@ impl Outcome {
 
     /// Bytes sent, or a negative error.
     pub(crate) fn finish(mut self, result: i64) {
-        self.tell(result);
+        self.report(result);
     }
 
-    fn tell(&mut self, result: i64) {
-        if std::mem::replace(&mut self.told, true) {
+    fn report(&mut self, result: i64) {
+        if std::mem::replace(&mut self.reported, true) {
             return;
         }
         let record = self.record.as_ptr();
@@ -133,7 +133,7 @@ impl Outcome {
 impl Drop for Outcome {
     fn drop(&mut self) {
         if !self.ticket.is_refused() {
-            self.tell(-i64::from(libc::ECANCELED));
+            self.report(-i64::from(libc::ECANCELED));
         }
     }
 }

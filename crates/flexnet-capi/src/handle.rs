@@ -250,7 +250,7 @@ impl<T, const KIND: u8> Table<T, KIND> {
     fn take_slot(&self) -> Option<u32> {
         let mut free = self.lock_free();
         // A slot rests as long as there are as many others: a stale name is
-        // told by its generation, this only spares generations.
+        // recognised by its generation, this only spares generations.
         if free.slots.len() >= CHUNK / 2 || free.made as usize == CHUNK * CHUNKS {
             return free.slots.pop_front();
         }

@@ -69,7 +69,7 @@ unsafe extern "C-unwind" fn panics(_: *mut c_void, _: *mut Context) -> c_int {
     resume_unwind(Box::new("stop"))
 }
 
-unsafe extern "C-unwind" fn tells(state: *mut c_void, result: c_int) {
+unsafe extern "C-unwind" fn reports(state: *mut c_void, result: c_int) {
     // SAFETY: the state is a pointer to the sender, which lives until then.
     unsafe { (*state.cast::<*const Sender<c_int>>()).as_ref() }
         .unwrap()
@@ -84,7 +84,7 @@ fn a_step_that_panics_ends_itself_only() {
     let state: *const Sender<c_int> = &raw const sender;
     for _ in 0..3 {
         let mut coroutine: Description = zeroed(size_of::<Description>());
-        coroutine.set(&state, panics, tells);
+        coroutine.set(&state, panics, reports);
         // SAFETY: as flexnet.h asks.
         unsafe {
             assert_eq!(flexnet_submit(setup.flow, &coroutine), 0);

@@ -151,7 +151,7 @@ static int returns_step(void *state, struct flexnet_context *context)
 	return returns->value;
 }
 
-static void every_end_is_told(void)
+static void every_end_is_reported(void)
 {
 	static const int ends[][2] = {
 		{ FLEXNET_DONE, 0 },	 { -ENOSPC, -ENOSPC }, { 42, -EINVAL },
@@ -181,7 +181,7 @@ static int sleeps_step(void *state, struct flexnet_context *context)
 	return flexnet_sleep(context, 3600ull * 1000000000);
 }
 
-static void what_is_refused_is_not_told_what_is_given_up_is(void)
+static void what_is_refused_is_not_reported_what_is_given_up_is(void)
 {
 	struct flexnet_runtime_options options = options_alone(1);
 	struct flexnet_runtime *runtime;
@@ -331,8 +331,8 @@ static void those_that_yield_alternate(void)
 int main(void)
 {
 	RUN(state_stays_through_every_wait);
-	RUN(every_end_is_told);
-	RUN(what_is_refused_is_not_told_what_is_given_up_is);
+	RUN(every_end_is_reported);
+	RUN(what_is_refused_is_not_reported_what_is_given_up_is);
 	RUN(coroutines_run_between_the_sends);
 	RUN(those_that_yield_alternate);
 	return 0;

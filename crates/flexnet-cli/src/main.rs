@@ -15,7 +15,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use flexnet_command::{Completions, Man};
 use std::process::ExitCode;
 
-/// Executors for host network stacks: run, look, simulate.
+/// Executors for host network stacks: run, watch, simulate.
 #[derive(Parser)]
 #[command(name = "flexnet", version, about)]
 struct Cli {

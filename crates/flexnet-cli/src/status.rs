@@ -72,7 +72,7 @@ fn as_json(status: &Status) -> String {
     json!({
         "version": name_text(&status.version), "design": name_text(&status.design),
         "cpus": status.cpus, "cores_granted": status.cores_granted, "cores_max": status.cores_max,
-        "takebacks": status.takebacks, "rescues": status.rescues,
+        "takebacks": status.takebacks, "anti_starvation": status.anti_starvation,
         "grants": status.grants, "reclaims": status.reclaims, "preemptions": status.preemptions,
         "granted_core_ns": status.granted_core_ns, "uptime_ns": status.uptime_ns,
         "takeover_gap_ns": status.gap_ns, "clients": clients,
@@ -99,7 +99,7 @@ fn as_text(status: &Status) -> String {
         "scx_flexnet {} (design {}), up {:.0} s\n\
          granted cores: {} of {} CPUs, at most {}, {:.2} on average\n\
          now: {}\n\
-         grants {}, reclaims {}, preemptions {} ({} lent cores taken back), rescues {}",
+         grants {}, reclaims {}, preemptions {} ({} lent cores taken back), anti-starvation {}",
         name_text(&status.version),
         name_text(&status.design),
         uptime / 1e9,
@@ -112,7 +112,7 @@ fn as_text(status: &Status) -> String {
         status.reclaims,
         status.preemptions,
         status.takebacks,
-        status.rescues,
+        status.anti_starvation,
     );
     if status.gap_ns > 0 {
         text.push_str(&format!(

@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn executors_without_a_granted_core_are_told_so() {
+    fn executors_without_a_granted_core_are_marked() {
         let executor = WhyThread {
             task_class: 3,
             class_origin: 3,

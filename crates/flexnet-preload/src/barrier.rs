@@ -4,7 +4,7 @@
 //! blocks.
 
 use crate::entry::{Entry, Used};
-use crate::inside::Inside;
+use crate::hook_guard::HookGuard;
 use crate::table::{self, UNKNOWN, is_entry};
 use flexnet::executor::Slept;
 use flexnet::transport::{Drained, RawFlow};
@@ -21,7 +21,7 @@ pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
 /// How a barrier ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Passed {
+pub(crate) enum BarrierResult {
     /// All is given to the kernel.
     Drained,
     /// The call fails with this.
@@ -60,22 +60,22 @@ pub(crate) fn deadline(fd: RawFd) -> Option<Instant> {
 /// All that was accepted is given to the kernel, or the call that is to come
 /// fails as it would have if the kernel's buffer were full. Only a call that
 /// `waits` does, on a socket that blocks.
-pub(crate) fn drain(inside: &Inside, entry: &Used, fd: RawFd, waits: bool) -> Passed {
+pub(crate) fn drain(guard: &HookGuard, entry: &Used, fd: RawFd, waits: bool) -> BarrierResult {
     let mut until = None;
     loop {
         match entry.flow().drain() {
-            Drained::Empty => return Passed::Drained,
-            Drained::NoMemory => return Passed::Failed(libc::ENOBUFS),
+            Drained::Empty => return BarrierResult::Drained,
+            Drained::NoMemory => return BarrierResult::Failed(libc::ENOBUFS),
             Drained::WouldBlock if !waits || is_nonblocking(fd) => {
-                return Passed::Failed(libc::EAGAIN);
+                return BarrierResult::Failed(libc::EAGAIN);
             }
             Drained::WouldBlock => {}
         }
         let deadline = *until.get_or_insert_with(|| deadline(fd));
-        match inside.outside(|| entry.flow().wait_drained(deadline)) {
+        match guard.suspended(|| entry.flow().wait_drained(deadline)) {
             Slept::Done => {}
-            Slept::TimedOut => return Passed::Failed(libc::EAGAIN),
-            Slept::Interrupted => return Passed::Failed(libc::EINTR),
+            Slept::TimedOut => return BarrierResult::Failed(libc::EAGAIN),
+            Slept::Interrupted => return BarrierResult::Failed(libc::EINTR),
         }
     }
 }
@@ -98,9 +98,9 @@ fn drain_until(flow: &RawFlow, until: Instant) -> bool {
 pub(crate) fn settle_for_child() {
     let until = Instant::now() + Duration::from_millis(100);
     for (_, slot) in table::all() {
-        let word = slot.word();
-        if is_entry(word)
-            && let Some(entry) = Entry::of(slot, word)
+        let tagged = slot.tagged();
+        if is_entry(tagged)
+            && let Some(entry) = Entry::of(slot, tagged)
             && !entry.flow().is_drained()
             && !entry.flow().is_blocked()
         {
@@ -113,9 +113,9 @@ pub(crate) fn settle_for_child() {
 pub(crate) fn drain_all(patience: Patience) {
     let until = Instant::now() + LINGER;
     for (fd, slot) in table::all() {
-        let word = slot.word();
-        if is_entry(word)
-            && let Some(entry) = Entry::of(slot, word)
+        let tagged = slot.tagged();
+        if is_entry(tagged)
+            && let Some(entry) = Entry::of(slot, tagged)
             && !entry.flow().is_drained()
         {
             let waits = match patience {
@@ -133,34 +133,34 @@ pub(crate) fn drain_all(patience: Patience) {
 /// Sockets that are closed and have a rest: their descriptors are the
 /// library's own until it is sent.
 fn wait_for_closed(until: Instant) {
-    let Some(own) = table::own() else {
+    let Some(process) = table::process_state() else {
         return;
     };
-    while own.closing.load(Ordering::Acquire) > 0 && Instant::now() < until {
+    while process.closing.load(Ordering::Acquire) > 0 && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
 /// Nothing is queued on it any more; what was is drained as far as it goes.
-pub(crate) fn pass_for_ever(fd: RawFd) {
+pub(crate) fn pass_through_permanently(fd: RawFd) {
     let Some(slot) = table::slot(fd) else {
         return;
     };
-    let word = slot.word();
-    if word == table::CANDIDATE {
-        slot.replace(word, table::PASS);
-    } else if is_entry(word)
-        && let Some(inside) = Inside::enter()
-        && let Some(entry) = Entry::of(slot, word)
+    let tagged = slot.tagged();
+    if tagged == table::CANDIDATE {
+        slot.replace(tagged, table::PASSTHROUGH);
+    } else if is_entry(tagged)
+        && let Some(guard) = HookGuard::enter()
+        && let Some(entry) = Entry::of(slot, tagged)
     {
-        entry.pass.store(true, Ordering::SeqCst);
+        entry.passthrough.store(true, Ordering::SeqCst);
         let now = Instant::now();
         let until = if is_nonblocking(fd) {
             now
         } else {
             now + LINGER
         };
-        inside.outside(|| drain_until(entry.flow(), until));
+        guard.suspended(|| drain_until(entry.flow(), until));
     }
 }
 
@@ -171,27 +171,27 @@ pub(crate) fn forget(fd: RawFd) {
     let Some(slot) = table::slot(fd) else {
         return;
     };
-    let word = slot.word();
-    if word == UNKNOWN || table::is_internal(word) {
+    let tagged = slot.tagged();
+    if tagged == UNKNOWN || table::is_internal(tagged) {
         return;
     }
-    if !is_entry(word) {
-        slot.replace(word, UNKNOWN);
+    if !is_entry(tagged) {
+        slot.replace(tagged, UNKNOWN);
         return;
     }
-    let Some(own) = table::own() else {
+    let Some(process) = table::process_state() else {
         return;
     };
-    if !table::is_ours(own) {
+    if !table::is_ours(process) {
         return; // a vfork child's close is not the parent's
     }
-    let Some(_inside) = Inside::enter() else {
+    let Some(_guard) = HookGuard::enter() else {
         return;
     };
-    let Some(entry) = Entry::of(slot, word) else {
+    let Some(entry) = Entry::of(slot, tagged) else {
         return;
     };
-    if !slot.replace(word, UNKNOWN) {
+    if !slot.replace(tagged, UNKNOWN) {
         return; // another thread closes it
     }
     let left = entry.handles.fetch_sub(1, Ordering::SeqCst) - 1;
@@ -204,12 +204,12 @@ pub(crate) fn forget(fd: RawFd) {
 /// call, or with its FILE): what was left must not go to the new one.
 #[cold]
 pub(crate) fn forget_stale(slot: &table::Slot) {
-    let word = slot.word();
-    let Some(_inside) = Inside::enter() else {
+    let tagged = slot.tagged();
+    let Some(_guard) = HookGuard::enter() else {
         return;
     };
-    if let Some(entry) = Entry::of(slot, word)
-        && slot.replace(word, UNKNOWN)
+    if let Some(entry) = Entry::of(slot, tagged)
+        && slot.replace(tagged, UNKNOWN)
     {
         entry.flow().discard(libc::EBADF);
         entry.flow().retire(false);
@@ -221,18 +221,18 @@ pub(crate) fn forget_stale(slot: &table::Slot) {
 /// A socket that has nothing queued and nothing to tell loses its flow: it is a
 /// candidate again. For who holds the lock on making flows and is the only thread in
 /// the hooks: others would find a candidate while there is a flow yet.
-pub(crate) fn let_go(fd: RawFd, slot: &table::Slot) {
-    let word = slot.word();
-    if !is_entry(word) {
+pub(crate) fn release(fd: RawFd, slot: &table::Slot) {
+    let tagged = slot.tagged();
+    if !is_entry(tagged) {
         return;
     }
-    let Some(entry) = Entry::of(slot, word) else {
+    let Some(entry) = Entry::of(slot, tagged) else {
         return;
     };
     // Drained first: whoever sends says what failed before it is off the queue.
     let may_go = entry.flow().drain() == Drained::Empty
         && entry.flow().error().is_none()
-        && !entry.pass.load(Ordering::SeqCst)
+        && !entry.passthrough.load(Ordering::SeqCst)
         && !entry.ended.load(Ordering::SeqCst)
         && entry.fd.load(Ordering::SeqCst) == fd
         && entry.handles.load(Ordering::SeqCst) == 1;
@@ -297,7 +297,7 @@ fn finish(flow: &RawFlow, fd: RawFd) {
 /// under a number that is another's by then.
 fn leave_epolls(fd: RawFd) {
     for (epoll, slot) in table::all() {
-        if slot.word() == table::EPOLL {
+        if slot.tagged() == table::EPOLL {
             // Not registered there, most of the time.
             let _ = rustix::event::epoll::delete(borrowed(epoll), borrowed(fd));
         }
@@ -305,7 +305,8 @@ fn leave_epolls(fd: RawFd) {
 }
 
 fn duplicate(fd: RawFd) -> Option<OwnedFd> {
-    let copy = rustix::io::fcntl_dupfd_cloexec(borrowed(fd), crate::start::floor()).ok()?;
+    let copy =
+        rustix::io::fcntl_dupfd_cloexec(borrowed(fd), crate::start::lowest_descriptor()).ok()?;
     let copy = rustix::fd::IntoRawFd::into_raw_fd(copy);
     table::mark_rest(copy);
     // SAFETY: just made, and given to one owner; `hooks::close` sees it go.

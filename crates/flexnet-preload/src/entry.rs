@@ -30,11 +30,11 @@ pub(crate) struct Entry {
     /// The number the flow uses; -1: it has a descriptor of its own.
     pub(crate) fd: AtomicI32,
     /// Nothing is queued any more.
-    pub(crate) pass: AtomicBool,
+    pub(crate) passthrough: AtomicBool,
     /// The stream's end was asked for.
     pub(crate) ended: AtomicBool,
     /// The flow's error was told.
-    pub(crate) told: AtomicBool,
+    pub(crate) error_reported: AtomicBool,
     /// Forks there were when its socket was made.
     pub(crate) forks: AtomicU32,
     flow: UnsafeCell<MaybeUninit<(RawFlow, Kind)>>,
@@ -59,13 +59,13 @@ impl std::ops::Deref for Used {
 impl Used {
     /// Gives up a number's reference, which the caller took out of the table.
     pub(crate) fn release(&self) {
-        self.0.let_go();
+        self.0.release();
     }
 }
 
 impl Drop for Used {
     fn drop(&mut self) {
-        self.0.let_go();
+        self.0.release();
     }
 }
 
@@ -75,9 +75,9 @@ impl Entry {
             references: AtomicU32::new(0),
             handles: AtomicU32::new(0),
             fd: AtomicI32::new(-1),
-            pass: AtomicBool::new(false),
+            passthrough: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            told: AtomicBool::new(false),
+            error_reported: AtomicBool::new(false),
             forks: AtomicU32::new(0),
             flow: UnsafeCell::new(MaybeUninit::uninit()),
             next: AtomicPtr::new(ptr::null_mut()),
@@ -90,7 +90,7 @@ impl Entry {
         let entry = take_spare().unwrap_or_else(|| Box::leak(Box::new(Self::empty())));
         entry.fd.store(fd, Ordering::Relaxed);
         entry.handles.store(1, Ordering::Relaxed);
-        for flag in [&entry.pass, &entry.ended, &entry.told] {
+        for flag in [&entry.passthrough, &entry.ended, &entry.error_reported] {
             flag.store(false, Ordering::Relaxed);
         }
         // SAFETY: nobody has a reference, so nobody looks.
@@ -102,15 +102,15 @@ impl Entry {
         entry
     }
 
-    /// The entry that a slot's word names, if it still does.
+    /// The entry that a slot's tagged pointer names, if it still does.
     #[inline]
-    pub(crate) fn of(slot: &Slot, word: usize) -> Option<Used> {
-        // SAFETY: entries' memory stays; a word that is an address is one's.
-        let entry = unsafe { &*ptr::with_exposed_provenance::<Self>(word) };
+    pub(crate) fn of(slot: &Slot, tagged: usize) -> Option<Used> {
+        // SAFETY: entries' memory stays; a tagged pointer that is an address is an entry's.
+        let entry = unsafe { &*ptr::with_exposed_provenance::<Self>(tagged) };
         let used = entry.use_it()?;
         // The reference counts from before this look, so that who closes either
         // is seen here or sees it.
-        (slot.word() == word).then_some(used)
+        (slot.tagged() == tagged).then_some(used)
     }
 
     fn use_it(&'static self) -> Option<Used> {
@@ -130,7 +130,7 @@ impl Entry {
     }
 
     /// A number's reference, as the table keeps it.
-    pub(crate) fn word(&self) -> usize {
+    pub(crate) fn tagged(&self) -> usize {
         ptr::from_ref(self).expose_provenance()
     }
 
@@ -146,7 +146,7 @@ impl Entry {
     }
 
     /// A reference goes; with the last one the flow.
-    pub(crate) fn let_go(&'static self) {
+    pub(crate) fn release(&'static self) {
         if self.references.fetch_sub(1, Ordering::SeqCst) == 1 {
             // SAFETY: written by `new`, and nobody else has a reference.
             unsafe { (*self.flow.get()).assume_init_drop() };
@@ -171,8 +171,8 @@ impl Entry {
             Kind::Datagrams => self.flow().take_error(),
             Kind::Stream => {
                 let errno = self.flow().error()?;
-                self.pass.store(true, Ordering::Relaxed);
-                (!self.told.swap(true, Ordering::AcqRel)).then_some(errno)
+                self.passthrough.store(true, Ordering::Relaxed);
+                (!self.error_reported.swap(true, Ordering::AcqRel)).then_some(errno)
             }
         }
     }
@@ -180,48 +180,50 @@ impl Entry {
 
 impl Entry {
     /// The error that was taken is to be told all the same.
-    pub(crate) fn untell(&self, errno: i32) {
+    pub(crate) fn restore_error(&self, errno: i32) {
         match self.kind() {
             Kind::Datagrams => self.flow().put_error(errno),
-            Kind::Stream => self.told.store(false, Ordering::Release),
+            Kind::Stream => self.error_reported.store(false, Ordering::Release),
         }
     }
 }
 
 fn count(change: impl FnOnce(&AtomicU32) -> u32) {
-    if let Some(own) = table::own() {
-        change(&own.flows);
+    if let Some(process) = table::process_state() {
+        change(&process.flows);
     }
 }
 
-fn lock_spare() -> Option<&'static table::Own> {
-    let own = table::own()?;
-    while own.spare_lock.swap(1, Ordering::Acquire) != 0 {
+fn lock_spare() -> Option<&'static table::ProcessState> {
+    let process = table::process_state()?;
+    while process.spare_lock.swap(1, Ordering::Acquire) != 0 {
         std::hint::spin_loop();
     }
-    Some(own)
+    Some(process)
 }
 
 fn take_spare() -> Option<&'static Entry> {
-    let own = lock_spare()?;
-    let first = own.spare.load(Ordering::Relaxed);
+    let process = lock_spare()?;
+    let first = process.spare.load(Ordering::Relaxed);
     // SAFETY: null or an entry.
     let first = unsafe { first.as_ref() };
     if let Some(first) = first {
-        own.spare
+        process
+            .spare
             .store(first.next.load(Ordering::Relaxed), Ordering::Relaxed);
     }
-    own.spare_lock.store(0, Ordering::Release);
+    process.spare_lock.store(0, Ordering::Release);
     first
 }
 
 fn give_spare(entry: &'static Entry) {
-    if let Some(own) = lock_spare() {
+    if let Some(process) = lock_spare() {
         entry
             .next
-            .store(own.spare.load(Ordering::Relaxed), Ordering::Relaxed);
-        own.spare
+            .store(process.spare.load(Ordering::Relaxed), Ordering::Relaxed);
+        process
+            .spare
             .store(ptr::from_ref(entry).cast_mut(), Ordering::Relaxed);
-        own.spare_lock.store(0, Ordering::Release);
+        process.spare_lock.store(0, Ordering::Release);
     }
 }

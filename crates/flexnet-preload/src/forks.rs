@@ -9,7 +9,7 @@
 //! close-on-exec pipe whose writing end the child alone has says so.
 
 use crate::barrier::{self, Patience};
-use crate::inside::{Inside, SignalsBlocked};
+use crate::hook_guard::{HookGuard, SignalsBlocked};
 use crate::start;
 use crate::table;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -22,10 +22,10 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 /// long as the process lives.
 const CHILDREN: usize = 64;
 /// A synchronous flow looks whether the children have gone once in so many
-/// sends: a look is a system call for each child.
-const SENDS_PER_LOOK: u32 = 64;
+/// sends: that is a system call for each child.
+const SENDS_PER_POLL: u32 = 64;
 
-/// In [`table::Own`], so wiped in a child. All zeros: no fork yet.
+/// In [`table::ProcessState`], so wiped in a child. All zeros: no fork yet.
 #[derive(Default)]
 pub(crate) struct Forks {
     /// Forks so far.
@@ -34,7 +34,7 @@ pub(crate) struct Forks {
     newest: AtomicU32,
     /// The last one that is not watched.
     unwatched: AtomicU32,
-    looks: AtomicU32,
+    polls: AtomicU32,
     /// Guards `watched` (with signals blocked, or by who is inside).
     lock: AtomicU32,
     /// Reading ends, plus one; 0: free. And each one's fork.
@@ -59,19 +59,19 @@ impl Forks {
     #[cold]
     fn still_shares(&self, made: u32) -> bool {
         if self
-            .looks
+            .polls
             .fetch_add(1, Ordering::Relaxed)
-            .is_multiple_of(SENDS_PER_LOOK)
+            .is_multiple_of(SENDS_PER_POLL)
             && self.lock.swap(1, Ordering::Acquire) == 0
         {
-            self.look();
+            self.poll_children();
             self.lock.store(0, Ordering::Release);
         }
         self.newest.load(Ordering::Acquire) > made
     }
 
     /// Forgets the children that have gone.
-    fn look(&self) {
+    fn poll_children(&self) {
         let mut newest = self.unwatched.load(Ordering::Relaxed);
         for (end, fork) in self.all() {
             let fd = end.load(Ordering::Relaxed) - 1;
@@ -143,7 +143,7 @@ struct Forking {
 unsafe impl Sync for Forking {}
 
 struct State {
-    _inside: Option<Inside>,
+    _guard: Option<HookGuard>,
     signals: SignalsBlocked,
     fork: u32,
     reader: Option<OwnedFd>,
@@ -157,14 +157,14 @@ static FORKING: Forking = Forking {
 };
 
 extern "C" fn prepare() {
-    let Some(own) = table::own() else {
+    let Some(process) = table::process_state() else {
         return;
     };
     let signals = SignalsBlocked::new();
-    start::lock(own);
-    let inside = Inside::enter();
+    start::lock(process);
+    let guard = HookGuard::enter();
     let mut state = State {
-        _inside: inside,
+        _guard: guard,
         signals,
         fork: 0,
         reader: None,
@@ -172,23 +172,24 @@ extern "C" fn prepare() {
         internal: Vec::new(),
     };
     // Also those that have no flow yet: they may get one while the child lives.
-    let any = table::all().any(|(_, slot)| slot.word() >= table::CANDIDATE);
-    let fork = own.forks.count.fetch_add(1, Ordering::SeqCst) + 1;
+    let any = table::all().any(|(_, slot)| slot.tagged() >= table::CANDIDATE);
+    let fork = process.forks.count.fetch_add(1, Ordering::SeqCst) + 1;
     if any {
         // Who only forks, and sends on no old flow, looks here.
-        own.forks.locked(Forks::look);
+        process.forks.locked(Forks::poll_children);
         // Nothing is queued on them from here on; then what is, is drained.
         state.fork = fork;
-        own.forks.newest.fetch_max(fork, Ordering::SeqCst);
+        process.forks.newest.fetch_max(fork, Ordering::SeqCst);
         barrier::drain_all(Patience::Blocking);
         if let Ok((reader, writer)) = pipe_with(PipeFlags::CLOEXEC) {
-            let floor = start::floor();
-            let raised = |fd: OwnedFd| rustix::io::fcntl_dupfd_cloexec(&fd, floor).unwrap_or(fd);
+            let lowest_descriptor = start::lowest_descriptor();
+            let raised =
+                |fd: OwnedFd| rustix::io::fcntl_dupfd_cloexec(&fd, lowest_descriptor).unwrap_or(fd);
             (state.reader, state.writer) = (Some(raised(reader)), Some(raised(writer)));
         }
     }
     state.internal = table::all()
-        .filter(|(_, slot)| table::is_internal(slot.word()))
+        .filter(|(_, slot)| table::is_internal(slot.tagged()))
         .map(|(fd, _)| fd)
         .collect();
     // SAFETY: the lock is held.
@@ -196,7 +197,7 @@ extern "C" fn prepare() {
 }
 
 extern "C" fn in_parent() {
-    let Some(own) = table::own() else {
+    let Some(process) = table::process_state() else {
         return;
     };
     // SAFETY: the lock is held, since `prepare`.
@@ -204,7 +205,7 @@ extern "C" fn in_parent() {
         return;
     };
     let State {
-        _inside,
+        _guard,
         signals,
         fork,
         reader,
@@ -213,18 +214,18 @@ extern "C" fn in_parent() {
     } = state;
     drop(writer);
     if fork != 0 {
-        own.forks.locked(|forks| match reader {
+        process.forks.locked(|forks| match reader {
             Some(reader) => forks.watch(reader, fork),
             None => forks.give_up(fork),
         });
     }
-    start::unlock(own);
-    drop(_inside);
+    start::unlock(process);
+    drop(_guard);
     drop(signals);
 }
 
 extern "C" fn in_child() {
-    let Some(own) = table::own() else {
+    let Some(process) = table::process_state() else {
         return;
     };
     // SAFETY: the only thread, and it held the lock.
@@ -235,23 +236,23 @@ extern "C" fn in_child() {
         // SAFETY: the parent's library's; in this process nobody uses it.
         unsafe { rustix::io::close(fd) };
     }
-    // What `own` says is zero by now; the lock with it.
+    // What `process` says is zero by now; the lock with it.
     if let Some(writer) = state.writer {
         // Open until this process ends or becomes another program.
         table::mark_internal(writer.as_raw_fd());
         let _ = writer.into_raw_fd();
     }
-    revive(own);
+    revive(process);
     drop(state.reader);
-    drop(state._inside);
+    drop(state._guard);
     drop(state.signals);
 }
 
 /// This process may offload.
-pub(crate) fn revive(own: &table::Own) {
+pub(crate) fn revive(process: &table::ProcessState) {
     let pid = rustix::process::getpid().as_raw_nonzero().get();
-    own.pid.store(pid, Ordering::Relaxed);
-    own.alive.store(1, Ordering::Release);
+    process.pid.store(pid, Ordering::Relaxed);
+    process.alive.store(1, Ordering::Release);
 }
 
 /// Registers the handlers, after those of the heap: its lock is taken last.

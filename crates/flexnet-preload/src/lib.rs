@@ -23,9 +23,9 @@ mod clock;
 mod config;
 mod entry;
 mod forks;
+mod hook_guard;
 #[cfg(not(test))]
 mod hooks;
-mod inside;
 mod logging;
 mod policy;
 mod real;
@@ -65,8 +65,8 @@ extern "C" fn at_load() {
         log::warn!("no memory for the table of descriptors: nothing is offloaded");
         return;
     }
-    if let Some(own) = table::own() {
-        forks::revive(own);
+    if let Some(process) = table::process_state() {
+        forks::revive(process);
         forks::set_up();
     }
 }

@@ -15,11 +15,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Sends between two looks: a look is a system call of 0.3 to 0.4 µs, so 3 ns a
+/// Sends between two samples: a sample is a system call of 0.3 to 0.4 µs, so 3 ns a
 /// send.
-pub(crate) const SENDS_PER_LOOK: u32 = 128;
+pub(crate) const SENDS_PER_SAMPLE: u32 = 128;
 /// In a trial: who answers requests may take 100 µs a send there.
-const SENDS_PER_TRIAL_LOOK: u32 = 32;
+const SENDS_PER_TRIAL_SAMPLE: u32 = 32;
 /// Sends for each wait of a thread that is busy sending, at least. The trial
 /// cannot tell waiting for the ring from waiting for requests below that; and who
 /// answers a few clients at each wake-up works best when they come together, which
@@ -32,8 +32,8 @@ const CPU_NS_MAX: u64 = 50_000;
 /// Longer sends gain little by coalescing: they are as long as what a system
 /// call takes at once.
 const BYTES_MAX: u64 = 8192;
-/// Looks in a row that must be busy before anything is measured.
-const BUSY_LOOKS: u32 = 2;
+/// Samples in a row that must be busy before anything is measured.
+const BUSY_SAMPLES: u32 = 2;
 /// How long sends are measured inline and queued; longer than the kernel's
 /// slices (3 to 4 ms), so that one lost turn does not decide.
 const BASELINE_NS: u64 = 10_000_000;
@@ -59,7 +59,7 @@ const GROWS: u64 = 2;
 const GROWS_HOPELESS: u64 = 4;
 const AT_MOST_NS: u64 = 60_000_000_000;
 
-/// What a thread did since its last look.
+/// What a thread did since its last sample.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sample {
     pub(crate) sends: u64,
@@ -76,27 +76,27 @@ pub(crate) struct Sample {
 
 impl Sample {
     fn is_busy(&self) -> bool {
-        // The kernel counts CPU time in steps of a tick, too long for a short look.
-        let sends = self.sends.max(SENDS_PER_LOOK.into());
+        // The kernel counts CPU time in steps of a tick, too long for a short sample.
+        let sends = self.sends.max(SENDS_PER_SAMPLE.into());
         !waits_too_often(self.waits, self.sends)
             && self.cpu_ns <= CPU_NS_MAX * sends
             && self.bytes <= BYTES_MAX * self.sends.max(1)
     }
 }
 
-/// In less than a look's sends a few waits may be chance.
+/// In less than a sample's sends a few waits may be chance.
 fn waits_too_often(waits: u64, sends: u64) -> bool {
-    waits * SENDS_PER_WAIT > sends.max(SENDS_PER_LOOK.into())
+    waits * SENDS_PER_WAIT > sends.max(SENDS_PER_SAMPLE.into())
 }
 
 /// A thread's sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(crate) enum Way {
+pub(crate) enum SendMode {
     /// By itself, but for what an executor with a core takes off it.
     #[default]
     Inline,
     /// By itself, as without the library: that is what is measured.
-    Alone,
+    InlineOnly,
     /// Into the rings.
     Queued,
 }
@@ -141,9 +141,9 @@ impl Span {
     /// time (redis gathers what it has for a client while it is busy: with 32
     /// subscribers sends became 10% more and messages 25% fewer).
     fn is_within(&self, percent: u64, other: &Self) -> bool {
-        let within = |own: u64, others: u64| {
+        let within = |process: u64, others: u64| {
             let cross = |ns: u64, units: u64| u128::from(ns) * u128::from(units);
-            cross(self.ns, others) * 100 <= cross(other.ns, own) * u128::from(percent)
+            cross(self.ns, others) * 100 <= cross(other.ns, process) * u128::from(percent)
         };
         within(self.sends, other.sends) && within(self.bytes, other.bytes)
     }
@@ -151,7 +151,7 @@ impl Span {
 
 #[derive(Clone, Copy, Debug)]
 enum Phase {
-    /// Looks whether it is busy: so many looks in a row.
+    /// Checks whether it is busy: so many samples in a row.
     Watch(u32),
     /// Measures inline.
     Baseline(Span),
@@ -190,30 +190,30 @@ impl Sender {
     }
 
     /// Is it left alone, after a trial that did not gain?
-    pub(crate) fn is_left_alone(&self) -> bool {
+    pub(crate) fn is_excluded(&self) -> bool {
         matches!(self.phase, Phase::Pause(_))
     }
 
-    fn way(&self) -> Way {
+    fn send_mode(&self) -> SendMode {
         match self.phase {
-            Phase::Watch(_) | Phase::Pause(_) => Way::Inline,
-            Phase::Baseline(_) | Phase::Confirm { .. } => Way::Alone,
-            Phase::Trial { .. } | Phase::Keep(_) => Way::Queued,
+            Phase::Watch(_) | Phase::Pause(_) => SendMode::Inline,
+            Phase::Baseline(_) | Phase::Confirm { .. } => SendMode::InlineOnly,
+            Phase::Trial { .. } | Phase::Keep(_) => SendMode::Queued,
         }
     }
 
-    /// Sends until the next look.
-    pub(crate) fn sends_per_look(&self) -> u32 {
+    /// Sends until the next sample.
+    pub(crate) fn sends_per_sample(&self) -> u32 {
         match self.phase {
-            Phase::Trial { .. } => SENDS_PER_TRIAL_LOOK,
-            _ => SENDS_PER_LOOK,
+            Phase::Trial { .. } => SENDS_PER_TRIAL_SAMPLE,
+            _ => SENDS_PER_SAMPLE,
         }
     }
 
-    /// One look; the way from here on.
-    pub(crate) fn look(&mut self, sample: Sample) -> Way {
+    /// One sample; the way from here on.
+    pub(crate) fn observe(&mut self, sample: Sample) -> SendMode {
         self.phase = self.next(sample);
-        self.way()
+        self.send_mode()
     }
 
     fn next(&mut self, sample: Sample) -> Phase {
@@ -222,13 +222,13 @@ impl Sender {
                 // Time passes all the same.
                 Phase::Pause(left) if left > sample.wall_ns => Phase::Pause(left - sample.wall_ns),
                 // The burst is over, or queueing has made the thread wait.
-                Phase::Trial { .. } => self.leave_alone(GROWS),
+                Phase::Trial { .. } => self.pause(GROWS),
                 // The burst is over, which says nothing against the next.
                 _ => Phase::Watch(0),
             };
         }
         match self.phase {
-            Phase::Watch(busy) if busy + 1 < BUSY_LOOKS => Phase::Watch(busy + 1),
+            Phase::Watch(busy) if busy + 1 < BUSY_SAMPLES => Phase::Watch(busy + 1),
             Phase::Watch(_) => Phase::Baseline(Span::EMPTY),
             Phase::Baseline(mut inline) => {
                 inline.add(sample);
@@ -251,7 +251,7 @@ impl Sender {
                 if warm_up_ns > 0 {
                     let passed_ns = match sample.backlog {
                         Some(_) => sample.wall_ns,
-                        // The look came with a send that had no flow yet.
+                        // The sample came with a send that had no flow yet.
                         None => sample.wall_ns / MAKING_TIMES,
                     };
                     return Phase::Trial {
@@ -263,7 +263,7 @@ impl Sender {
                 }
                 queued.add(sample);
                 if waits_too_often(queued.waits, queued.sends) {
-                    return self.leave_alone(GROWS);
+                    return self.pause(GROWS);
                 }
                 // What is only accepted is not done.
                 let done = queued.without(sample.backlog.unwrap_or(0).saturating_sub(backlog));
@@ -284,7 +284,7 @@ impl Sender {
                         true => GROWS_HOPELESS,
                         false => GROWS,
                     };
-                    return self.leave_alone(grows);
+                    return self.pause(grows);
                 }
                 Phase::Confirm {
                     queued: done,
@@ -313,11 +313,11 @@ impl Sender {
             self.pause_ns = PAUSE_NS;
             Phase::Keep(keep)
         } else {
-            self.leave_alone(GROWS)
+            self.pause(GROWS)
         }
     }
 
-    fn leave_alone(&mut self, grows: u64) -> Phase {
+    fn pause(&mut self, grows: u64) -> Phase {
         let pause = self.pause_ns;
         self.pause_ns = (pause * grows).min(AT_MOST_NS);
         self.keep_ns = KEEP_NS;

@@ -2,13 +2,13 @@
 //! What becomes of a send on a socket of ours: queued, handed over, or the
 //! caller's own; the rules are README.md's.
 
-use crate::barrier::{self, Passed, deadline, is_nonblocking};
+use crate::barrier::{self, BarrierResult, deadline, is_nonblocking};
 use crate::config::Mode;
 use crate::entry::{Entry, Kind, Used};
-use crate::inside::Inside;
-use crate::policy::Way;
+use crate::hook_guard::HookGuard;
+use crate::policy::SendMode;
 use crate::sender;
-use crate::table::{self, CANDIDATE, Own, Slot, is_entry};
+use crate::table::{self, CANDIDATE, ProcessState, Slot, is_entry};
 use flexnet::executor::Slept;
 use flexnet::transport::{Drained, HandedOver};
 use libc::c_int;
@@ -56,19 +56,24 @@ impl Message<'_> {
 #[inline(always)]
 pub(crate) fn concerns(fd: RawFd) -> Option<(&'static Slot, usize)> {
     let slot = table::slot(fd)?;
-    let word = slot.word();
-    (word >= CANDIDATE).then_some((slot, word))
+    let tagged = slot.tagged();
+    (tagged >= CANDIDATE).then_some((slot, tagged))
 }
 
 /// A send on a descriptor that may concern us.
 #[inline(never)]
-pub(crate) fn offer(fd: RawFd, slot: &'static Slot, word: usize, message: &Message<'_>) -> Verdict {
-    let Some(own) = table::own() else {
+pub(crate) fn offer(
+    fd: RawFd,
+    slot: &'static Slot,
+    tagged: usize,
+    message: &Message<'_>,
+) -> Verdict {
+    let Some(process) = table::process_state() else {
         return Verdict::Real;
     };
-    let verdict = decide(fd, slot, word, own, message);
-    if own.leaving.load(Ordering::Relaxed) != 0 {
-        crate::start::withdraw(own);
+    let verdict = decide(fd, slot, tagged, process, message);
+    if process.leaving.load(Ordering::Relaxed) != 0 {
+        crate::start::withdraw(process);
     }
     verdict
 }
@@ -76,35 +81,35 @@ pub(crate) fn offer(fd: RawFd, slot: &'static Slot, word: usize, message: &Messa
 fn decide(
     fd: RawFd,
     slot: &'static Slot,
-    word: usize,
-    own: &'static Own,
+    tagged: usize,
+    process: &'static ProcessState,
     message: &Message<'_>,
 ) -> Verdict {
     let Some(config) = crate::start::config() else {
         return Verdict::Real;
     };
     let mut counted = None;
-    let word = match word {
-        CANDIDATE => match make(fd, slot, own, config.mode, message, &mut counted) {
-            true => slot.word(),
+    let tagged = match tagged {
+        CANDIDATE => match make(fd, slot, process, config.mode, message, &mut counted) {
+            true => slot.tagged(),
             false => return Verdict::Real,
         },
-        word => word,
+        tagged => tagged,
     };
-    if !is_entry(word) {
+    if !is_entry(tagged) {
         return Verdict::Real;
     }
-    let Some(inside) = Inside::enter() else {
+    let Some(guard) = HookGuard::enter() else {
         return Verdict::Real;
     };
-    let Some(entry) = Entry::of(slot, word) else {
+    let Some(entry) = Entry::of(slot, tagged) else {
         return Verdict::Real;
     };
     let send = Send {
         fd,
-        own,
+        process,
         mode: config.mode,
-        inside: &inside,
+        guard: &guard,
         entry: &entry,
         message,
         counted,
@@ -117,12 +122,12 @@ fn decide(
 fn make(
     fd: RawFd,
     slot: &Slot,
-    own: &Own,
+    process: &ProcessState,
     mode: Mode,
     message: &Message<'_>,
-    counted: &mut Option<Way>,
+    counted: &mut Option<SendMode>,
 ) -> bool {
-    if own.off.load(Ordering::Relaxed) != 0 {
+    if process.off.load(Ordering::Relaxed) != 0 {
         return false;
     }
     let worth = match mode {
@@ -132,29 +137,29 @@ fn make(
         Mode::Adaptive => {
             // Nothing is made for what may not be queued.
             let backlog = (!message.may_queue()).then_some(0);
-            let way = sender::way(own, message.length, || backlog);
-            *counted = Some(way);
-            way == Way::Queued && message.may_queue()
+            let send_mode = sender::send_mode(process, message.length, || backlog);
+            *counted = Some(send_mode);
+            send_mode == SendMode::Queued && message.may_queue()
         }
     };
     if !worth {
         return false;
     }
-    match Inside::enter() {
-        Some(_inside) => crate::start::make_flow(fd, slot),
+    match HookGuard::enter() {
+        Some(_guard) => crate::start::make_flow(fd, slot),
         None => false,
     }
 }
 
 struct Send<'a> {
     fd: RawFd,
-    own: &'a Own,
+    process: &'a ProcessState,
     mode: Mode,
-    inside: &'a Inside,
+    guard: &'a HookGuard,
     entry: &'a Used,
     message: &'a Message<'a>,
     /// The way, where this send was counted already.
-    counted: Option<Way>,
+    counted: Option<SendMode>,
 }
 
 impl Send<'_> {
@@ -170,12 +175,15 @@ impl Send<'_> {
         }
         if message.flags & libc::MSG_MORE != 0 && entry.kind() == Kind::Datagrams {
             // A datagram that the kernel keeps open for the next send's bytes.
-            entry.pass.store(true, Ordering::Relaxed);
+            entry.passthrough.store(true, Ordering::Relaxed);
         }
         let may_queue = message.may_queue()
-            && !entry.pass.load(Ordering::Relaxed)
+            && !entry.passthrough.load(Ordering::Relaxed)
             && !entry.ended.load(Ordering::Relaxed)
-            && !self.own.forks.shares(entry.forks.load(Ordering::Relaxed));
+            && !self
+                .process
+                .forks
+                .shares(entry.forks.load(Ordering::Relaxed));
         if may_queue && self.pays() {
             if self.fits() {
                 if entry.flow().submit(message.slices, message.length) {
@@ -214,16 +222,16 @@ impl Send<'_> {
 
     fn pays_adaptively(&self) -> bool {
         let flow = self.entry.flow();
-        let way = self
-            .counted
-            .unwrap_or_else(|| sender::way(self.own, self.message.length, || Some(flow.backlog())));
+        let send_mode = self.counted.unwrap_or_else(|| {
+            sender::send_mode(self.process, self.message.length, || Some(flow.backlog()))
+        });
         // A core that the scheduler has granted, with an executor on it.
         let has_core = || flow.is_attached() && flow.is_served() && !flow.is_saturated();
         // What a datagram's sender gains may be its receiver's loss: nothing holds
         // it back (iperf3 -u: as many sent, and 60% instead of 3% lost, where the
         // executor took the receiver's turns).
-        let measured = way == Way::Queued && self.entry.kind() == Kind::Stream;
-        (measured && self.fits()) || (way != Way::Alone && has_core())
+        let measured = send_mode == SendMode::Queued && self.entry.kind() == Kind::Stream;
+        (measured && self.fits()) || (send_mode != SendMode::InlineOnly && has_core())
     }
 
     fn blocks(&self) -> bool {
@@ -254,7 +262,7 @@ impl Send<'_> {
                 Drained::WouldBlock => {}
             }
             let deadline = *until.get_or_insert_with(|| deadline(self.fd));
-            match self.inside.outside(|| flow.wait_room(deadline)) {
+            match self.guard.suspended(|| flow.wait_room(deadline)) {
                 Slept::Done => {}
                 Slept::TimedOut => return Verdict::Failed(libc::EAGAIN),
                 Slept::Interrupted => return Verdict::Failed(libc::EINTR),
@@ -278,13 +286,13 @@ impl Send<'_> {
             };
         }
         let waits = self.message.flags & libc::MSG_DONTWAIT == 0;
-        let passed = barrier::drain(self.inside, self.entry, self.fd, waits);
+        let result = barrier::drain(self.guard, self.entry, self.fd, waits);
         if let Some(errno) = self.entry.take_error() {
             return Verdict::Failed(errno);
         }
-        match passed {
-            Passed::Drained => Verdict::Real,
-            Passed::Failed(errno) => Verdict::Failed(errno),
+        match result {
+            BarrierResult::Drained => Verdict::Real,
+            BarrierResult::Failed(errno) => Verdict::Failed(errno),
         }
     }
 
@@ -303,7 +311,7 @@ impl Send<'_> {
     }
 
     fn hand_over(&self, bytes: &[u8]) -> Verdict {
-        let sleeps = |sleeps| self.inside.set_outside(sleeps);
+        let sleeps = |sleeps| self.guard.set_suspended(sleeps);
         match self.entry.flow().hand_over(bytes, sleeps) {
             HandedOver::Sent => Verdict::Accepted(bytes.len()),
             HandedOver::Failed(errno) => Verdict::Failed(self.entry.take_error().unwrap_or(errno)),

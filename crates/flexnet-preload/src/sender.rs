@@ -3,12 +3,12 @@
 //! policy which way the next ones go.
 
 use crate::clock::ticks;
-use crate::policy::{self, SENDS_PER_LOOK, Sample, Sender, Way};
-use crate::table::Own;
+use crate::policy::{self, SENDS_PER_SAMPLE, Sample, SendMode, Sender};
+use crate::table::ProcessState;
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Readings of the thread's clocks at its last look.
+/// Readings of the thread's clocks at its last sample.
 #[derive(Clone, Copy)]
 struct Reading {
     ticks: u64,
@@ -17,10 +17,10 @@ struct Reading {
 }
 
 struct State {
-    way: Cell<Way>,
+    send_mode: Cell<SendMode>,
     sends: Cell<u32>,
-    /// So many sends are a look.
-    per_look: Cell<u32>,
+    /// So many sends are a sample.
+    per_sample: Cell<u32>,
     bytes: Cell<u64>,
     last: Cell<Option<Reading>>,
     policy: Cell<Sender>,
@@ -29,9 +29,9 @@ struct State {
 thread_local! {
     static STATE: State = const {
         State {
-            way: Cell::new(Way::Inline),
+            send_mode: Cell::new(SendMode::Inline),
             sends: Cell::new(0),
-            per_look: Cell::new(SENDS_PER_LOOK),
+            per_sample: Cell::new(SENDS_PER_SAMPLE),
             bytes: Cell::new(0),
             last: Cell::new(None),
             policy: Cell::new(Sender::new()),
@@ -42,25 +42,29 @@ thread_local! {
 /// A send of so many bytes: which way? `backlog` is what was accepted and not
 /// sent by now, where the caller can tell.
 #[inline]
-pub(crate) fn way(own: &Own, bytes: usize, backlog: impl FnOnce() -> Option<u64>) -> Way {
+pub(crate) fn send_mode(
+    process: &ProcessState,
+    bytes: usize,
+    backlog: impl FnOnce() -> Option<u64>,
+) -> SendMode {
     STATE.with(|state| {
         state
             .bytes
             .set(state.bytes.get().wrapping_add(bytes as u64));
         let sends = state.sends.get() + 1;
         state.sends.set(sends);
-        if sends >= state.per_look.get() {
-            look(state, own, backlog());
+        if sends >= state.per_sample.get() {
+            sample(state, process, backlog());
         }
-        state.way.get()
+        state.send_mode.get()
     })
 }
 
 #[cold]
-fn look(state: &State, own: &Own, backlog: Option<u64>) {
+fn sample(state: &State, process: &ProcessState, backlog: Option<u64>) {
     let now = read();
     let (sends, bytes) = (state.sends.replace(0), state.bytes.replace(0));
-    let rate = own.policy.rate();
+    let rate = process.policy.rate();
     let Some(last) = state.last.replace(Some(now)) else {
         return;
     };
@@ -68,8 +72,8 @@ fn look(state: &State, own: &Own, backlog: Option<u64>) {
         return;
     }
     let mut policy = state.policy.get();
-    let was_left_alone = policy.is_left_alone();
-    let way = policy.look(Sample {
+    let was_excluded = policy.is_excluded();
+    let send_mode = policy.observe(Sample {
         sends: sends.into(),
         bytes,
         wall_ns: policy::ticks_to_ns(now.ticks.saturating_sub(last.ticks), rate),
@@ -77,11 +81,11 @@ fn look(state: &State, own: &Own, backlog: Option<u64>) {
         waits: now.waits.saturating_sub(last.waits),
         backlog,
     });
-    state.per_look.set(policy.sends_per_look());
+    state.per_sample.set(policy.sends_per_sample());
     state.policy.set(policy);
-    state.way.set(way);
-    if policy.is_left_alone() && !was_left_alone {
-        own.leaving.store(1, Relaxed);
+    state.send_mode.set(send_mode);
+    if policy.is_excluded() && !was_excluded {
+        process.leaving.store(1, Relaxed);
     }
 }
 

@@ -10,10 +10,10 @@
 use crate::barrier::{self, Patience};
 use crate::config::Config;
 use crate::entry::{Entry, Kind};
-use crate::inside::{CancelDisabled, Inside, SignalsBlocked};
-use crate::table::{self, CANDIDATE, Own, PASS, Slot};
+use crate::hook_guard::{CancelDisabled, HookGuard, SignalsBlocked};
+use crate::table::{self, CANDIDATE, PASSTHROUGH, ProcessState, Slot};
 use flexnet::client::Client;
-use flexnet::executor::{Runtime, set_descriptor_floor, tell_descriptors};
+use flexnet::executor::{Runtime, on_descriptor_created, set_lowest_descriptor};
 use flexnet::transport::RawFlow;
 use rustix::fd::BorrowedFd;
 use rustix::net::{getpeername, ipproto, sockopt};
@@ -30,12 +30,12 @@ pub(crate) const RING_BYTES: usize = 64 * 1024;
 /// The library's descriptors are from here on, or from half of a lower limit
 /// on: what select() can hold stays the program's, and the kernel's table grows
 /// by little.
-const FLOOR: u64 = 512;
+const LOWEST_DESCRIPTOR: u64 = 512;
 
 /// How long an executor looks for work where it keeps coming: a server under
 /// load sends its replies that far apart, and each wakeup costs it 3.3 to 3.6
 /// µs.
-const LOOK_UP_TO: Duration = Duration::from_micros(50);
+const SPIN_UP_TO: Duration = Duration::from_micros(50);
 /// Flows a process has at most, for their memory: 256 MiB, as it is used. The
 /// sends of more sockets are their callers'.
 const FLOWS_MAX: u32 = 4096;
@@ -61,25 +61,27 @@ pub(crate) struct Started {
 }
 
 /// Where the library's own descriptors lie.
-pub(crate) fn floor() -> i32 {
+pub(crate) fn lowest_descriptor() -> i32 {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    limit.map_or(FLOOR, |limit| (limit / 2).min(FLOOR)) as i32
+    limit.map_or(LOWEST_DESCRIPTOR, |limit| {
+        (limit / 2).min(LOWEST_DESCRIPTOR)
+    }) as i32
 }
 
 /// Waits for the lock on making flows; signals are to be blocked.
-pub(crate) fn lock(own: &Own) {
-    while own.lock.swap(1, Ordering::Acquire) != 0 {
+pub(crate) fn lock(process: &ProcessState) {
+    while process.lock.swap(1, Ordering::Acquire) != 0 {
         rustix::thread::sched_yield();
     }
 }
 
-pub(crate) fn unlock(own: &Own) {
-    own.lock.store(0, Ordering::Release);
+pub(crate) fn unlock(process: &ProcessState) {
+    process.lock.store(0, Ordering::Release);
 }
 
 /// Nothing is offloaded from here on, and why.
-pub(crate) fn give_up(own: &Own, why: &str) {
-    if own.off.swap(1, Ordering::SeqCst) == 0 {
+pub(crate) fn give_up(process: &ProcessState, why: &str) {
+    if process.off.swap(1, Ordering::SeqCst) == 0 {
         log::warn!("sends are the program's own from here on: {why}");
     }
 }
@@ -108,14 +110,14 @@ fn start(config: &Config) -> io::Result<Started> {
             "the program runs under a seccomp filter (FLEXNET_SECCOMP=ignore starts all the same)",
         ));
     }
-    set_descriptor_floor(floor());
-    tell_descriptors(table::mark_internal);
+    set_lowest_descriptor(lowest_descriptor());
+    on_descriptor_created(table::mark_internal);
     let name = program();
     let mut builder = Runtime::builder()
         .name(&name)
         .executors(config.executors)
         .flow_class(config.flow_class)
-        .look_up_to(LOOK_UP_TO)
+        .spin_up_to(SPIN_UP_TO)
         // Programs that know nothing of it make no coroutines.
         .coroutines(16);
     let mut link = None;
@@ -135,8 +137,8 @@ fn start(config: &Config) -> io::Result<Started> {
 }
 
 /// The runtime, started if it was not. For who holds the lock.
-fn started(own: &Own) -> Option<&'static Started> {
-    let now = own.runtime.load(Ordering::Acquire);
+fn started(process: &ProcessState) -> Option<&'static Started> {
+    let now = process.runtime.load(Ordering::Acquire);
     // SAFETY: null or leaked below; ended only by who holds the lock.
     if let Some(started) = unsafe { now.as_ref() } {
         return Some(started);
@@ -144,13 +146,13 @@ fn started(own: &Own) -> Option<&'static Started> {
     match start(config()?) {
         Ok(started) => {
             let started = Box::leak(Box::new(started));
-            own.runtime.store(started, Ordering::Release);
+            process.runtime.store(started, Ordering::Release);
             Some(started)
         }
         // There were some before, and there may be again.
-        Err(_) if own.told.load(Ordering::Relaxed) != 0 => None,
+        Err(_) if process.announced.load(Ordering::Relaxed) != 0 => None,
         Err(error) => {
-            give_up(own, &format!("executors cannot be started: {error}"));
+            give_up(process, &format!("executors cannot be started: {error}"));
             None
         }
     }
@@ -167,36 +169,36 @@ fn kind(fd: BorrowedFd<'_>) -> Option<Kind> {
 /// Makes a flow for a candidate. False: not now, or never. For who is inside.
 #[cold]
 pub(crate) fn make_flow(fd: RawFd, slot: &Slot) -> bool {
-    let Some(own) = table::own() else {
+    let Some(process) = table::process_state() else {
         return false;
     };
-    if own.off.load(Ordering::Relaxed) != 0 || own.alive.load(Ordering::Relaxed) == 0 {
+    if process.off.load(Ordering::Relaxed) != 0 || process.alive.load(Ordering::Relaxed) == 0 {
         return false;
     }
     let _signals = SignalsBlocked::new();
     let _not_now = CancelDisabled::new();
-    if own.lock.swap(1, Ordering::Acquire) != 0 {
+    if process.lock.swap(1, Ordering::Acquire) != 0 {
         return false; // somebody makes one, forks or stops: the next send may
     }
-    let made = make_flow_locked(own, fd, slot);
-    unlock(own);
+    let made = make_flow_locked(process, fd, slot);
+    unlock(process);
     made
 }
 
-fn make_flow_locked(own: &Own, fd: RawFd, slot: &Slot) -> bool {
-    if !table::is_ours(own) || own.flows.load(Ordering::Relaxed) >= FLOWS_MAX {
+fn make_flow_locked(process: &ProcessState, fd: RawFd, slot: &Slot) -> bool {
+    if !table::is_ours(process) || process.flows.load(Ordering::Relaxed) >= FLOWS_MAX {
         return false;
     }
     // SAFETY: the program's descriptor, which it sends on just now.
     let socket = unsafe { BorrowedFd::borrow_raw(fd) };
     let Some(kind) = kind(socket) else {
-        slot.replace(CANDIDATE, PASS);
+        slot.replace(CANDIDATE, PASSTHROUGH);
         return false;
     };
     if getpeername(socket).is_err() {
         return false; // not connected, or not yet
     }
-    let Some(started) = started(own) else {
+    let Some(started) = started(process) else {
         return false;
     };
     // SAFETY: the hooks see to it that it is retired before it is closed.
@@ -209,45 +211,45 @@ fn make_flow_locked(own: &Own, fd: RawFd, slot: &Slot) -> bool {
     let flow = match flow {
         Ok(flow) => flow,
         Err(error) => {
-            give_up(own, &format!("executors cannot be started: {error}"));
+            give_up(process, &format!("executors cannot be started: {error}"));
             return false;
         }
     };
-    if own.told.swap(1, Ordering::Relaxed) == 0 {
+    if process.announced.swap(1, Ordering::Relaxed) == 0 {
         let executors = config().map_or(0, |config| config.executors);
         log::info!("sends are done by executors ({executors}) from here on");
     }
     let entry = Entry::new(fd, kind, flow);
     let forks = slot.forks.load(Ordering::Relaxed);
     entry.forks.store(forks, Ordering::Relaxed);
-    own.highest.fetch_max(fd, Ordering::SeqCst);
-    if slot.replace(CANDIDATE, entry.word()) {
+    process.highest.fetch_max(fd, Ordering::SeqCst);
+    if slot.replace(CANDIDATE, entry.tagged()) {
         return true;
     }
     // Closed, or made by another, meanwhile: it was never used.
     entry.flow().retire(false);
-    entry.let_go();
+    entry.release();
     false
 }
 
 /// Drains all and ends the executors, for good: for what wants no threads of
 /// others. Signals are to be blocked.
-pub(crate) fn stop(own: &Own, why: &str) {
+pub(crate) fn stop(process: &ProcessState, why: &str) {
     let _not_now = CancelDisabled::new();
-    lock(own);
-    give_up(own, why);
+    lock(process);
+    give_up(process, why);
     barrier::drain_all(Patience::Blocking);
     let threads = threads();
-    if let Some(ended) = end_runtime(own) {
+    if let Some(ended) = end_runtime(process) {
         wait_for_threads(threads.saturating_sub(ended));
     }
-    unlock(own);
+    unlock(process);
 }
 
 /// Ends the executors; how many threads that were. For who holds the lock and is not
 /// cancelled: threads are joined.
-fn end_runtime(own: &Own) -> Option<usize> {
-    let started = own.runtime.swap(ptr::null_mut(), Ordering::AcqRel);
+fn end_runtime(process: &ProcessState) -> Option<usize> {
+    let started = process.runtime.swap(ptr::null_mut(), Ordering::AcqRel);
     if started.is_null() {
         return None;
     }
@@ -270,32 +272,33 @@ fn end_runtime(own: &Own) -> Option<usize> {
 /// executor a core at any time. Who wants flows again makes them; what cannot go now
 /// stays until after the next trial.
 #[cold]
-pub(crate) fn withdraw(own: &Own) {
+pub(crate) fn withdraw(process: &ProcessState) {
     let _signals = SignalsBlocked::new();
     let _not_now = CancelDisabled::new();
-    let Some(_inside) = Inside::enter() else {
+    let Some(_guard) = HookGuard::enter() else {
         return;
     };
-    if !table::is_ours(own) || own.lock.swap(1, Ordering::Acquire) != 0 {
+    if !table::is_ours(process) || process.lock.swap(1, Ordering::Acquire) != 0 {
         return; // with a later send
     }
-    own.leaving.store(0, Ordering::Relaxed);
-    let started = own.runtime.load(Ordering::Acquire);
+    process.leaving.store(0, Ordering::Relaxed);
+    let started = process.runtime.load(Ordering::Acquire);
     // SAFETY: as in `started`.
     if let Some(started) = unsafe { started.as_ref() }
         && started.link.is_none()
         // So no other hook runs, and none begins.
         && threads() == 1 + started.runtime.threads()
-        && own.flows.load(Ordering::SeqCst) <= FLOWS_LET_GO
+        && process.flows.load(Ordering::SeqCst) <= FLOWS_LET_GO
     {
         for (fd, slot) in table::all() {
-            barrier::let_go(fd, slot);
+            barrier::release(fd, slot);
         }
-        if own.flows.load(Ordering::SeqCst) == 0 && own.closing.load(Ordering::SeqCst) == 0 {
-            end_runtime(own);
+        if process.flows.load(Ordering::SeqCst) == 0 && process.closing.load(Ordering::SeqCst) == 0
+        {
+            end_runtime(process);
         }
     }
-    unlock(own);
+    unlock(process);
 }
 
 /// The process' threads, 0 where that cannot be said. Without the heap or a

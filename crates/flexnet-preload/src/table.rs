@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 /// Not seen, or nothing for us: zero, as wiped memory is.
 pub(crate) const UNKNOWN: usize = 0;
 /// A socket that is written to past us for ever.
-pub(crate) const PASS: usize = 1;
+pub(crate) const PASSTHROUGH: usize = 1;
 /// The library's own.
 pub(crate) const INTERNAL: usize = 2;
 /// A duplicate that the library keeps for a rest.
@@ -33,14 +33,14 @@ const DESCRIPTORS_MAX: u64 = 1 << 20;
 /// One descriptor.
 #[derive(Default)]
 pub(crate) struct Slot {
-    word: AtomicUsize,
+    tagged: AtomicUsize,
     /// Forks there were when it was made: later children share it.
     pub(crate) forks: AtomicU32,
 }
 
 /// What belongs to this process and not to its children. Zeroed in a child.
 #[derive(Default)]
-pub(crate) struct Own {
+pub(crate) struct ProcessState {
     /// 0: a child that was not forked by fork(), which leaves sockets alone.
     pub(crate) alive: AtomicU32,
     /// Nothing is offloaded any more.
@@ -52,7 +52,7 @@ pub(crate) struct Own {
     /// The highest number that ever was a candidate or the library's own.
     pub(crate) highest: AtomicI32,
     /// A message said that sends are done by executors.
-    pub(crate) told: AtomicU32,
+    pub(crate) announced: AtomicU32,
     /// What was made for queueing may go: see [`crate::start::withdraw`].
     pub(crate) leaving: AtomicU32,
     /// Flows there are.
@@ -66,19 +66,19 @@ pub(crate) struct Own {
     pub(crate) closing: AtomicU32,
 }
 
-static OWN: AtomicPtr<Own> = AtomicPtr::new(ptr::null_mut());
+static PROCESS_STATE: AtomicPtr<ProcessState> = AtomicPtr::new(ptr::null_mut());
 static SLOTS: AtomicPtr<Slot> = AtomicPtr::new(ptr::null_mut());
 /// 0: there is no table, and every hook lets through.
 static LENGTH: AtomicUsize = AtomicUsize::new(0);
 
-/// Bytes for [`Own`], whole pages.
-const OWN_BYTES: usize = 16384;
-const _: () = assert!(size_of::<Own>() <= OWN_BYTES);
+/// Bytes for [`ProcessState`], whole pages.
+const PROCESS_STATE_BYTES: usize = 16384;
+const _: () = assert!(size_of::<ProcessState>() <= PROCESS_STATE_BYTES);
 
 /// Makes the table; without memory for it nothing is offloaded.
 pub(crate) fn set_up(descriptors: u64) -> bool {
     let length = descriptors.clamp(256, DESCRIPTORS_MAX) as usize;
-    let bytes = (OWN_BYTES + length * size_of::<Slot>()).next_multiple_of(4096);
+    let bytes = (PROCESS_STATE_BYTES + length * size_of::<Slot>()).next_multiple_of(4096);
     let (protection, flags) = (
         ProtFlags::READ | ProtFlags::WRITE,
         MapFlags::PRIVATE | MapFlags::NORESERVE,
@@ -91,9 +91,9 @@ pub(crate) fn set_up(descriptors: u64) -> bool {
     if unsafe { madvise(memory, bytes, Advice::LinuxWipeOnFork) }.is_err() {
         return false;
     }
-    OWN.store(memory.cast(), Ordering::Relaxed);
+    PROCESS_STATE.store(memory.cast(), Ordering::Relaxed);
     // SAFETY: within the mapping.
-    let slots = unsafe { memory.cast::<u8>().add(OWN_BYTES) };
+    let slots = unsafe { memory.cast::<u8>().add(PROCESS_STATE_BYTES) };
     SLOTS.store(slots.cast(), Ordering::Relaxed);
     LENGTH.store(length, Ordering::Release);
     true
@@ -113,48 +113,48 @@ pub(crate) fn slot(fd: RawFd) -> Option<&'static Slot> {
 
 /// None before there is a table.
 #[inline]
-pub(crate) fn own() -> Option<&'static Own> {
+pub(crate) fn process_state() -> Option<&'static ProcessState> {
     // SAFETY: null or the mapping, which stays; zeros are valid.
-    unsafe { OWN.load(Ordering::Relaxed).as_ref() }
+    unsafe { PROCESS_STATE.load(Ordering::Relaxed).as_ref() }
 }
 
 /// Is this the process that the table is of? A vfork child shares the memory
 /// but has descriptors of its own.
-pub(crate) fn is_ours(own: &Own) -> bool {
-    rustix::process::getpid().as_raw_nonzero().get() == own.pid.load(Ordering::Relaxed)
+pub(crate) fn is_ours(process: &ProcessState) -> bool {
+    rustix::process::getpid().as_raw_nonzero().get() == process.pid.load(Ordering::Relaxed)
 }
 
 /// [`is_ours`], where there is a table.
 pub(crate) fn is_ours_now() -> bool {
-    own().is_some_and(is_ours)
+    process_state().is_some_and(is_ours)
 }
 
 impl Slot {
     #[inline(always)]
-    pub(crate) fn word(&self) -> usize {
-        self.word.load(Ordering::Acquire)
+    pub(crate) fn tagged(&self) -> usize {
+        self.tagged.load(Ordering::Acquire)
     }
 
     #[inline]
-    pub(crate) fn set(&self, word: usize) {
-        self.word.store(word, Ordering::SeqCst);
+    pub(crate) fn set(&self, tagged: usize) {
+        self.tagged.store(tagged, Ordering::SeqCst);
     }
 
     pub(crate) fn replace(&self, from: usize, to: usize) -> bool {
         let (ok, no) = (Ordering::SeqCst, Ordering::Relaxed);
-        self.word.compare_exchange(from, to, ok, no).is_ok()
+        self.tagged.compare_exchange(from, to, ok, no).is_ok()
     }
 }
 
 /// Is it the library's own, and none of the program's?
-pub(crate) fn is_internal(word: usize) -> bool {
-    word == INTERNAL || word == REST
+pub(crate) fn is_internal(tagged: usize) -> bool {
+    tagged == INTERNAL || tagged == REST
 }
 
 /// Is it the address of an entry?
 #[inline(always)]
-pub(crate) fn is_entry(word: usize) -> bool {
-    word > CANDIDATE
+pub(crate) fn is_entry(tagged: usize) -> bool {
+    tagged > CANDIDATE
 }
 
 /// A new descriptor of a socket, made by this process.
@@ -164,19 +164,19 @@ pub(crate) fn made(fd: RawFd) {
 }
 
 /// A new descriptor that this process made: a [`CANDIDATE`] or an [`EPOLL`].
-pub(crate) fn mark(fd: RawFd, word: usize) {
-    if let (Some(slot), Some(own)) = (slot(fd), own())
-        && own.alive.load(Ordering::Relaxed) != 0
-        && !is_internal(slot.word())
+pub(crate) fn mark(fd: RawFd, tagged: usize) {
+    if let (Some(slot), Some(process)) = (slot(fd), process_state())
+        && process.alive.load(Ordering::Relaxed) != 0
+        && !is_internal(slot.tagged())
     {
-        if is_entry(slot.word()) {
+        if is_entry(slot.tagged()) {
             crate::barrier::forget_stale(slot);
         }
-        if own.highest.load(Ordering::Relaxed) < fd {
-            own.highest.fetch_max(fd, Ordering::SeqCst);
+        if process.highest.load(Ordering::Relaxed) < fd {
+            process.highest.fetch_max(fd, Ordering::SeqCst);
         }
-        slot.forks.store(own.forks.count(), Ordering::Relaxed);
-        slot.set(word);
+        slot.forks.store(process.forks.count(), Ordering::Relaxed);
+        slot.set(tagged);
     }
 }
 
@@ -187,31 +187,31 @@ pub(crate) fn mark_internal(fd: RawFd) {
 
 /// A duplicate that the library keeps for a rest.
 pub(crate) fn mark_rest(fd: RawFd) {
-    if let Some(own) = own() {
-        own.closing.fetch_add(1, Ordering::AcqRel);
+    if let Some(process) = process_state() {
+        process.closing.fetch_add(1, Ordering::AcqRel);
     }
     mark_ours(fd, REST);
 }
 
-fn mark_ours(fd: RawFd, word: usize) {
-    if let (Some(slot), Some(own)) = (slot(fd), own()) {
-        own.highest.fetch_max(fd, Ordering::Relaxed);
-        slot.set(word);
+fn mark_ours(fd: RawFd, tagged: usize) {
+    if let (Some(slot), Some(process)) = (slot(fd), process_state()) {
+        process.highest.fetch_max(fd, Ordering::Relaxed);
+        slot.set(tagged);
     }
 }
 
 /// The library closes one of its own.
 pub(crate) fn internal_closed(slot: &Slot) {
-    if slot.word() == REST
-        && let Some(own) = own()
+    if slot.tagged() == REST
+        && let Some(process) = process_state()
     {
-        own.closing.fetch_sub(1, Ordering::AcqRel);
+        process.closing.fetch_sub(1, Ordering::AcqRel);
     }
     slot.set(UNKNOWN);
 }
 
 /// All descriptors there may be something about, and their slots.
 pub(crate) fn all() -> impl Iterator<Item = (RawFd, &'static Slot)> {
-    let highest = own().map_or(-1, |own| own.highest.load(Ordering::Acquire));
+    let highest = process_state().map_or(-1, |process| process.highest.load(Ordering::Acquire));
     (0..=highest).filter_map(|fd| Some((fd, slot(fd)?)))
 }

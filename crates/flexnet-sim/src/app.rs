@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! An application's stack: its design, its queues, its workers.
 
-use super::arbiter::{self, DesignParams, Look, Memory};
+use super::arbiter::{self, DesignParams, Memory, Sample};
 use flexnet::design::{Design, Item, Place, Take, View};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use std::cmp::Reverse;
@@ -190,12 +190,12 @@ impl App {
         self.running = self.running.saturating_add_signed(change);
     }
 
-    /// What the arbiter sees; busy time since the last look.
-    pub fn look(&mut self, now: u64) -> Look {
+    /// What the arbiter sees; busy time since the last sample.
+    pub fn sample(&mut self, now: u64) -> Sample {
         self.work(now, 0);
         let waiting = self.queues.queued + self.blocked.len();
         let view = self.queues.view(now);
-        Look {
+        Sample {
             now_ns: now,
             delay_ns: self.queues.delay_ns(now),
             busy_ns: std::mem::take(&mut self.busy_ns),

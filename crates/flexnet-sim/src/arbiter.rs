@@ -53,10 +53,10 @@ impl DesignParams {
     }
 }
 
-/// `struct flexnet_arbiter_look`; times in ns.
+/// `struct flexnet_arbiter_sample`; times in ns.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
-pub(super) struct Look {
+pub(super) struct Sample {
     pub now_ns: u64,
     pub delay_ns: u64,
     pub busy_ns: u64,
@@ -106,7 +106,7 @@ pub(super) enum Claim {
 unsafe extern "C" {
     fn flexnet_sim_round(
         params: *const DesignParams,
-        look: *const Look,
+        sample: *const Sample,
         memory: *mut Memory,
         decision: *mut Decision,
     );
@@ -118,17 +118,17 @@ unsafe extern "C" {
         cores_max: u32,
         congested: u32,
     ) -> u32;
-    safe fn flexnet_sim_core_burst(cores: u32, guaranteed: u32) -> u32;
+    safe fn flexnet_sim_cores_above_guarantee(cores: u32, guaranteed: u32) -> u32;
     #[cfg(test)]
     safe fn flexnet_sim_size_of(which: u32) -> u64;
 }
 
 /// One round.
-pub(super) fn round(params: &DesignParams, look: &Look, memory: &mut Memory) -> Decision {
+pub(super) fn round(params: &DesignParams, sample: &Sample, memory: &mut Memory) -> Decision {
     let mut decision = Decision::default();
     // SAFETY: all four are whole values of the C structs' layout (the test
     // below), borrowed for the call, and the function keeps none.
-    unsafe { flexnet_sim_round(params, look, memory, &mut decision) };
+    unsafe { flexnet_sim_round(params, sample, memory, &mut decision) };
     decision
 }
 
@@ -154,8 +154,8 @@ pub(super) fn claim(cores: u32, guaranteed: u32, cores_max: u32) -> Claim {
 }
 
 /// By how many cores it is over its guarantee.
-pub(super) fn burst(cores: u32, guaranteed: u32) -> u32 {
-    flexnet_sim_core_burst(cores, guaranteed)
+pub(super) fn cores_above_guarantee(cores: u32, guaranteed: u32) -> u32 {
+    flexnet_sim_cores_above_guarantee(cores, guaranteed)
 }
 
 /// `struct flexnet_design_case` (bpf/intf.h): a round's numbers, in and out.
@@ -163,7 +163,7 @@ pub(super) fn burst(cores: u32, guaranteed: u32) -> u32 {
 #[repr(C)]
 struct Case {
     params: DesignParams,
-    look: Look,
+    sample: Sample,
     memory: Memory,
     decision: Decision,
 }
@@ -178,9 +178,9 @@ impl Case {
     }
 }
 const _: () = assert!(
-    CASE_BYTES == size_of::<DesignParams>() + size_of::<Look>() + size_of::<Memory>() + 24
+    CASE_BYTES == size_of::<DesignParams>() + size_of::<Sample>() + size_of::<Memory>() + 24
         && size_of::<DesignParams>() == 8 * 11
-        && size_of::<Look>() == 8 * 6
+        && size_of::<Sample>() == 8 * 6
         && size_of::<Memory>() == 8 * 10
         && size_of::<Decision>() == 24
 );
@@ -203,7 +203,7 @@ pub fn recorded_rounds(count: usize) -> Vec<([u8; CASE_BYTES], [u8; CASE_BYTES])
             case = anything(case, &mut random);
         }
         let before = case.bytes();
-        case.decision = round(&case.params, &case.look, &mut case.memory);
+        case.decision = round(&case.params, &case.sample, &mut case.memory);
         if at % 2 == 0 {
             memory = case.memory;
             granted = case.decision.cores;
@@ -242,7 +242,7 @@ fn plausible(rule: CoreRule, random: &mut Random, now: &mut u64, granted: u32) -
             },
             rule,
         ),
-        look: Look {
+        sample: Sample {
             now_ns: *now,
             delay_ns: random.below(120_000) as u64 * u64::from(runnable > 0),
             busy_ns: random.below(100_000) as u64 * u64::from(granted),
@@ -260,11 +260,11 @@ fn plausible(rule: CoreRule, random: &mut Random, now: &mut u64, granted: u32) -
 /// Any numbers in the place of some of a case's.
 fn anything(mut case: Case, random: &mut Random) -> Case {
     let mut any = || (random.below(1 << 31) as u64) << random.below(34);
-    case.look.now_ns = any();
-    case.look.delay_ns = any();
-    case.look.busy_ns = any();
-    case.look.depth = any();
-    case.look.granted = any() as u32 % 9;
+    case.sample.now_ns = any();
+    case.sample.delay_ns = any();
+    case.sample.busy_ns = any();
+    case.sample.depth = any();
+    case.sample.granted = any() as u32 % 9;
     case.memory.words = [any(), any(), any(), any(), any()];
     case.memory.direction = any() as i32 % 3 - 1;
     case.memory.pressed_rounds = any() as u32;
@@ -283,7 +283,7 @@ mod tests {
         let sizes = [
             size_of::<Params>(),
             size_of::<DesignParams>(),
-            size_of::<Look>(),
+            size_of::<Sample>(),
             size_of::<Memory>(),
             size_of::<Decision>(),
         ];
@@ -308,12 +308,12 @@ mod tests {
             ..CoreRule::default()
         };
         let params = DesignParams::new(arbiter, rule);
-        let look = Look {
+        let sample = Sample {
             now_ns: 1_000_000,
             runnable: 1,
-            ..Look::default()
+            ..Sample::default()
         };
-        let decision = round(&params, &look, &mut Memory::default());
+        let decision = round(&params, &sample, &mut Memory::default());
         assert_eq!((decision.cores, decision.reason), (3, 1));
     }
 }

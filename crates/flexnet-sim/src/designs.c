@@ -4,23 +4,23 @@
 #include <flexnet/designs.h>
 
 void flexnet_sim_round(const struct flexnet_design_params *params,
-		       const struct flexnet_arbiter_look *look,
+		       const struct flexnet_arbiter_sample *sample,
 		       struct flexnet_arbiter_memory *memory,
 		       struct flexnet_arbiter_decision *decision);
 flexnet_u64 flexnet_sim_next_round(const struct flexnet_arbiter_params *params,
 				   const struct flexnet_arbiter_memory *memory);
 flexnet_u32 flexnet_sim_core_claim(flexnet_u32 cores, flexnet_u32 guaranteed,
 				   flexnet_u32 cores_max, flexnet_u32 congested);
-flexnet_u32 flexnet_sim_core_burst(flexnet_u32 cores, flexnet_u32 guaranteed);
+flexnet_u32 flexnet_sim_cores_above_guarantee(flexnet_u32 cores, flexnet_u32 guaranteed);
 int flexnet_sim_is_eager(const struct flexnet_design_params *params);
 flexnet_u64 flexnet_sim_size_of(flexnet_u32 which);
 
 void flexnet_sim_round(const struct flexnet_design_params *params,
-		       const struct flexnet_arbiter_look *look,
+		       const struct flexnet_arbiter_sample *sample,
 		       struct flexnet_arbiter_memory *memory,
 		       struct flexnet_arbiter_decision *decision)
 {
-	flexnet_design_round(params, look, memory, decision);
+	flexnet_design_round(params, sample, memory, decision);
 }
 
 flexnet_u64 flexnet_sim_next_round(const struct flexnet_arbiter_params *params,
@@ -35,9 +35,9 @@ flexnet_u32 flexnet_sim_core_claim(flexnet_u32 cores, flexnet_u32 guaranteed,
 	return flexnet_core_claim(cores, guaranteed, cores_max, congested);
 }
 
-flexnet_u32 flexnet_sim_core_burst(flexnet_u32 cores, flexnet_u32 guaranteed)
+flexnet_u32 flexnet_sim_cores_above_guarantee(flexnet_u32 cores, flexnet_u32 guaranteed)
 {
-	return flexnet_core_burst(cores, guaranteed);
+	return flexnet_cores_above_guarantee(cores, guaranteed);
 }
 
 int flexnet_sim_is_eager(const struct flexnet_design_params *params)
@@ -54,7 +54,7 @@ flexnet_u64 flexnet_sim_size_of(flexnet_u32 which)
 	case 1:
 		return sizeof(struct flexnet_design_params);
 	case 2:
-		return sizeof(struct flexnet_arbiter_look);
+		return sizeof(struct flexnet_arbiter_sample);
 	case 3:
 		return sizeof(struct flexnet_arbiter_memory);
 	case 4:

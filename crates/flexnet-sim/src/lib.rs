@@ -65,7 +65,7 @@ pub struct Setup {
     pub warm_up: f64,
     /// Flows of an application.
     pub flows: u32,
-    /// Can the stack tell the types of requests apart? If not, all are of type 0.
+    /// Can the stack distinguish the types of requests? If not, all are of type 0.
     pub typed: bool,
     /// What steps cost.
     pub costs: Costs,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! Compiles include/flexnet/arbiter.h, burst.h and designs.h for the host, as C11 and as C++17
-//! without a warning, and runs its tables: the source is the one BPF runs.
+//! Compiles include/flexnet/arbiter.h, latency_batch.h and designs.h for the host, as C11 and as
+//! C++17 without a warning, and runs its tables: the source is the one BPF runs.
 
 use std::path::Path;
 use std::process::Command;
@@ -35,8 +35,8 @@ fn tables_of_the_arbiter_hold() {
 }
 
 #[test]
-fn tables_of_bursts_hold() {
-    tables_hold("burst_test");
+fn tables_of_latency_batches_hold() {
+    tables_hold("latency_batch_test");
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn tables_of_the_designs_hold() {
 #[test]
 fn headers_are_valid_c_and_cpp() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for header in ["arbiter.h", "burst.h", "designs.h", "abi.h"] {
+    for header in ["arbiter.h", "latency_batch.h", "designs.h", "abi.h"] {
         for (language, standard) in [("c", "-std=c11"), ("c++", "-std=c++17")] {
             run(Command::new("cc")
                 .args(["-fsyntax-only", "-Wall", "-Wextra", "-Werror", standard])

@@ -448,7 +448,7 @@ pub struct Status {
     pub gap_ns: u64,
     pub takebacks: u64,
     pub flag_kicks: u64,
-    pub rescues: u64,
+    pub anti_starvation: u64,
     pub changes: u64,
     pub change: [StatusChange; STATUS_CHANGES],
 }
@@ -473,7 +473,7 @@ impl Default for Status {
             gap_ns: 0,
             takebacks: 0,
             flag_kicks: 0,
-            rescues: 0,
+            anti_starvation: 0,
             changes: 0,
             change: [StatusChange::default(); STATUS_CHANGES],
         }
@@ -530,7 +530,7 @@ pub struct TraceAsk {
 
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
-pub struct TraceTold {
+pub struct TraceReply {
     pub message: Message,
     pub probes: u32,
     pub reserved: u32,
@@ -596,7 +596,7 @@ macro_rules! wire {
         unsafe impl Wire for $name {}
     )* };
 }
-wire!(Message Hello Welcome Register SetClass DesignText Reload Takeover Status WhyAsk Why TraceAsk TraceTold);
+wire!(Message Hello Welcome Register SetClass DesignText Reload Takeover Status WhyAsk Why TraceAsk TraceReply);
 
 /// A name of at most 15 bytes, zero-terminated.
 pub fn name_bytes(name: &str) -> [u8; 16] {

@@ -9,31 +9,31 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-static FLOOR: AtomicI32 = AtomicI32::new(0);
-static TOLD: OnceLock<fn(RawFd)> = OnceLock::new();
+static LOWEST_DESCRIPTOR: AtomicI32 = AtomicI32::new(0);
+static OBSERVER: OnceLock<fn(RawFd)> = OnceLock::new();
 
-/// Descriptors that the library makes from here on are `floor` or higher, where
+/// Descriptors that the library makes from here on are `lowest` or higher, where
 /// the process may have such. 0, the default: the lowest free ones.
-pub fn set_descriptor_floor(floor: i32) {
-    FLOOR.store(floor, Ordering::Relaxed);
+pub fn set_lowest_descriptor(lowest: i32) {
+    LOWEST_DESCRIPTOR.store(lowest, Ordering::Relaxed);
 }
 
-/// `told` hears of each descriptor that the library makes from here on and keeps,
+/// `observer` is called with each descriptor that the library makes from here on and keeps,
 /// on the thread that makes it, before it is used: for who keeps a program's hands
 /// off them. Of its end he hears by close(2). The first call counts.
-pub fn tell_descriptors(told: fn(RawFd)) {
+pub fn on_descriptor_created(observer: fn(RawFd)) {
     // One that is there already stays.
-    let _ = TOLD.set(told);
+    let _ = OBSERVER.set(observer);
 }
 
-/// The descriptor, or one in its place above the floor; for one that is kept.
+/// The descriptor, or one in its place at or above the lowest descriptor; for one that is kept.
 ///
 /// # Errors
 /// The program has closed it meanwhile.
 pub(crate) fn raised(fd: OwnedFd) -> io::Result<OwnedFd> {
-    let fd = match FLOOR.load(Ordering::Relaxed) {
+    let fd = match LOWEST_DESCRIPTOR.load(Ordering::Relaxed) {
         0 => fd,
-        floor => match fcntl_dupfd_cloexec(&fd, floor) {
+        lowest => match fcntl_dupfd_cloexec(&fd, lowest) {
             Ok(raised) => raised,
             Err(Errno::BADF) => {
                 // The number may be another's by now, who would lose it.
@@ -44,8 +44,8 @@ pub(crate) fn raised(fd: OwnedFd) -> io::Result<OwnedFd> {
             Err(_) => fd,
         },
     };
-    if let Some(told) = TOLD.get() {
-        told(fd.as_raw_fd());
+    if let Some(observer) = OBSERVER.get() {
+        observer(fd.as_raw_fd());
     }
     Ok(fd)
 }

@@ -170,11 +170,11 @@ fn rust_layout() -> Vec<String> {
         flexnet_why_thread = WhyThread { tid, task_class, class_origin, policy, client, slot, on_cpu, last_queue, name, run_ns, last_wait_ns, waiting_ns, preemptions, wait_ns, waits, cpus }
         flexnet_why = Why { message, pid, threads, more, reserved, thread }
         flexnet_trace_ask = TraceAsk { message, on, pid }
-        flexnet_trace_told = TraceTold { message, probes, reserved, lost }
+        flexnet_trace_reply = TraceReply { message, probes, reserved, lost }
         flexnet_trace_event = TraceEvent { at_ns, value, kind, cpu, tid, pid, executor }
         flexnet_status_client = StatusClient { client, pid, name, executors, executors_wanted, depth, delay_ns, run_ns, cores, flow_classes }
         flexnet_status_change = StatusChange { at_ns, since_ns, before, after, reason, reserved }
-        flexnet_status = Status { message, cpus, cores_granted, cores_max, clients, grants, reclaims, preemptions, granted_core_ns, uptime_ns, version, design, client, cpu, gap_ns, takebacks, flag_kicks, rescues, changes, change }
+        flexnet_status = Status { message, cpus, cores_granted, cores_max, clients, grants, reclaims, preemptions, granted_core_ns, uptime_ns, version, design, client, cpu, gap_ns, takebacks, flag_kicks, anti_starvation, changes, change }
     }
     lines
 }

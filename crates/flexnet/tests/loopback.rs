@@ -65,7 +65,7 @@ fn pair(send_buffer: Option<usize>, receive_buffer: Option<usize>) -> (TcpStream
     (sender, listener.accept().unwrap().0)
 }
 
-/// Bytes to cut messages from, without a period that hides a displacement.
+/// Bytes to cut messages from, without a period that hides a shift.
 fn pattern(bytes: usize) -> Vec<u8> {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     (0..bytes).map(|_| random.next() as u8).collect()

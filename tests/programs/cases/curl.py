@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """curl uploads: with a length, in chunks, as a form, several over one
-connection; both ends preloaded. What arrived is told by its digest.
+connection; both ends preloaded. What arrived is recognised by its digest.
 """
 import hashlib
 import sys

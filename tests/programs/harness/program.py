@@ -13,7 +13,7 @@ import time
 
 from .waiting import LIMIT, Failure, check, wait_until
 
-# The library's threads are told by their names: executors nginx/0, nginx/1, and
+# The library's threads are recognised by their names: executors nginx/0, nginx/1, and
 # the link to the scheduler, nginx/link.
 OWN_THREAD = re.compile(r"/(\d+|link)$")
 # Threads that come when their allocator finds it time.

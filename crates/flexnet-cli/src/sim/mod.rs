@@ -61,7 +61,7 @@ pub(crate) struct Options {
     /// Of all that is random
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The stack can tell the types of requests apart (Shinjuku's objectives)
+    /// The stack can distinguish the types of requests (Shinjuku's objectives)
     #[arg(long)]
     typed: bool,
     /// What steps cost, NAME=TIME[,…] over the defaults, or none

@@ -20,11 +20,11 @@ use std::io::{IsTerminal, Stdout, stdout};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 pub(crate) use view::flow_class;
-use view::{History, Look};
+use view::{History, Sample};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Seconds between two looks
+    /// Seconds between two samples
     #[arg(long, default_value_t = 1.0, value_parser = interval)]
     interval: f64,
     /// Print one screen as text and exit
@@ -50,13 +50,13 @@ fn interval(text: &str) -> Result<f64, String> {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let first = Look::new(fetch(&options.socket)?);
+    let first = Sample::new(fetch(&options.socket)?);
     let interval = Duration::from_secs_f64(options.interval);
     let mut history = History::new(first);
     if options.once {
-        // Rates need two looks.
+        // Rates need two samples.
         std::thread::sleep(interval);
-        history.add(Look::new(fetch(&options.socket)?));
+        history.add(Sample::new(fetch(&options.socket)?));
         return once(options, &history);
     }
     if !stdout().is_terminal() {
@@ -129,7 +129,7 @@ fn live(
             }
         }
         match fetch(&options.socket) {
-            Ok(status) => history.add(Look::new(status)),
+            Ok(status) => history.add(Sample::new(status)),
             Err(error) => history.lose(&format!("{error:#}")),
         }
     }

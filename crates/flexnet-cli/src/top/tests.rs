@@ -48,7 +48,7 @@ fn history() -> History {
     now.grants = 9;
     now.preemptions = 31;
     now.takebacks = 4;
-    // Nineteen since the look before, of which sixteen are told.
+    // Nineteen since the sample before, of which sixteen are told.
     before.changes = 1;
     now.changes = 20;
     for number in 4..20u64 {
@@ -61,8 +61,8 @@ fn history() -> History {
             reserved: 0,
         };
     }
-    let mut history = History::new(Look::new(before));
-    history.add(Look::new(now));
+    let mut history = History::new(Sample::new(before));
+    history.add(Sample::new(now));
     history
 }
 
@@ -99,7 +99,7 @@ fn a_screen_says_it_all_at_any_width() {
 fn many_cores_wrap() {
     let mut many = status(1);
     many.cpu.fill(CpuState::Idle as u8);
-    let lines = text(&History::new(Look::new(many)), 80).unwrap();
+    let lines = text(&History::new(Sample::new(many)), 80).unwrap();
     let cores: usize = lines
         .iter()
         .map(|line| line.split_whitespace().skip(1))
@@ -110,7 +110,7 @@ fn many_cores_wrap() {
 }
 
 #[test]
-fn scripts_get_json_and_a_loss_is_told() {
+fn scripts_get_json_and_a_loss_is_reported() {
     let mut history = history();
     let json: serde_json::Value = serde_json::from_str(&history.json()).unwrap();
     assert_eq!(json["applications"][0]["cpus"], 1.5);
@@ -123,7 +123,7 @@ fn scripts_get_json_and_a_loss_is_told() {
     let screen = text(&history, 80).unwrap().join("\n");
     assert!(screen.contains("GONE") && screen.contains("no status"));
     // A new scheduler counts from its own start.
-    history.add(Look::new(status(1)));
+    history.add(Sample::new(status(1)));
     assert_eq!(history.rate(|status| status.grants), 0.0);
 }
 
@@ -138,7 +138,7 @@ fn events_stand_beside_applications_where_there_is_room() {
 }
 
 #[test]
-fn what_is_lost_between_two_looks_is_told() {
+fn what_is_lost_between_two_samples_is_reported() {
     let events: Vec<_> = history().events().cloned().collect();
     assert_eq!(events.len(), 1 + 16 + 1);
     assert_eq!(events[17].1, "3 more grants and reclaims");
@@ -152,11 +152,11 @@ fn applications_without_a_line_are_counted() {
     for (id, client) in many.client.iter_mut().enumerate().take(40) {
         client.pid = id as u32 + 1;
     }
-    let history = History::new(Look::new(many));
+    let history = History::new(Sample::new(many));
     let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
     terminal.draw(|frame| draw::draw(frame, &history)).unwrap();
     let screen = terminal.backend().to_string();
-    let told: usize = screen
+    let reported: usize = screen
         .lines()
         .filter_map(|line| {
             line.split(" more")
@@ -171,7 +171,7 @@ fn applications_without_a_line_are_counted() {
     let shown = screen.lines().filter(|line| line.contains("none")).count();
     // The first one's is latency.
     assert!(
-        shown > 5 && 1 + shown + told == 40,
-        "{shown} and {told} in\n{screen}"
+        shown > 5 && 1 + shown + reported == 40,
+        "{shown} and {reported} in\n{screen}"
     );
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! From two looks at the scheduler to what is shown. Numbers only.
+//! From two samples of the scheduler to what is shown. Numbers only.
 
 use crate::status::{kind, pid};
 use flexnet::abi::{CpuState, STATUS_CHANGES, Status, StatusChange, StatusClient, name_text};
@@ -10,11 +10,11 @@ use std::collections::VecDeque;
 const EVENTS: usize = 64;
 
 /// The scheduler's status.
-pub(super) struct Look {
+pub(super) struct Sample {
     pub(super) status: Status,
 }
 
-impl Look {
+impl Sample {
     pub(super) fn new(status: Status) -> Self {
         Self { status }
     }
@@ -48,7 +48,7 @@ pub(super) struct App {
     pub(super) wanted: u32,
     pub(super) depth: u64,
     pub(super) delay_us: f64,
-    /// CPUs' worth of time its executors had between the looks.
+    /// CPUs' worth of time its executors had between the samples.
     pub(super) cpus: f64,
     /// Granted cores its executors are on.
     pub(super) cores: u32,
@@ -86,15 +86,15 @@ fn change(of: &StatusChange) -> String {
 
 /// What was seen, up to now.
 pub(super) struct History {
-    before: Option<Look>,
-    now: Look,
+    before: Option<Sample>,
+    now: Sample,
     /// Seconds of the scheduler's uptime, and what happened; the last one first.
     events: VecDeque<(f64, String)>,
     lost: Option<String>,
 }
 
 impl History {
-    pub(super) fn new(now: Look) -> Self {
+    pub(super) fn new(now: Sample) -> Self {
         Self {
             before: None,
             now,
@@ -103,7 +103,7 @@ impl History {
         }
     }
 
-    pub(super) fn now(&self) -> &Look {
+    pub(super) fn now(&self) -> &Sample {
         &self.now
     }
 
@@ -119,7 +119,7 @@ impl History {
         self.lost = Some(why.to_owned());
     }
 
-    pub(super) fn add(&mut self, now: Look) {
+    pub(super) fn add(&mut self, now: Sample) {
         let before = std::mem::replace(&mut self.now, now);
         if self.lost.take().is_some() {
             self.event("the scheduler is back".to_owned());
@@ -180,15 +180,15 @@ impl History {
         let kept = status.changes.saturating_sub(STATUS_CHANGES as u64);
         let first = from.max(kept);
         let at = |number: u64| &status.change[(number % STATUS_CHANGES as u64) as usize];
-        let mut told: Vec<_> = (first..status.changes)
+        let mut reported: Vec<_> = (first..status.changes)
             .map(|number| (at(number).at_ns as f64 / 1e9, change(at(number))))
             .collect();
-        if let (Some(oldest), true) = (told.first(), kept > from) {
+        if let (Some(oldest), true) = (reported.first(), kept > from) {
             let what = format!("{} more grants and reclaims", kept - from);
-            told.insert(0, (oldest.0, what));
+            reported.insert(0, (oldest.0, what));
         }
-        told.reverse();
-        told
+        reported.reverse();
+        reported
     }
 
     fn event(&mut self, what: String) {
@@ -202,7 +202,7 @@ impl History {
         self.events.iter()
     }
 
-    /// How much a counter of the scheduler grew a second between the looks.
+    /// How much a counter of the scheduler grew a second between the samples.
     pub(super) fn rate(&self, value: fn(&Status) -> u64) -> f64 {
         let Some(before) = &self.before else {
             return 0.0;
@@ -211,7 +211,7 @@ impl History {
         grown as f64 / self.seconds(before)
     }
 
-    fn seconds(&self, before: &Look) -> f64 {
+    fn seconds(&self, before: &Sample) -> f64 {
         let elapsed = self.now.status.uptime_ns - before.status.uptime_ns;
         (elapsed as f64 / 1e9).max(1e-6)
     }
@@ -278,7 +278,7 @@ impl History {
     }
 }
 
-/// What is counted only, where there was any between two looks.
+/// What is counted only, where there was any between two samples.
 fn counted(old: &Status, new: &Status) -> Option<String> {
     let parts: Vec<String> = [
         (old.preemptions, new.preemptions, "preemptions"),
@@ -288,7 +288,11 @@ fn counted(old: &Status, new: &Status) -> Option<String> {
             new.flag_kicks,
             "executors that did not yield",
         ),
-        (old.rescues, new.rescues, "rescues from starving"),
+        (
+            old.anti_starvation,
+            new.anti_starvation,
+            "starving tasks served",
+        ),
     ]
     .into_iter()
     .filter(|(old, new, _)| new > old)

@@ -2,10 +2,10 @@
 //! What makes, doubles and closes descriptors, and what sends past the queue.
 
 use super::options::with_entry;
-use crate::barrier::{self, Passed};
+use crate::barrier::{self, BarrierResult};
 use crate::entry::Kind;
 use crate::real;
-use crate::table::{self, CANDIDATE, EPOLL, PASS, UNKNOWN};
+use crate::table::{self, CANDIDATE, EPOLL, PASSTHROUGH, UNKNOWN};
 use libc::{FILE, c_char, c_int, c_uint, off_t, off64_t, size_t, sockaddr, socklen_t, ssize_t};
 use std::sync::atomic::Ordering;
 
@@ -87,9 +87,9 @@ pub unsafe extern "C-unwind" fn connect(
     length: socklen_t,
 ) -> c_int {
     // Datagrams to the peer there was; then another one's flow.
-    let datagrams = with_entry(fd, |inside, entry| {
+    let datagrams = with_entry(fd, |guard, entry| {
         let datagrams = entry.kind() == Kind::Datagrams;
-        (datagrams, barrier::drain(inside, entry, fd, true))
+        (datagrams, barrier::drain(guard, entry, fd, true))
     });
     if let Some((true, _)) = datagrams {
         barrier::forget(fd);
@@ -121,7 +121,7 @@ pub unsafe extern "C-unwind" fn shutdown(fd: c_int, how: c_int) -> c_int {
             && let Some(slot) = table::slot(fd)
         {
             // No flow yet, and none any more.
-            slot.replace(CANDIDATE, PASS);
+            slot.replace(CANDIDATE, PASSTHROUGH);
         }
         if behind == Some(true) {
             if how == libc::SHUT_RDWR {
@@ -140,10 +140,10 @@ pub unsafe extern "C-unwind" fn shutdown(fd: c_int, how: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn close(fd: c_int) -> c_int {
     if let Some(slot) = table::slot(fd) {
-        match slot.word() {
+        match slot.tagged() {
             UNKNOWN => {}
-            word if table::is_internal(word) => {
-                if !flexnet::executor::is_own_thread() && !crate::inside::is_inside() {
+            tagged if table::is_internal(tagged) => {
+                if !flexnet::executor::is_library_thread() && !crate::hook_guard::is_in_hook() {
                     // Not the program's: as if it were not open.
                     real::set_errno(libc::EBADF);
                     return -1;
@@ -170,9 +170,9 @@ fn forget_range(
         if fd < first || fd > last {
             continue;
         }
-        match slot.word() {
+        match slot.tagged() {
             UNKNOWN => {}
-            word if table::is_internal(word) => {
+            tagged if table::is_internal(tagged) => {
                 if fd > from && close(from, fd - 1) != 0 {
                     return -1;
                 }
@@ -222,28 +222,28 @@ fn doubled(fd: c_int, to: c_int) {
     let Some(slot) = table::slot(fd) else {
         return;
     };
-    let word = slot.word();
+    let tagged = slot.tagged();
     let Some(other) = table::slot(to) else {
         // Out of sight: its sends could not be kept in order.
-        return barrier::pass_for_ever(fd);
+        return barrier::pass_through_permanently(fd);
     };
-    if word == CANDIDATE || word == PASS {
+    if tagged == CANDIDATE || tagged == PASSTHROUGH {
         // Two numbers, and no flow that both could share.
-        slot.replace(CANDIDATE, PASS);
-        other.set(PASS);
+        slot.replace(CANDIDATE, PASSTHROUGH);
+        other.set(PASSTHROUGH);
         return;
     }
-    if word == EPOLL {
+    if tagged == EPOLL {
         return table::mark(to, EPOLL);
     }
     let shared = with_entry(fd, |_, entry| {
         entry.add_handle();
-        if let Some(own) = table::own() {
-            own.highest.fetch_max(to, Ordering::SeqCst);
+        if let Some(process) = table::process_state() {
+            process.highest.fetch_max(to, Ordering::SeqCst);
         }
-        other.set(entry.word());
+        other.set(entry.tagged());
     });
-    if shared.is_none() && !table::is_internal(other.word()) {
+    if shared.is_none() && !table::is_internal(other.tagged()) {
         other.set(UNKNOWN);
     }
 }
@@ -270,9 +270,9 @@ fn dup_to(fd: c_int, to: c_int, real: impl FnOnce() -> c_int) -> c_int {
         return real();
     }
     if let Some(slot) = table::slot(to) {
-        match slot.word() {
+        match slot.tagged() {
             // One of dup2's own errors: a number that is about to be taken.
-            word if table::is_internal(word) => {
+            tagged if table::is_internal(tagged) => {
                 real::set_errno(libc::EBUSY);
                 return -1;
             }
@@ -306,8 +306,8 @@ fn controlled(fd: c_int, command: c_int, result: c_int) -> c_int {
     if (command == libc::F_DUPFD || command == libc::F_DUPFD_CLOEXEC)
         && result >= 0
         && table::is_ours_now()
-        && !flexnet::executor::is_own_thread()
-        && !crate::inside::is_inside()
+        && !flexnet::executor::is_library_thread()
+        && !crate::hook_guard::is_in_hook()
     {
         doubled(fd, result);
     }
@@ -335,7 +335,7 @@ pub unsafe extern "C-unwind" fn fcntl64(fd: c_int, command: c_int, argument: usi
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn fdopen(fd: c_int, mode: *const c_char) -> *mut FILE {
     // stdio writes past every hook.
-    barrier::pass_for_ever(fd);
+    barrier::pass_through_permanently(fd);
     // SAFETY: as promised by the caller.
     unsafe { real::fdopen(fd, mode) }
 }
@@ -343,15 +343,15 @@ pub unsafe extern "C-unwind" fn fdopen(fd: c_int, mode: *const c_char) -> *mut F
 /// What the kernel sends to `to` by itself comes after what is queued. The errno
 /// if it cannot now.
 fn before_sending_to(to: c_int, waits: bool) -> Option<c_int> {
-    let passed = with_entry(to, |inside, entry| {
+    let result = with_entry(to, |guard, entry| {
         if !entry.flow().is_drained()
-            && let Passed::Failed(errno) = barrier::drain(inside, entry, to, waits)
+            && let BarrierResult::Failed(errno) = barrier::drain(guard, entry, to, waits)
         {
             return Some(errno);
         }
         entry.flow().error().and_then(|_| entry.take_error())
     });
-    passed.flatten()
+    result.flatten()
 }
 
 fn failed(errno: c_int) -> ssize_t {

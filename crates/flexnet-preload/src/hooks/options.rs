@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! Socket options and requests: those that a queue would falsify.
 
-use super::receive::untold_error;
-use crate::barrier::{self, Passed};
+use super::receive::unreported_error;
+use crate::barrier::{self, BarrierResult};
 use crate::entry::{Entry, Used};
-use crate::inside::Inside;
+use crate::hook_guard::HookGuard;
 use crate::real;
 use crate::table::{self, is_entry};
 use libc::{c_int, c_void, socklen_t};
@@ -15,15 +15,15 @@ const SIOCOUTQ: usize = 0x5411;
 const SIOCOUTQNSD: usize = 0x894B;
 
 /// Runs `f` on the descriptor's entry, if it has one.
-pub(crate) fn with_entry<R>(fd: c_int, f: impl FnOnce(&Inside, &Used) -> R) -> Option<R> {
+pub(crate) fn with_entry<R>(fd: c_int, f: impl FnOnce(&HookGuard, &Used) -> R) -> Option<R> {
     let slot = table::slot(fd)?;
-    let word = slot.word();
-    if !is_entry(word) {
+    let tagged = slot.tagged();
+    if !is_entry(tagged) {
         return None;
     }
-    let inside = Inside::enter()?;
-    let entry = Entry::of(slot, word)?;
-    Some(f(&inside, &entry))
+    let guard = HookGuard::enter()?;
+    let entry = Entry::of(slot, tagged)?;
+    Some(f(&guard, &entry))
 }
 
 /// Options after which the program's sends are not to be touched any more.
@@ -49,21 +49,21 @@ pub unsafe extern "C-unwind" fn setsockopt(
     length: socklen_t,
 ) -> c_int {
     let ends = is_the_end(level, name);
-    let passed = with_entry(fd, |inside, entry| {
+    let result = with_entry(fd, |guard, entry| {
         if ends {
-            entry.pass.store(true, Ordering::SeqCst);
-            return barrier::drain(inside, entry, fd, true);
+            entry.passthrough.store(true, Ordering::SeqCst);
+            return barrier::drain(guard, entry, fd, true);
         }
         entry.flow().drain();
-        Passed::Drained
+        BarrierResult::Drained
     });
-    if let Some(Passed::Failed(errno)) = passed {
+    if let Some(BarrierResult::Failed(errno)) = result {
         // What is queued may not come behind the option: encrypted, say.
         real::set_errno(errno);
         return -1;
     }
     if ends {
-        barrier::pass_for_ever(fd);
+        barrier::pass_through_permanently(fd);
     }
     // SAFETY: as promised by the caller.
     unsafe { real::setsockopt(fd, level, name, value, length) }
@@ -87,7 +87,7 @@ pub unsafe extern "C-unwind" fn getsockopt(
             let value = value.cast::<c_int>();
             if *length as usize >= size_of::<c_int>()
                 && value.read_unaligned() == 0
-                && let Some(errno) = untold_error(fd)
+                && let Some(errno) = unreported_error(fd)
             {
                 value.write_unaligned(errno);
             }

@@ -3,7 +3,7 @@
 //! may do.
 
 use crate::barrier::{self, Patience};
-use crate::inside::{Inside, SignalsBlocked};
+use crate::hook_guard::{HookGuard, SignalsBlocked};
 use crate::real;
 use crate::start;
 use crate::table::{self, is_ours, is_ours_now};
@@ -12,14 +12,15 @@ use std::sync::atomic::Ordering;
 
 /// Gives the kernel what was accepted.
 fn drain_all(patience: Patience) {
-    let started = table::own().filter(|own| !own.runtime.load(Ordering::Acquire).is_null());
+    let started =
+        table::process_state().filter(|process| !process.runtime.load(Ordering::Acquire).is_null());
     if started.is_none() {
         return;
     }
-    if let Some(inside) = Inside::enter() {
+    if let Some(guard) = HookGuard::enter() {
         match is_ours_now() {
-            true => inside.outside(|| barrier::drain_all(patience)),
-            false => inside.outside(barrier::settle_for_child),
+            true => guard.suspended(|| barrier::drain_all(patience)),
+            false => guard.suspended(barrier::settle_for_child),
         }
     }
 }
@@ -43,12 +44,12 @@ fn before_spawn() {
 
 /// No executors from here on.
 fn stop(why: &str) {
-    let Some(own) = table::own().filter(|own| is_ours(own)) else {
+    let Some(process) = table::process_state().filter(|process| is_ours(process)) else {
         return;
     };
-    if let Some(_inside) = Inside::enter() {
+    if let Some(_guard) = HookGuard::enter() {
         let _signals = SignalsBlocked::new();
-        start::stop(own, why);
+        start::stop(process, why);
     }
 }
 

@@ -10,7 +10,7 @@ use libc::{c_int, c_void, iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
 /// What a receive says in the end.
 #[inline(always)]
-fn told(fd: c_int, received: ssize_t) -> ssize_t {
+fn report_pending_error(fd: c_int, received: ssize_t) -> ssize_t {
     if received != 0 { received } else { end(fd) }
 }
 
@@ -19,7 +19,7 @@ fn end(fd: c_int) -> ssize_t {
     if !is_stream(fd) {
         return 0; // an empty datagram is one
     }
-    match untold_error(fd) {
+    match unreported_error(fd) {
         Some(errno) => {
             real::set_errno(errno);
             -1
@@ -34,7 +34,7 @@ fn is_stream(fd: c_int) -> bool {
 
 /// An error of a queued send that the program was not told of; it is by now. Not
 /// EPIPE, which only sends come to.
-pub(crate) fn untold_error(fd: c_int) -> Option<c_int> {
+pub(crate) fn unreported_error(fd: c_int) -> Option<c_int> {
     with_entry(fd, |_, entry| match entry.flow().error()? {
         libc::EPIPE => None,
         _ => entry.take_error(),
@@ -46,7 +46,7 @@ pub(crate) fn untold_error(fd: c_int) -> Option<c_int> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn read(fd: c_int, data: *mut c_void, length: size_t) -> ssize_t {
     // SAFETY: as promised by the caller.
-    told(fd, unsafe { real::read(fd, data, length) })
+    report_pending_error(fd, unsafe { real::read(fd, data, length) })
 }
 
 /// # Safety
@@ -54,7 +54,7 @@ pub unsafe extern "C-unwind" fn read(fd: c_int, data: *mut c_void, length: size_
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn readv(fd: c_int, slices: *const iovec, count: c_int) -> ssize_t {
     // SAFETY: as promised by the caller.
-    told(fd, unsafe { real::readv(fd, slices, count) })
+    report_pending_error(fd, unsafe { real::readv(fd, slices, count) })
 }
 
 /// # Safety
@@ -67,7 +67,7 @@ pub unsafe extern "C-unwind" fn recv(
     flags: c_int,
 ) -> ssize_t {
     // SAFETY: as promised by the caller.
-    told(fd, unsafe { real::recv(fd, data, length, flags) })
+    report_pending_error(fd, unsafe { real::recv(fd, data, length, flags) })
 }
 
 /// # Safety
@@ -82,7 +82,7 @@ pub unsafe extern "C-unwind" fn recvfrom(
     from_length: *mut socklen_t,
 ) -> ssize_t {
     // SAFETY: as promised by the caller.
-    told(fd, unsafe {
+    report_pending_error(fd, unsafe {
         real::recvfrom(fd, data, length, flags, from, from_length)
     })
 }
@@ -92,7 +92,7 @@ pub unsafe extern "C-unwind" fn recvfrom(
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
     // SAFETY: as promised by the caller.
-    told(fd, unsafe { real::recvmsg(fd, message, flags) })
+    report_pending_error(fd, unsafe { real::recvmsg(fd, message, flags) })
 }
 
 /// # Safety
@@ -105,7 +105,7 @@ pub unsafe extern "C-unwind" fn __read_chk(
     room: size_t,
 ) -> ssize_t {
     // SAFETY: as promised by the caller.
-    told(fd, unsafe { real::__read_chk(fd, data, length, room) })
+    report_pending_error(fd, unsafe { real::__read_chk(fd, data, length, room) })
 }
 
 /// # Safety
@@ -119,7 +119,7 @@ pub unsafe extern "C-unwind" fn __recv_chk(
     flags: c_int,
 ) -> ssize_t {
     // SAFETY: as promised by the caller.
-    told(fd, unsafe {
+    report_pending_error(fd, unsafe {
         real::__recv_chk(fd, data, length, room, flags)
     })
 }
@@ -137,7 +137,7 @@ pub unsafe extern "C-unwind" fn __recvfrom_chk(
     from_length: *mut socklen_t,
 ) -> ssize_t {
     // SAFETY: as promised by the caller.
-    told(fd, unsafe {
+    report_pending_error(fd, unsafe {
         real::__recvfrom_chk(fd, data, length, room, flags, from, from_length)
     })
 }

@@ -36,12 +36,14 @@ unsafe fn one(
     match concerns(fd) {
         None => real(),
         // SAFETY: as for the function that was called.
-        Some((slot, word)) => unsafe { one_of_ours((fd, slot, word), data, length, flags, real) },
+        Some((slot, tagged)) => unsafe {
+            one_of_ours((fd, slot, tagged), data, length, flags, real)
+        },
     }
 }
 
 unsafe fn one_of_ours(
-    (fd, slot, word): (RawFd, &'static Slot, usize),
+    (fd, slot, tagged): (RawFd, &'static Slot, usize),
     data: *const c_void,
     length: size_t,
     flags: c_int,
@@ -59,7 +61,7 @@ unsafe fn one_of_ours(
         flags,
         plain: true,
     };
-    match offer(fd, slot, word, &message) {
+    match offer(fd, slot, tagged, &message) {
         Verdict::Real => real(),
         Verdict::Accepted(bytes) => bytes as ssize_t,
         Verdict::Failed(errno) => fail(errno, flags),
@@ -101,7 +103,7 @@ unsafe fn gathered<'a>(slices: *const iovec, count: usize) -> Option<(&'a [IoSli
 }
 
 unsafe fn gathered_of_ours(
-    (fd, slot, word): (RawFd, &'static Slot, usize),
+    (fd, slot, tagged): (RawFd, &'static Slot, usize),
     (slices, count): (*const iovec, usize),
     (flags, plain): (c_int, bool),
 ) -> Verdict {
@@ -115,7 +117,7 @@ unsafe fn gathered_of_ours(
                 flags,
                 plain,
             };
-            offer(fd, slot, word, &message)
+            offer(fd, slot, tagged, &message)
         }
     }
 }
@@ -162,7 +164,7 @@ pub unsafe extern "C-unwind" fn sendto(
         // SAFETY: as promised by the caller.
         return unsafe { one(fd, data, length, flags, real) };
     }
-    let Some((slot, word)) = concerns(fd) else {
+    let Some((slot, tagged)) = concerns(fd) else {
         return real();
     };
     // To an address of its own: after what is queued.
@@ -172,7 +174,7 @@ pub unsafe extern "C-unwind" fn sendto(
         flags,
         plain: false,
     };
-    match offer(fd, slot, word, &message) {
+    match offer(fd, slot, tagged, &message) {
         Verdict::Failed(errno) => fail(errno, flags),
         _ => real(),
     }
@@ -182,10 +184,10 @@ pub unsafe extern "C-unwind" fn sendto(
 /// As for writev(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn writev(fd: c_int, slices: *const iovec, count: c_int) -> ssize_t {
-    if let Some((slot, word)) = concerns(fd) {
+    if let Some((slot, tagged)) = concerns(fd) {
         let array = (slices, usize::try_from(count).unwrap_or(usize::MAX));
         // SAFETY: as promised by the caller.
-        match unsafe { gathered_of_ours((fd, slot, word), array, (0, true)) } {
+        match unsafe { gathered_of_ours((fd, slot, tagged), array, (0, true)) } {
             Verdict::Accepted(bytes) => return bytes as ssize_t,
             Verdict::Failed(errno) => return fail(errno, 0),
             Verdict::RealFrom(sent) => {
@@ -215,7 +217,7 @@ unsafe fn rest_of(fd: c_int, slice: *const iovec, sent: usize, flags: c_int) -> 
 }
 
 /// Descriptors that are sent to another process may be written to there.
-unsafe fn pass_rights(message: &msghdr) {
+unsafe fn pass_rights_through(message: &msghdr) {
     if message.msg_control.is_null() || message.msg_controllen == 0 {
         return;
     }
@@ -227,7 +229,7 @@ unsafe fn pass_rights(message: &msghdr) {
                 let bytes = header.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
                 let fds = libc::CMSG_DATA(control).cast::<c_int>();
                 for i in 0..bytes / size_of::<c_int>() {
-                    barrier::pass_for_ever(fds.add(i).read_unaligned());
+                    barrier::pass_through_permanently(fds.add(i).read_unaligned());
                 }
             }
             control = libc::CMSG_NXTHDR(message, control);
@@ -257,10 +259,10 @@ pub unsafe extern "C-unwind" fn sendmsg(
     // SAFETY: as promised by the caller.
     if let Some(header) = unsafe { message.as_ref() } {
         // SAFETY: as promised by the caller.
-        unsafe { pass_rights(header) };
-        if let Some((slot, word)) = concerns(fd) {
+        unsafe { pass_rights_through(header) };
+        if let Some((slot, tagged)) = concerns(fd) {
             // SAFETY: as promised by the caller.
-            match unsafe { message_of_ours((fd, slot, word), header, flags) } {
+            match unsafe { message_of_ours((fd, slot, tagged), header, flags) } {
                 Verdict::Accepted(bytes) => return bytes as ssize_t,
                 Verdict::Failed(errno) => return fail(errno, flags),
                 Verdict::RealFrom(sent) => {
@@ -292,21 +294,21 @@ pub unsafe extern "C-unwind" fn sendmmsg(
     let count = count as usize;
     for i in 0..count {
         // SAFETY: the caller's array.
-        unsafe { pass_rights(&(*messages.add(i)).msg_hdr) };
+        unsafe { pass_rights_through(&(*messages.add(i)).msg_hdr) };
     }
     let mut sent = 0;
     while sent < count
-        && let Some((slot, word)) = concerns(fd)
+        && let Some((slot, tagged)) = concerns(fd)
     {
         // SAFETY: the caller's array.
         let message = unsafe { &mut *messages.add(sent) };
         // SAFETY: as promised by the caller.
-        match unsafe { message_of_ours((fd, slot, word), &message.msg_hdr, flags) } {
+        match unsafe { message_of_ours((fd, slot, tagged), &message.msg_hdr, flags) } {
             Verdict::Real => break,
             Verdict::Accepted(bytes) => message.msg_len = bytes as c_uint,
             Verdict::Failed(errno) if sent == 0 => return fail(errno, flags) as c_int,
             Verdict::Failed(errno) => {
-                tell_later(fd, errno);
+                report_later(fd, errno);
                 return sent as c_int;
             }
             Verdict::RealFrom(from) => {
@@ -339,8 +341,8 @@ pub unsafe extern "C-unwind" fn sendmmsg(
 
 /// An error of a message behind others that were sent: the next call says it, as
 /// the kernel does.
-fn tell_later(fd: RawFd, errno: c_int) {
+fn report_later(fd: RawFd, errno: c_int) {
     if !matches!(errno, libc::EAGAIN | libc::EINTR | libc::ENOBUFS) {
-        with_entry(fd, |_, entry| entry.untell(errno));
+        with_entry(fd, |_, entry| entry.restore_error(errno));
     }
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! Tables: what a sender is told to do, by what it measured.
+//! Tables: what a sender is asked to do, by what it measured.
 
 use super::*;
 
 const MS: u64 = 1_000_000;
 
-/// A busy look that took so long a send.
+/// A busy sample that took so long a send.
 fn busy(ns: u64) -> Sample {
-    let sends = u64::from(SENDS_PER_LOOK);
+    let sends = u64::from(SENDS_PER_SAMPLE);
     Sample {
         sends,
         bytes: 64 * sends,
@@ -18,31 +18,31 @@ fn busy(ns: u64) -> Sample {
     }
 }
 
-/// Looks of busy sends, inline and queued of these lengths, for so long; the
+/// Samples of busy sends, inline and queued of these lengths, for so long; the
 /// share of the time it queued, in percent, and changes of the way.
 fn share(sender: &mut Sender, inline_ns: u64, queued_ns: u64, for_ns: u64) -> (u64, u32) {
     let (mut at, mut queued, mut changes) = (0, 0, 0);
-    let mut way = sender.way();
+    let mut send_mode = sender.send_mode();
     while at < for_ns {
-        let sample = busy(if way != Way::Queued {
+        let sample = busy(if send_mode != SendMode::Queued {
             inline_ns
         } else {
             queued_ns
         });
         at += sample.wall_ns;
-        if way == Way::Queued {
+        if send_mode == SendMode::Queued {
             queued += sample.wall_ns;
         }
-        let next = sender.look(sample);
-        changes += u32::from((next == Way::Queued) != (way == Way::Queued));
-        way = next;
+        let next = sender.observe(sample);
+        changes += u32::from((next == SendMode::Queued) != (send_mode == SendMode::Queued));
+        send_mode = next;
     }
     (queued * 100 / at, changes)
 }
 
 #[test]
 fn who_is_busy() {
-    let sends = u64::from(SENDS_PER_LOOK);
+    let sends = u64::from(SENDS_PER_SAMPLE);
     let one = busy(1000);
     for (sample, expected, what) in [
         (one, true, "a stream of small sends"),
@@ -104,7 +104,7 @@ fn who_is_busy() {
                 ..one
             },
             true,
-            "a short look in which a tick came",
+            "a short sample in which a tick came",
         ),
     ] {
         assert_eq!(sample.is_busy(), expected, "{what}");
@@ -135,14 +135,14 @@ fn a_trial_costs_at_most_a_hundredth_of_the_first_second() {
     for slower_percent in [110, 140, 149, 160, 190, 300, 500] {
         let (mut sender, mut at, mut lost) = (Sender::new(), 0, 0);
         while at < PAUSE_NS {
-            let queued = sender.way() == Way::Queued;
-            let sends = u64::from(sender.sends_per_look());
+            let queued = sender.send_mode() == SendMode::Queued;
+            let sends = u64::from(sender.sends_per_sample());
             let inline_ns = 10_000 * sends;
             let wall_ns = match queued {
                 true => inline_ns * slower_percent / 100,
                 false => inline_ns,
             };
-            sender.look(Sample {
+            sender.observe(Sample {
                 sends,
                 bytes: 5 * sends,
                 wall_ns,
@@ -172,35 +172,38 @@ fn a_machine_that_changes_is_followed() {
 
 #[test]
 fn a_baseline_that_lost_the_cpu_is_no_gain() {
-    const LOOKS: u64 = 100_000;
+    const SAMPLES: u64 = 100_000;
     let mut sender = Sender::new();
     let mut queued = 0;
-    for _ in 0..LOOKS {
+    for _ in 0..SAMPLES {
         // 40 ms off the CPU whenever the baseline is measured.
         let lost = matches!(sender.phase, Phase::Baseline(_));
         let wall_ns = busy(1000).wall_ns + if lost { 40 * MS } else { 0 };
-        let way = sender.look(Sample {
+        let send_mode = sender.observe(Sample {
             wall_ns,
             ..busy(1000)
         });
-        queued += u64::from(way == Way::Queued);
+        queued += u64::from(send_mode == SendMode::Queued);
     }
-    assert!(queued < LOOKS / 50, "{queued} looks of {LOOKS} queued");
+    assert!(
+        queued < SAMPLES / 50,
+        "{queued} samples of {SAMPLES} queued"
+    );
 }
 
 #[test]
 fn one_lost_turn_does_not_decide() {
     let mut sender = Sender::new();
-    let mut looks = 0;
-    while sender.look(busy(1000)) != Way::Queued {
-        looks += 1;
-        assert!(looks < 1000);
+    let mut samples = 0;
+    while sender.observe(busy(1000)) != SendMode::Queued {
+        samples += 1;
+        assert!(samples < 1000);
     }
     while !matches!(sender.phase, Phase::Trial { warm_up_ns: 0, .. }) {
-        sender.look(busy(300));
+        sender.observe(busy(300));
     }
     // 4 ms off the CPU within the trial's 20.
-    sender.look(Sample {
+    sender.observe(Sample {
         wall_ns: 4 * MS,
         ..busy(300)
     });
@@ -238,15 +241,15 @@ fn who_only_sends_less_at_a_time_has_not_gained() {
 #[test]
 fn the_end_of_a_burst_ends_it_at_once() {
     let mut sender = Sender::new();
-    while sender.look(busy(1000)) != Way::Queued {}
+    while sender.observe(busy(1000)) != SendMode::Queued {}
     let idle = Sample {
-        waits: u64::from(SENDS_PER_LOOK),
+        waits: u64::from(SENDS_PER_SAMPLE),
         ..busy(50_000)
     };
-    assert_eq!(sender.look(idle), Way::Inline);
+    assert_eq!(sender.observe(idle), SendMode::Inline);
     // And the next one is tried, if not at once.
     let mut ns = 0;
-    while sender.look(busy(1000)) != Way::Queued {
+    while sender.observe(busy(1000)) != SendMode::Queued {
         ns += busy(1000).wall_ns;
         assert!(ns < PAUSE_NS + 10 * BASELINE_NS);
     }
@@ -257,38 +260,42 @@ fn what_is_only_accepted_is_not_done() {
     // Accepted at 300 ns each, sent at 900: the rings fill.
     for (sent_ns, gained) in [(900, true), (1100, false)] {
         let (mut sender, mut backlog) = (Sender::new(), 0);
-        while sender.look(busy(1000)) != Way::Queued {}
+        while sender.observe(busy(1000)) != SendMode::Queued {}
         while matches!(sender.phase, Phase::Trial { .. }) {
             let sample = busy(300);
             backlog += sample.sends - sample.wall_ns / sent_ns;
-            sender.look(Sample {
+            sender.observe(Sample {
                 backlog: Some(backlog),
                 ..sample
             });
         }
         while matches!(sender.phase, Phase::Confirm { .. }) {
-            sender.look(busy(1000));
+            sender.observe(busy(1000));
         }
-        assert_eq!(sender.way() == Way::Queued, gained, "{sent_ns} ns a send");
+        assert_eq!(
+            sender.send_mode() == SendMode::Queued,
+            gained,
+            "{sent_ns} ns a send"
+        );
     }
 }
 
 #[test]
 fn who_waits_when_queued_is_left_alone() {
     let waiting = Sample {
-        waits: u64::from(SENDS_PER_LOOK),
+        waits: u64::from(SENDS_PER_SAMPLE),
         ..busy(20_000)
     };
     let (mut sender, mut at, mut queued) = (Sender::new(), 0, 0);
     while at < 20_000 * MS {
-        let sample = match sender.way() {
-            Way::Queued => waiting,
+        let sample = match sender.send_mode() {
+            SendMode::Queued => waiting,
             _ => busy(10_000),
         };
         at += sample.wall_ns;
-        queued += u64::from(sender.look(sample) == Way::Queued);
+        queued += u64::from(sender.observe(sample) == SendMode::Queued);
     }
-    assert!(queued <= 6, "{queued} looks of trials in 20 s");
+    assert!(queued <= 6, "{queued} samples of trials in 20 s");
 }
 
 #[test]
@@ -306,12 +313,12 @@ fn a_clock_of_any_rate() {
 
 #[test]
 fn who_waits_more_often_when_queued_is_left_alone() {
-    // Five sends a wait, and yet each send is shorter: in a short look that may be
+    // Five sends a wait, and yet each send is shorter: in a short sample that may be
     // chance.
     let (mut sender, mut ns) = (Sender::new(), 0);
     while !matches!(sender.phase, Phase::Pause(_)) {
-        let queued = sender.way() == Way::Queued;
-        let sends = u64::from(sender.sends_per_look());
+        let queued = sender.send_mode() == SendMode::Queued;
+        let sends = u64::from(sender.sends_per_sample());
         let sample = Sample {
             sends,
             bytes: 64 * sends,
@@ -321,7 +328,7 @@ fn who_waits_more_often_when_queued_is_left_alone() {
             backlog: Some(0),
         };
         ns += sample.wall_ns;
-        sender.look(sample);
+        sender.observe(sample);
         assert!(ns < BASELINE_NS + TRIAL_NS, "{:?}", sender.phase);
     }
 }
@@ -331,15 +338,15 @@ fn a_trial_waits_for_the_flows_it_makes() {
     let mut sender = Sender::new();
     let mut to_make = 1000u64;
     while !matches!(sender.phase, Phase::Keep(_)) {
-        let sends = u64::from(sender.sends_per_look());
-        let makes = sender.way() == Way::Queued && to_make > 0;
-        let ns = match sender.way() {
-            Way::Queued if makes => 30_000,
-            Way::Queued => 300,
+        let sends = u64::from(sender.sends_per_sample());
+        let makes = sender.send_mode() == SendMode::Queued && to_make > 0;
+        let ns = match sender.send_mode() {
+            SendMode::Queued if makes => 30_000,
+            SendMode::Queued => 300,
             _ => 1000,
         };
         to_make -= if makes { sends.min(to_make) } else { 0 };
-        sender.look(Sample {
+        sender.observe(Sample {
             sends,
             bytes: 64 * sends,
             wall_ns: ns * sends,

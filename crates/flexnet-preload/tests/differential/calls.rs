@@ -266,7 +266,7 @@ impl Calls {
     }
 
     /// Sends a descriptor over a unix socket and receives the copy.
-    pub fn pass(self, over: (RawFd, RawFd), fd: RawFd) -> RawFd {
+    pub fn pass_descriptor(self, over: (RawFd, RawFd), fd: RawFd) -> RawFd {
         #[repr(C, align(8))]
         struct Control([u8; 64]);
         let mut control = Control([0; 64]);

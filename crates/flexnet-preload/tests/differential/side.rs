@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! One of the two connections of a case: the sending end and its duplicates,
-//! the peer, and what was accepted and received so far. Bytes are told by their
+//! the peer, and what was accepted and received so far. Bytes are recognised by their
 //! place in the stream, so that a lost, doubled or misplaced one shows.
 
 use crate::calls::{Calls, Outcome, Via};

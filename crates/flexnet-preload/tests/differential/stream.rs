@@ -95,7 +95,7 @@ impl Case {
             31 => self.splice(),
             32 if self.small => self.edge(),
             33 => self.fork(),
-            34 => self.pass(),
+            34 => self.pass_descriptor(),
             35..37 => self.send_several(),
             37 => self.no_error(),
             _ => self.burst(),
@@ -292,11 +292,11 @@ impl Case {
         self.equalize();
     }
 
-    fn pass(&mut self) {
+    fn pass_descriptor(&mut self) {
         for side in [&mut self.plain, &mut self.hooked] {
             side.equalize();
             let over = pipes::unix_pair();
-            side.fds.push(side.calls.pass(over, side.fds[0]));
+            side.fds.push(side.calls.pass_descriptor(over, side.fds[0]));
             pipes::close(over);
         }
     }
@@ -374,7 +374,7 @@ impl Case {
         }
     }
 
-    /// The peer resets the connection; the error is told once, by whatever
+    /// The peer resets the connection; the error is reported once, by whatever
     /// comes next.
     fn end_by_peer(mut self) {
         self.equalize();
@@ -383,7 +383,7 @@ impl Case {
             l_linger: 0,
         };
         let way = self.random.below(3);
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for side in [&mut self.plain, &mut self.hooked] {
             let plain = Calls::Plain;
             plain
@@ -392,31 +392,31 @@ impl Case {
             plain.close(side.peer).expect("closed");
             side.peer = plain.socket(libc::SOCK_STREAM); // for who closes it
             wait_for(side.fds[0], libc::POLLHUP);
-            told.push(match way {
-                0 => told_by_sends(side),
-                1 => told_by_receiving(side),
-                _ => told_by_option(side),
+            reported.push(match way {
+                0 => reported_by_sends(side),
+                1 => reported_by_receiving(side),
+                _ => reported_by_option(side),
             });
         }
-        assert_eq!(told[0], told[1], "errors by way {way}");
+        assert_eq!(reported[0], reported[1], "errors by way {way}");
     }
 }
 
 /// The first two errors, and how often SIGPIPE came.
-fn told_by_sends(side: &mut Side) -> Vec<(i32, u32)> {
-    let mut told = Vec::new();
+fn reported_by_sends(side: &mut Side) -> Vec<(i32, u32)> {
+    let mut reported = Vec::new();
     wait_until(|| {
         let (sent, signals) = counted(|| side.calls.send(Via::Send, side.fds[0], b"x", 0));
         if let Err(errno) = sent {
-            told.push((errno, signals));
+            reported.push((errno, signals));
         }
-        told.len() == 2
+        reported.len() == 2
     });
-    told
+    reported
 }
 
 /// One send, then what receiving says; the reset once.
-fn told_by_receiving(side: &mut Side) -> Vec<(i32, u32)> {
+fn reported_by_receiving(side: &mut Side) -> Vec<(i32, u32)> {
     let mut resets = 0;
     let sent = side
         .calls
@@ -439,7 +439,7 @@ fn told_by_receiving(side: &mut Side) -> Vec<(i32, u32)> {
     vec![(libc::ECONNRESET, resets)]
 }
 
-fn told_by_option(side: &mut Side) -> Vec<(i32, u32)> {
+fn reported_by_option(side: &mut Side) -> Vec<(i32, u32)> {
     let mut resets = 0;
     let sent = side
         .calls

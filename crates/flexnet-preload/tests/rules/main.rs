@@ -34,7 +34,7 @@ macro_rules! tests {
 const TESTS: &[Test] = tests! {
     sends::more_is_accepted, "always";
     sends::edges_come_after_eagain, "always";
-    sends::errors_are_told_once, "always";
+    sends::errors_are_reported_once, "always";
     sends::sigpipe_ends_who_does_not_handle_it, "always";
     sends::timeouts_end_the_wait, "always";
     sends::signals_end_the_wait, "always";

@@ -27,14 +27,14 @@ fn wait(child: i32) -> i32 {
 /// `end`; all that was accepted must arrive.
 fn ends_without_loss(end: impl Fn()) {
     let listener = Listener::new(20_000);
-    let (told, tell) = rustix::pipe::pipe().expect("a pipe");
+    let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
     // SAFETY: the child sends and ends.
     match unsafe { libc::fork() } {
         0 => {
             let fd = listener.connect(4096);
             nonblocking(fd);
             let (taken, _) = fill(fd, &[5; 800]);
-            rustix::io::write(&tell, &taken.to_ne_bytes()).expect("told");
+            rustix::io::write(&writer, &taken.to_ne_bytes()).expect("written");
             end();
             // SAFETY: ends at once, as a failure.
             unsafe { libc::_exit(9) };
@@ -42,7 +42,7 @@ fn ends_without_loss(end: impl Fn()) {
         child => {
             let peer = listener.accept();
             let mut taken = [0; 8];
-            assert_eq!(rustix::io::read(&told, &mut taken), Ok(8));
+            assert_eq!(rustix::io::read(&reader, &mut taken), Ok(8));
             let taken = usize::from_ne_bytes(taken);
             assert!(taken > 30_000, "{taken}: nothing was queued");
             assert_eq!(read_exactly(&peer, taken), vec![5; taken]);
@@ -131,12 +131,12 @@ pub fn shared_sockets_are_synchronous_until_the_child_ends() {
     let sockets = [pair(0, 0), pair(0, 0)];
     assert_eq!(write(sockets[0].0, b"x"), Ok(1));
     read_exactly(&sockets[0].1, 1);
-    let (told, tell) = rustix::pipe::pipe().expect("a pipe");
+    let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
     // SAFETY: the child waits for the pipe's end.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        drop_raw(tell);
-        let _ = rustix::io::read(&told, &mut [0; 1]);
+        drop_raw(writer);
+        let _ = rustix::io::read(&reader, &mut [0; 1]);
         // SAFETY: ends at once.
         unsafe { libc::_exit(0) };
     }
@@ -146,7 +146,7 @@ pub fn shared_sockets_are_synchronous_until_the_child_ends() {
             assert_eq!(read_now(peer), 3, "sent when write returned");
         }
     }
-    drop_raw(tell);
+    drop_raw(writer);
     assert_eq!(wait(child), 0);
     // Queued again: some send returns before the peer has it.
     for (fd, peer) in &sockets {
@@ -361,7 +361,7 @@ pub fn what_gains_nothing_leaves_nothing() {
         sent += 1;
     };
     loop {
-        // A trial is at least a look's sends long.
+        // A trial is at least a sample's sends long.
         (0..8).for_each(|_| exchange());
         match threads() {
             1 if tried => break,

@@ -74,9 +74,9 @@ fn handle(signal: i32, flags: i32) {
     }
 }
 
-/// A failed send is told once, on the next operation; SIGPIPE comes in the
+/// A failed send is reported once, on the next operation; SIGPIPE comes in the
 /// thread that sends.
-pub fn errors_are_told_once() {
+pub fn errors_are_reported_once() {
     handle(libc::SIGPIPE, 0);
     let (fd, peer) = pair(0, 0);
     assert_eq!(write(fd, b"x"), Ok(1));
@@ -84,12 +84,12 @@ pub fn errors_are_told_once() {
     reset(peer);
     wait_for(fd, PollFlags::HUP);
     assert_eq!(write(fd, b"accepted"), Ok(8), "as by a larger buffer");
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     wait_until(|| {
-        told.extend(write(fd, b"more").err());
-        told.len() == 3
+        reported.extend(write(fd, b"more").err());
+        reported.len() == 3
     });
-    assert_eq!(told, [libc::ECONNRESET, libc::EPIPE, libc::EPIPE]);
+    assert_eq!(reported, [libc::ECONNRESET, libc::EPIPE, libc::EPIPE]);
     let signals = SIGNALS.load(Ordering::SeqCst);
     assert_eq!(signals, 2, "one for each EPIPE");
     let here = rustix::thread::gettid().as_raw_nonzero().get();
@@ -137,7 +137,7 @@ pub fn timeouts_end_the_wait() {
     assert_eq!(read_exactly(&peer, 700), [2; 700]);
 }
 
-/// Sends signals to a thread until told to stop.
+/// Sends signals to a thread until asked to stop.
 struct Alarm(Arc<AtomicBool>, Option<std::thread::JoinHandle<()>>);
 
 impl Alarm {
@@ -276,11 +276,11 @@ pub fn linger_decides_at_close() {
     let (taken, _) = fill(fd, &[2; 900]);
     set(fd, libc::SO_LINGER, linger(60));
     let closed = Arc::new(AtomicBool::new(false));
-    let told = closed.clone();
+    let signal = closed.clone();
     let closing = std::thread::spawn(move || {
         // SAFETY: the test's.
         unsafe { libc::close(fd) };
-        told.store(true, Ordering::SeqCst);
+        signal.store(true, Ordering::SeqCst);
     });
     // More than the kernel's buffers hold is left after this.
     assert_eq!(read_exactly(&peer, 1000), [2; 1000]);

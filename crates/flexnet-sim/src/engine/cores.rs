@@ -128,8 +128,8 @@ impl Engine<'_> {
     pub(super) fn round(&mut self, index: usize) {
         let now = self.now;
         let app = &mut self.apps[index];
-        let look = app.look(now);
-        let decision = arbiter::round(&app.params, &look, &mut app.memory);
+        let sample = app.sample(now);
+        let decision = arbiter::round(&app.params, &sample, &mut app.memory);
         let before = app.queues.target;
         let wanted = decision.cores as usize;
         if wanted < before {
@@ -149,7 +149,7 @@ impl Engine<'_> {
     }
 
     /// May an application that will have `cores` have one more? Takes it from
-    /// who bursts most where its guarantee says so.
+    /// the application furthest above its guarantee.
     fn claims(&mut self, index: usize, cores: usize) -> bool {
         let app = &self.apps[index];
         let most = app.params.arbiter.cores_max;
@@ -160,11 +160,13 @@ impl Engine<'_> {
             Claim::Idle => spare,
             Claim::Revoke if spare => true,
             Claim::Revoke => {
-                let over = |app: &App| arbiter::burst(app.queues.target as u32, app.guaranteed);
-                let burster = (0..self.apps.len())
+                let over = |app: &App| {
+                    arbiter::cores_above_guarantee(app.queues.target as u32, app.guaranteed)
+                };
+                let largest = (0..self.apps.len())
                     .filter(|&other| other != index)
                     .max_by_key(|&other| over(&self.apps[other]));
-                match burster {
+                match largest {
                     Some(other) if over(&self.apps[other]) > 0 => {
                         self.set_target(other, self.apps[other].queues.target - 1);
                         true

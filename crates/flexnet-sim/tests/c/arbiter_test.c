@@ -39,7 +39,7 @@ static void run_rows(const char *name, const struct row *rows, size_t count)
 	memset(&memory, 0, sizeof(memory));
 	for (i = 0; i < count; i++) {
 		const struct row *row = &rows[i];
-		struct flexnet_arbiter_look look = {
+		struct flexnet_arbiter_sample sample = {
 			.now_ns = row->at_ns,
 			.delay_ns = row->delay_ns,
 			.busy_ns = row->busy_ns,
@@ -49,7 +49,7 @@ static void run_rows(const char *name, const struct row *rows, size_t count)
 		};
 		struct flexnet_arbiter_decision decision;
 
-		flexnet_arbiter_round(&params, &look, &memory, &decision);
+		flexnet_arbiter_round(&params, &sample, &memory, &decision);
 		EXPECT(decision.cores == row->cores && decision.reason == row->reason,
 		       "%s, row %zu (%s): %u cores for reason %u, expected %u for %u", name, i,
 		       row->what, decision.cores, decision.reason, row->cores, row->reason);
@@ -112,18 +112,18 @@ static void test_shrink(void)
 
 	for (i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		struct flexnet_arbiter_memory memory = { 0 };
-		struct flexnet_arbiter_look look = { .runnable = 2, .depth = 1, .granted = 2 };
+		struct flexnet_arbiter_sample sample = { .runnable = 2, .depth = 1, .granted = 2 };
 		struct flexnet_arbiter_decision decision = { 0 };
 		int round;
 
-		for (round = 0; round < 300 && look.granted == 2; round++) {
-			look.now_ns = 1 * MS + round * params.interval_ns;
-			look.busy_ns = params.interval_ns * table[i].busy_permille / 1000;
-			flexnet_arbiter_round(&params, &look, &memory, &decision);
-			look.granted = decision.cores;
+		for (round = 0; round < 300 && sample.granted == 2; round++) {
+			sample.now_ns = 1 * MS + round * params.interval_ns;
+			sample.busy_ns = params.interval_ns * table[i].busy_permille / 1000;
+			flexnet_arbiter_round(&params, &sample, &memory, &decision);
+			sample.granted = decision.cores;
 		}
-		EXPECT(look.granted == table[i].cores, "at %llu permille of a core: %u cores kept, not %u",
-		       (unsigned long long)table[i].busy_permille, look.granted, table[i].cores);
+		EXPECT(sample.granted == table[i].cores, "at %llu permille of a core: %u cores kept, not %u",
+		       (unsigned long long)table[i].busy_permille, sample.granted, table[i].cores);
 		if (table[i].cores == 1)
 			EXPECT(decision.reason == FLEXNET_REASON_CALM && round >= 200,
 			       "shrunk after %d rounds for reason %u", round, decision.reason);
@@ -137,19 +137,19 @@ static void test_no_opposites(void)
 	int last = 0, round;
 
 	for (round = 0; round < 200000; round++) {
-		struct flexnet_arbiter_look look = { .now_ns = 1 * MS + round * params.interval_ns };
+		struct flexnet_arbiter_sample sample = { .now_ns = 1 * MS + round * params.interval_ns };
 		struct flexnet_arbiter_decision decision;
 		int direction;
 
 		seed = seed * 1664525u + 1013904223u;
-		look.runnable = (seed >> 8) % 3 ? (seed >> 12) % 7 : 0;
-		look.depth = look.runnable ? (seed >> 20) % 9 : 0;
-		look.delay_ns = look.depth ? (seed >> 16) % (200 * US) : 0;
+		sample.runnable = (seed >> 8) % 3 ? (seed >> 12) % 7 : 0;
+		sample.depth = sample.runnable ? (seed >> 20) % 9 : 0;
+		sample.delay_ns = sample.depth ? (seed >> 16) % (200 * US) : 0;
 		if ((round / 1000) % 2)
-			look.runnable = look.depth = look.delay_ns = 0;
-		look.busy_ns = look.runnable * params.interval_ns / 2;
-		look.granted = granted;
-		flexnet_arbiter_round(&params, &look, &memory, &decision);
+			sample.runnable = sample.depth = sample.delay_ns = 0;
+		sample.busy_ns = sample.runnable * params.interval_ns / 2;
+		sample.granted = granted;
+		flexnet_arbiter_round(&params, &sample, &memory, &decision);
 		direction = (decision.cores > granted) - (decision.cores < granted);
 		EXPECT(direction * last >= 0, "opposite decisions in rounds %d and %d", round - 1, round);
 		EXPECT(decision.cores <= params.cores_max, "%u cores", decision.cores);
@@ -162,14 +162,14 @@ static void test_limit(void)
 {
 	struct flexnet_arbiter_params none = params;
 	struct flexnet_arbiter_memory memory = { 0 };
-	struct flexnet_arbiter_look look = { .now_ns = 1 * MS, .runnable = 3, .depth = 3 };
+	struct flexnet_arbiter_sample sample = { .now_ns = 1 * MS, .runnable = 3, .depth = 3 };
 	struct flexnet_arbiter_decision decision;
 
 	none.cores_max = 0;
-	flexnet_arbiter_round(&none, &look, &memory, &decision);
+	flexnet_arbiter_round(&none, &sample, &memory, &decision);
 	EXPECT(decision.cores == 0, "a maximum of zero grants %u", decision.cores);
-	look.granted = 3;
-	flexnet_arbiter_round(&none, &look, &memory, &decision);
+	sample.granted = 3;
+	flexnet_arbiter_round(&none, &sample, &memory, &decision);
 	EXPECT(decision.cores == 0 && decision.reason == FLEXNET_REASON_LIMIT, "kept %u",
 	       decision.cores);
 }
@@ -223,34 +223,34 @@ static void test_small_functions(void)
 static void test_backoff(void)
 {
 	struct flexnet_arbiter_memory memory = { 0 };
-	struct flexnet_arbiter_look look = { .now_ns = 1 * MS, .depth = 1, .granted = 1 };
+	struct flexnet_arbiter_sample sample = { .now_ns = 1 * MS, .depth = 1, .granted = 1 };
 	int round;
 
 	EXPECT(flexnet_next_round(&params, &memory) == params.interval_ns, "first period");
 	for (round = 0; round < 20; round++) {
-		look.now_ns += params.interval_ns;
-		flexnet_arbiter_observe(&params, &look, &memory);
+		sample.now_ns += params.interval_ns;
+		flexnet_arbiter_observe(&params, &sample, &memory);
 	}
 	EXPECT(flexnet_next_round(&params, &memory) == params.interval_ns << FLEXNET_BACKOFF_SHIFT_MAX,
 	       "stalled flows: %llu", (unsigned long long)flexnet_next_round(&params, &memory));
-	look.runnable = 1;
-	look.now_ns += params.interval_ns;
-	flexnet_arbiter_observe(&params, &look, &memory);
+	sample.runnable = 1;
+	sample.now_ns += params.interval_ns;
+	flexnet_arbiter_observe(&params, &sample, &memory);
 	EXPECT(flexnet_next_round(&params, &memory) == params.interval_ns, "work again");
 
-	look.granted = params.cores_max;
+	sample.granted = params.cores_max;
 	for (round = 0; round < 2; round++) {
 		/* With work, and then without: there is no core to give. */
-		look.runnable = look.depth = !round;
-		look.now_ns += params.interval_ns;
-		flexnet_arbiter_observe(&params, &look, &memory);
+		sample.runnable = sample.depth = !round;
+		sample.now_ns += params.interval_ns;
+		flexnet_arbiter_observe(&params, &sample, &memory);
 		EXPECT(flexnet_next_round(&params, &memory) ==
 			       params.interval_ns << FLEXNET_STEADY_SHIFT,
-		       "at the most cores, %u executors runnable", look.runnable);
+		       "at the most cores, %u executors runnable", sample.runnable);
 	}
-	look.granted = params.cores_max - 1;
-	look.now_ns += params.interval_ns;
-	flexnet_arbiter_observe(&params, &look, &memory);
+	sample.granted = params.cores_max - 1;
+	sample.now_ns += params.interval_ns;
+	flexnet_arbiter_observe(&params, &sample, &memory);
 	EXPECT(flexnet_next_round(&params, &memory) == params.interval_ns, "a core may be needed");
 }
 
@@ -285,12 +285,12 @@ static void test_saturation(void)
 		{ "and is over", 64117 * MS, 0, 0, 0, 0, 0 },
 	};
 	struct flexnet_arbiter_memory memory = { 0 };
-	struct flexnet_arbiter_look none_left = { .now_ns = 1 * MS, .delay_ns = 9 * MS, .runnable = 1 };
+	struct flexnet_arbiter_sample none_left = { .now_ns = 1 * MS, .delay_ns = 9 * MS, .runnable = 1 };
 	struct flexnet_arbiter_params none = params;
 	size_t i;
 
 	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct flexnet_arbiter_look look = {
+		struct flexnet_arbiter_sample sample = {
 			.now_ns = rows[i].at_ns,
 			.delay_ns = rows[i].delay_ns,
 			.runnable = rows[i].runnable,
@@ -298,7 +298,7 @@ static void test_saturation(void)
 			.idle = rows[i].idle,
 		};
 
-		EXPECT(flexnet_is_saturated(&params, &look, &memory) == rows[i].saturated,
+		EXPECT(flexnet_is_saturated(&params, &sample, &memory) == rows[i].saturated,
 		       "saturation, row %zu (%s)", i, rows[i].what);
 	}
 	none.cores_max = 0;
@@ -315,9 +315,9 @@ static void test_napi(void)
 		enum event event;
 		flexnet_u64 at_us;
 		flexnet_u64 number; /* POLLS: packets of 64; TURN_ENDS, SLEEPS: us it ran */
-		flexnet_u64 look_us; /* then */
+		flexnet_u64 sample_us; /* then */
 		flexnet_u64 depth, delay_us; /* expected */
-		int storms;
+		int in_livelock;
 	} rows[] = {
 		{ "an interrupt", WAKES, 100, 0, 100, 1, 0, 0 },
 		{ "still waiting for a core", WAKES, 130, 0, 150, 1, 50, 0 },
@@ -333,14 +333,14 @@ static void test_napi(void)
 		{ "a full poll after a pause tells no pace: 64 of 30 us", POLLS, 6000, 64, 6100, 64, 2020, 0 },
 		{ "20 ms of its own", TURN_ENDS, 24000, 18000, 24000, 64, 19920, 1 },
 		{ "empty: a latency thread again", POLLS, 24100, 0, 24200, 0, 0, 0 },
-		{ "a turn on an empty queue is nobody's storm", TURN_ENDS, 99000, 50000, 99000, 0, 0, 0 },
+		{ "a turn on an empty queue is nobody's receive livelock", TURN_ENDS, 99000, 50000, 99000, 0, 0, 0 },
 	};
 	struct flexnet_napi_load load;
 	size_t i;
 
 	memset(&load, 0, sizeof(load));
 	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		flexnet_u64 at = rows[i].at_us * US, now = rows[i].look_us * US;
+		flexnet_u64 at = rows[i].at_us * US, now = rows[i].sample_us * US;
 
 		switch (rows[i].event) {
 		case WAKES:
@@ -356,11 +356,11 @@ static void test_napi(void)
 		}
 		EXPECT(flexnet_napi_depth(&load) == rows[i].depth &&
 			       flexnet_napi_delay(&load, now) == rows[i].delay_us * US &&
-			       flexnet_napi_storms(&load, 20 * MS) == rows[i].storms,
-		       "kernel thread, row %zu (%s): %llu packets of %llu ns, storm %d", i,
+			       flexnet_napi_in_livelock(&load, 20 * MS) == rows[i].in_livelock,
+		       "kernel thread, row %zu (%s): %llu packets of %llu ns, in livelock %d", i,
 		       rows[i].what, (unsigned long long)flexnet_napi_depth(&load),
 		       (unsigned long long)flexnet_napi_delay(&load, now),
-		       flexnet_napi_storms(&load, 20 * MS));
+		       flexnet_napi_in_livelock(&load, 20 * MS));
 	}
 	flexnet_napi_waits(&load, 1);
 	flexnet_napi_polled(&load, 2, 0, 0);

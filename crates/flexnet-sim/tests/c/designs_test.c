@@ -54,7 +54,7 @@ static void run_rows(const char *name, flexnet_u32 design, const struct row *row
 	memset(&memory, 0, sizeof(memory));
 	for (i = 0; i < count; i++) {
 		const struct row *row = &rows[i];
-		struct flexnet_arbiter_look look = {
+		struct flexnet_arbiter_sample sample = {
 			.now_ns = row->at_ns,
 			.delay_ns = row->delay_ns,
 			.busy_ns = row->busy_ns,
@@ -64,7 +64,7 @@ static void run_rows(const char *name, flexnet_u32 design, const struct row *row
 		};
 		struct flexnet_arbiter_decision decision;
 
-		flexnet_design_round(&params, &look, &memory, &decision);
+		flexnet_design_round(&params, &sample, &memory, &decision);
 		EXPECT(decision.cores == row->cores && decision.reason == row->reason,
 		       "%s, row %zu (%s): %u cores for reason %u, expected %u for %u", name, i,
 		       row->what, decision.cores, decision.reason, row->cores, row->reason);
@@ -128,8 +128,8 @@ static void test_shenango(void)
 {
 	static const struct row congestion[] = {
 		{ "an arrival, no core: at once", 1 * MS, 0, 0, 1, 3, 1, FLEXNET_REASON_ARRIVAL },
-		{ "queued after the last look", 1 * MS + 5 * US, 4 * US, 5 * US, 1, 3, 1, 0 },
-		{ "queued at the last look", 1 * MS + 10 * US, 5 * US, 5 * US, 1, 3, 2,
+		{ "queued after the last sample", 1 * MS + 5 * US, 4 * US, 5 * US, 1, 3, 1, 0 },
+		{ "queued at the last sample", 1 * MS + 10 * US, 5 * US, 5 * US, 1, 3, 2,
 		  FLEXNET_REASON_DELAY },
 		{ "still", 1 * MS + 15 * US, 10 * US, 5 * US, 1, 3, 3, FLEXNET_REASON_DELAY },
 		{ "nothing to do: back at once", 1 * MS + 20 * US, 0, 0, 0, 1, 1, FLEXNET_REASON_IDLE },
@@ -168,18 +168,18 @@ static void test_default(void)
 		struct flexnet_design_params params = of_design(designs[i]);
 		struct flexnet_arbiter_memory one = { 0 }, other = { 0 };
 		struct flexnet_arbiter_decision a, b;
-		struct flexnet_arbiter_look look = { .runnable = 2, .delay_ns = 60 * US };
+		struct flexnet_arbiter_sample sample = { .runnable = 2, .delay_ns = 60 * US };
 		int round;
 
 		for (round = 0; round < 50; round++) {
-			look.now_ns = MS + round * 5 * US;
-			look.runnable = (round / 7) % 3;
-			flexnet_design_round(&params, &look, &one, &a);
-			flexnet_arbiter_round(&params.arbiter, &look, &other, &b);
+			sample.now_ns = MS + round * 5 * US;
+			sample.runnable = (round / 7) % 3;
+			flexnet_design_round(&params, &sample, &one, &a);
+			flexnet_arbiter_round(&params.arbiter, &sample, &other, &b);
 			EXPECT(!memcmp(&one, &other, sizeof(one)) && a.cores == b.cores &&
 				       a.reason == b.reason,
 			       "round %d", round);
-			look.granted = a.cores;
+			sample.granted = a.cores;
 		}
 	}
 }
@@ -190,7 +190,7 @@ static void test_switching(void)
 {
 	struct flexnet_arbiter_memory memory = { 0 };
 	struct flexnet_arbiter_decision decision;
-	struct flexnet_arbiter_look look = { .now_ns = MS };
+	struct flexnet_arbiter_sample sample = { .now_ns = MS };
 	flexnet_u32 from, to, round;
 
 	for (from = 0; from < FLEXNET_DESIGN_COUNT; from++)
@@ -199,16 +199,16 @@ static void test_switching(void)
 				struct flexnet_design_params params =
 					of_design(round < 20 ? from : to);
 
-				look.now_ns += 5 * US;
-				look.runnable = round < 40 ? 1 + round % 5 : 0;
-				look.depth = look.runnable * 20;
-				look.delay_ns = look.runnable ? round % 10 * 4 * US : 0;
-				look.busy_ns = look.granted * 4 * US;
-				flexnet_design_round(&params, &look, &memory, &decision);
+				sample.now_ns += 5 * US;
+				sample.runnable = round < 40 ? 1 + round % 5 : 0;
+				sample.depth = sample.runnable * 20;
+				sample.delay_ns = sample.runnable ? round % 10 * 4 * US : 0;
+				sample.busy_ns = sample.granted * 4 * US;
+				flexnet_design_round(&params, &sample, &memory, &decision);
 				EXPECT(decision.cores <= 4, "%u to %u", from, to);
 				EXPECT(round < 99 || !decision.cores, "%u after %u keeps %u", to,
 				       from, decision.cores);
-				look.granted = decision.cores;
+				sample.granted = decision.cores;
 			}
 }
 
@@ -230,7 +230,7 @@ static void test_between_applications(void)
 		EXPECT(flexnet_core_claim(table[i].cores, table[i].guaranteed, table[i].max,
 					  table[i].congested) == table[i].claim,
 		       "claim, row %zu", i);
-	EXPECT(flexnet_core_burst(3, 1) == 2 && flexnet_core_burst(1, 3) == 0, "burst");
+	EXPECT(flexnet_cores_above_guarantee(3, 1) == 2 && flexnet_cores_above_guarantee(1, 3) == 0, "cores above the guarantee");
 
 	EXPECT(flexnet_quanta_left(&params, &quanta, 100 * US) == 20 * US, "a whole budget");
 	flexnet_quanta_use(&quanta, 15 * US);

@@ -15,7 +15,7 @@ mod connection;
 mod socket;
 
 use crate::abi::{
-    self, Class, DesignText, FlowClass, Message, Reload, SetClass, Status, TraceAsk, TraceTold,
+    self, Class, DesignText, FlowClass, Message, Reload, SetClass, Status, TraceAsk, TraceReply,
     Why, WhyAsk, WhyThread,
 };
 use crate::descriptors::raised;
@@ -238,7 +238,7 @@ impl Tracing {
         Ok(self.call(0, 0, None)?.lost)
     }
 
-    fn call(&self, on: u32, pid: u32, fd: Option<BorrowedFd<'_>>) -> io::Result<TraceTold> {
+    fn call(&self, on: u32, pid: u32, fd: Option<BorrowedFd<'_>>) -> io::Result<TraceReply> {
         let message = header(abi::MESSAGE_TRACE, size_of::<TraceAsk>(), on);
         Ok(self.socket.call(&TraceAsk { message, on, pid }, fd)?.0)
     }
@@ -262,9 +262,9 @@ pub fn why(path: &Path, pid: i32) -> io::Result<Vec<WhyThread>> {
             reserved: 0,
         };
         let (reply, _) = socket.call::<_, Why>(&ask, Some(pidfd.as_fd()))?;
-        let told = (reply.threads as usize).min(reply.thread.len());
-        threads.extend_from_slice(&reply.thread[..told]);
-        if reply.more == 0 || told == 0 {
+        let reported = (reply.threads as usize).min(reply.thread.len());
+        threads.extend_from_slice(&reply.thread[..reported]);
+        if reply.more == 0 || reported == 0 {
             return Ok(threads);
         }
     }

@@ -8,8 +8,8 @@ pub(super) enum Kind {
     Time(u64, u64),
     /// A number, from and to.
     Number(u64, u64),
-    /// One of these words; its place is the value.
-    Word(&'static [&'static str]),
+    /// One of these keywords; its place is the value.
+    Keyword(&'static [&'static str]),
 }
 
 /// A key of a design.
@@ -65,7 +65,7 @@ const fn number(
     }
 }
 
-const fn word(
+const fn keyword(
     name: &'static str,
     words: &'static [&'static str],
     default: &'static str,
@@ -73,7 +73,7 @@ const fn word(
 ) -> Key {
     Key {
         name,
-        kind: Kind::Word(words),
+        kind: Kind::Keyword(words),
         default,
         what,
     }
@@ -137,7 +137,7 @@ pub(super) static CATALOGUE: [Entry; 5] = [
              compacting: one, more while an engine's delay is above the SLO",
         ],
         keys: &[
-            word(
+            keyword(
                 "mode",
                 &["dedicating", "spreading", "compacting"],
                 "compacting",
@@ -179,11 +179,11 @@ pub(super) static CATALOGUE: [Entry; 5] = [
         choices: [
             "packets and user threads",
             "a run queue a kernel thread; own, sibling hyperthread, a random victim, all; steal half",
-            "congestion: one more when something queued at the last look still is, back at once \
+            "congestion: one more when something queued at the last sample still is, back at once \
              with nothing to do; or Caladan's delay or utilisation range",
         ],
         keys: &[
-            word(
+            keyword(
                 "rule",
                 &["congestion", "delay", "utilisation"],
                 "congestion",
@@ -229,7 +229,7 @@ pub(super) static CATALOGUE: [Entry; 5] = [
             "fixed workers",
         ],
         keys: &[
-            word(
+            keyword(
                 "mode",
                 &["central", "jbsq"],
                 "central",
@@ -271,7 +271,7 @@ pub fn catalogue() -> String {
                     format!("{}..{}", duration_text(from), duration_text(to))
                 }
                 Kind::Number(from, to) => format!("{from}..{to}"),
-                Kind::Word(words) => words.join("|"),
+                Kind::Keyword(words) => words.join("|"),
             };
             let _ = writeln!(
                 text,

@@ -34,7 +34,7 @@ pub const UNIT_BYTES: usize = 256 * 1024;
 /// How long an executor looks for work before it parks, unless the design says
 /// otherwise, ns: about what the wake that is saved costs (3.3 to 3.6 µs to the
 /// waker, 2.4 µs to the woken).
-pub const LOOK_NS: u64 = 10_000;
+pub const SPIN_NS: u64 = 10_000;
 
 /// A piece of work: what a design may know of it. On simulated cores a request;
 /// on executors a flow with something to do, for a turn.
@@ -47,7 +47,7 @@ pub struct Item {
     /// The flow it belongs to; items of a flow need not keep their order here
     /// (who needs that queues flows, not items).
     pub flow: u32,
-    /// Its type, for designs that tell types apart; small.
+    /// Its type, for designs that distinguish types; small.
     pub kind: u32,
 }
 
@@ -215,8 +215,8 @@ pub trait Design: Send {
     }
 
     /// How long an executor with nothing to do looks for more before it parks, ns.
-    fn look_ns(&self) -> u64 {
-        LOOK_NS
+    fn spin_ns(&self) -> u64 {
+        SPIN_NS
     }
 
     /// May a sender do its work itself where that is cheaper: executors are

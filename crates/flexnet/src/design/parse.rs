@@ -90,7 +90,7 @@ impl fmt::Display for Choice {
             let text = match key.kind {
                 Kind::Time(..) => duration_text(value),
                 Kind::Number(..) => value.to_string(),
-                Kind::Word(words) => words[value as usize].to_owned(),
+                Kind::Keyword(words) => words[value as usize].to_owned(),
             };
             write!(f, "{separator}{}={text}", key.name)?;
             separator = ',';
@@ -195,7 +195,7 @@ fn read(key: &Key, text: &str) -> Result<u64, String> {
             let number = text.parse().map_err(|_| "not a number".to_owned())?;
             in_range(number, from, to, &format!("{from} to {to}"))
         }
-        Kind::Word(words) => words
+        Kind::Keyword(words) => words
             .iter()
             .position(|word| *word == text)
             .map(|at| at as u64)

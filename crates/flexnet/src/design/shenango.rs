@@ -5,13 +5,13 @@
 //! - **When**: a run queue a kernel thread. Who has nothing looks at its own,
 //!   at its sibling hyperthread's, at a random one, at all, and steals half.
 //!   To completion; Caladan: 100 µs while work waits (`quantum=100us`).
-//! - **Where**: one more core when an item queued at the last look is still
+//! - **Where**: one more core when an item queued at the last sample is still
 //!   queued, back at once with nothing to do; or by delay or utilisation range.
 
 use super::{Choice, CoreRule, Design, Item, Place, Random, Take, View, steal_from};
 
 /// Parks after 4 rounds and 2 µs without work (Shenango's runtime).
-const LOOK_NS: u64 = 2_000;
+const SPIN_NS: u64 = 2_000;
 
 pub(super) struct Shenango {
     rule: CoreRule,
@@ -68,8 +68,8 @@ impl Design for Shenango {
         worker
     }
 
-    fn look_ns(&self) -> u64 {
-        LOOK_NS
+    fn spin_ns(&self) -> u64 {
+        SPIN_NS
     }
 
     fn waits_for(&self, view: &View<'_>, worker: usize) -> bool {

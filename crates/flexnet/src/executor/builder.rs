@@ -23,7 +23,7 @@ pub struct Builder {
     pub(super) linger: Duration,
     pub(super) link: Option<Arc<dyn Link>>,
     pub(super) design: Option<Box<dyn Design>>,
-    pub(super) look_up_to: Duration,
+    pub(super) spin_up_to: Duration,
 }
 
 impl Default for Builder {
@@ -36,7 +36,7 @@ impl Default for Builder {
             linger: LINGER,
             link: None,
             design: None,
-            look_up_to: Duration::ZERO,
+            spin_up_to: Duration::ZERO,
         }
     }
 }
@@ -100,8 +100,8 @@ impl Builder {
     /// the next time, as KVM's halt polling does: a wakeup costs the sender 3.3
     /// to 3.6 µs. Default: 0, as long as the design says.
     #[must_use]
-    pub fn look_up_to(mut self, longest: Duration) -> Self {
-        self.look_up_to = longest.min(Duration::from_millis(1));
+    pub fn spin_up_to(mut self, longest: Duration) -> Self {
+        self.spin_up_to = longest.min(Duration::from_millis(1));
         self
     }
 

@@ -52,14 +52,14 @@ unsafe impl Send for FlowCore {}
 unsafe impl Sync for FlowCore {}
 
 /// Exclusive use of a flow, until dropped by [`FlowCore::leave`].
-pub(crate) struct Inside<'a> {
+pub(crate) struct FlowGuard<'a> {
     flow: &'a Arc<FlowCore>,
     progress: Progress,
     /// The ring's head and whether there was a rest, on entering.
     before: (usize, bool),
 }
 
-impl<'a> Inside<'a> {
+impl<'a> FlowGuard<'a> {
     /// The caller has just entered the flow's gate.
     fn entered(flow: &'a Arc<FlowCore>) -> Self {
         Self {
@@ -96,7 +96,7 @@ impl<'a> Inside<'a> {
     }
 }
 
-impl Drop for Inside<'_> {
+impl Drop for FlowGuard<'_> {
     fn drop(&mut self) {
         if self.end() {
             self.flow.enqueue(self.flow.home());
@@ -312,9 +312,9 @@ impl FlowCore {
 
     /// Takes the gate to do something inline; `None` while somebody drains.
     #[inline]
-    pub(crate) fn enter_inline(self: &Arc<Self>) -> Option<Inside<'_>> {
+    pub(crate) fn enter_inline(self: &Arc<Self>) -> Option<FlowGuard<'_>> {
         // Made only when inside: dropping it leaves the gate.
-        self.gate.enter_inline().then(|| Inside::entered(self))
+        self.gate.enter_inline().then(|| FlowGuard::entered(self))
     }
 
     /// Does it wait for its socket?
@@ -327,12 +327,12 @@ impl FlowCore {
     /// by who took the flow from a run queue.
     pub(crate) fn serve(self: Arc<Self>, shared: &Shared, by: Option<u16>) -> Option<Arc<Self>> {
         if self.gate.enter() {
-            let mut inside = Inside::entered(&self);
-            let why = match self.drain_inside(&mut inside, by) {
+            let mut guard = FlowGuard::entered(&self);
+            let why = match self.drain_guarded(&mut guard, by) {
                 Progress::Waiting => Again::Yielded,
                 _ => Again::Unit,
             };
-            if inside.leave() {
+            if guard.leave() {
                 // When no executor can take it, here again.
                 return match shared.enqueue_again(self, why) {
                     Ok(()) => None,
@@ -348,18 +348,18 @@ impl FlowCore {
         if !self.shared.senders_serve() {
             return None;
         }
-        let mut inside = self.enter_inline()?;
-        Some(self.drain_inside(&mut inside, None))
+        let mut guard = self.enter_inline()?;
+        Some(self.drain_guarded(&mut guard, None))
     }
 
     /// Drains inline until `done`, waiting for the socket: for a submitter who
     /// waits for that anyway. False when somebody else drains.
     pub(crate) fn serve_waiting(self: &Arc<Self>, done: impl Fn() -> bool) -> bool {
-        let Some(mut inside) = self.enter_inline() else {
+        let Some(mut guard) = self.enter_inline() else {
             return false;
         };
         while !done() {
-            match self.drain_inside(&mut inside, None) {
+            match self.drain_guarded(&mut guard, None) {
                 Progress::More => {}
                 Progress::Blocked => self.wait_writable(None),
                 _ => break,
@@ -370,22 +370,22 @@ impl FlowCore {
 
     /// What there is to drain, by executor `by` or by a submitter. For who is
     /// inside.
-    pub(crate) fn work<'a>(&'a self, _inside: &Inside<'_>, by: Option<u16>) -> Work<'a> {
+    pub(crate) fn work<'a>(&'a self, _guard: &FlowGuard<'_>, by: Option<u16>) -> Work<'a> {
         // SAFETY: inside the gate: the only reader.
         Work::new(self, unsafe { self.ring.reader() }, by)
     }
 
     /// Drains within the budget.
-    pub(crate) fn drain_inside(
+    pub(crate) fn drain_guarded(
         self: &Arc<Self>,
-        inside: &mut Inside<'_>,
+        guard: &mut FlowGuard<'_>,
         by: Option<u16>,
     ) -> Progress {
         let mut budget = self.shared.budget_bytes();
-        let mut work = self.work(inside, by);
+        let mut work = self.work(guard, by);
         loop {
-            let progress = inside.drain_mut(|drain| drain.drain(&mut work, budget));
-            inside.progress = progress;
+            let progress = guard.drain_mut(|drain| drain.drain(&mut work, budget));
+            guard.progress = progress;
             if progress != Progress::Empty {
                 break;
             }
@@ -394,22 +394,22 @@ impl FlowCore {
                 break;
             };
             if record.kind != RecordKind::Coroutine {
-                inside.progress = Progress::More;
+                guard.progress = Progress::More;
                 break;
             }
             if !self.resume(record.data) {
-                inside.progress = Progress::Waiting;
+                guard.progress = Progress::Waiting;
                 break;
             }
             work.consume(record.charge);
             // 64 of them are a turn, as with as many sends in one system call.
             budget = budget.saturating_sub((self.shared.budget_bytes() / 64).max(1));
             if budget == 0 || self.shared.is_turn_over() {
-                inside.progress = Progress::More;
+                guard.progress = Progress::More;
                 break;
             }
         }
-        inside.progress
+        guard.progress
     }
 
     /// Resumes the coroutine at the ring's head; true when it finished.

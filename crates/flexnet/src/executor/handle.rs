@@ -54,7 +54,7 @@ impl Flow {
             })
     }
 
-    /// What kind of work the flow's is, for designs that tell types apart
+    /// What kind of work the flow's is, for designs that distinguish types
     /// (`shinjuku`: 0 to 3, each with an objective of its own; more count as
     /// the last). Default: 0. Holds from the flow's next turn on.
     pub fn set_kind(&self, kind: u32) {

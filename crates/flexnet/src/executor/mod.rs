@@ -28,7 +28,7 @@ mod stack;
 mod waiters;
 mod worker;
 
-pub use crate::descriptors::{set_descriptor_floor, tell_descriptors};
+pub use crate::descriptors::{on_descriptor_created, set_lowest_descriptor};
 pub use builder::Builder;
 pub use drain::{Drain, Progress, Work};
 pub use handle::{Flow, SubmitError, current_flow};
@@ -36,9 +36,9 @@ pub use link::{Link, PageRef};
 pub use reactor::{Writable, writable};
 pub use runtime::Runtime;
 pub use waiters::Slept;
-pub use worker::is_own_thread;
+pub use worker::is_library_thread;
 
-pub(crate) use flow::{FlowCore, Inside};
+pub(crate) use flow::{FlowCore, FlowGuard};
 pub(crate) use room::Until;
 #[cfg(test)]
 pub(crate) use waiters::block_on;

@@ -59,7 +59,7 @@ pub(crate) struct Shared {
     /// Executors whose thread could be started.
     started: AtomicUsize,
     spins: bool,
-    look_up_to: Duration,
+    spin_up_to: Duration,
     linger: Duration,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -92,14 +92,14 @@ impl Shared {
     /// How long an executor looks before it parks.
     pub(crate) fn spin(&self) -> Duration {
         match self.spins {
-            true => Duration::from_nanos(self.stack.look_ns()),
+            true => Duration::from_nanos(self.stack.spin_ns()),
             false => Duration::ZERO,
         }
     }
     /// And how long where work has come soon after it parked.
-    pub(crate) fn look_up_to(&self) -> Duration {
+    pub(crate) fn spin_up_to(&self) -> Duration {
         match self.spins {
-            true => self.look_up_to,
+            true => self.spin_up_to,
             false => Duration::ZERO,
         }
     }
@@ -192,10 +192,10 @@ impl Shared {
     /// Follows the design that the scheduler's page names.
     #[inline]
     pub(super) fn follow_design(&self) {
-        let Some(homeless) = self.stack.follow(&self.pages.current().design) else {
+        let Some(unplaced) = self.stack.follow(&self.pages.current().design) else {
             return;
         };
-        for flow in homeless {
+        for flow in unplaced {
             let home = flow.home();
             if let Err(flow) = self.enqueue(home, flow) {
                 flow.serve(self, None);
@@ -480,7 +480,7 @@ impl Runtime {
                 started: AtomicUsize::new(builder.executors),
                 // On one CPU who spins keeps who would bring work from running.
                 spins: cpus > 1,
-                look_up_to: builder.look_up_to,
+                spin_up_to: builder.spin_up_to,
                 linger: builder.linger,
                 threads: Mutex::new(Vec::new()),
             }),

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 const TURNS_PER_POLL: u32 = 16;
 
 /// An executor's own, which only its thread uses.
-struct Own<'a> {
+struct CurrentExecutor<'a> {
     slot: usize,
     /// What it serves, as the design knows it.
     item: Cell<Item>,
@@ -36,13 +36,13 @@ thread_local! {
     static CURRENT_FLOW: Cell<*const FlowCore> = const { Cell::new(ptr::null()) };
     /// The runtime this thread is an executor of, and what it has as one.
     static EXECUTOR_OF: Cell<*const Shared> = const { Cell::new(ptr::null()) };
-    static OWN: Cell<*const Own<'static>> = const { Cell::new(ptr::null()) };
+    static CURRENT_EXECUTOR: Cell<*const CurrentExecutor<'static>> = const { Cell::new(ptr::null()) };
     /// The library started this thread.
     static IS_OURS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Is this a thread of the library's own, not one of the application's?
-pub fn is_own_thread() -> bool {
+pub fn is_library_thread() -> bool {
     IS_OURS.get()
 }
 
@@ -78,15 +78,16 @@ pub(crate) fn is_of(shared: &Shared) -> bool {
 #[inline]
 pub(crate) fn is_at(shared: &Shared, slot: usize) -> bool {
     // SAFETY: `run` keeps it for as long as it is an executor.
-    is_of(shared) && unsafe { OWN.get().as_ref() }.is_some_and(|own| own.slot == slot)
+    is_of(shared)
+        && unsafe { CURRENT_EXECUTOR.get().as_ref() }.is_some_and(|current| current.slot == slot)
 }
 
 /// Into this executor's own queue; gives the flow back when that is full.
 #[inline]
 pub(crate) fn push_local(flow: Arc<FlowCore>) -> Result<(), Arc<FlowCore>> {
     // SAFETY: as above.
-    match unsafe { OWN.get().as_ref() } {
-        Some(own) => own.queue.push(flow),
+    match unsafe { CURRENT_EXECUTOR.get().as_ref() } {
+        Some(current) => current.queue.push(flow),
         None => Err(flow),
     }
 }
@@ -94,8 +95,8 @@ pub(crate) fn push_local(flow: Arc<FlowCore>) -> Result<(), Arc<FlowCore>> {
 /// This executor's slot, and what it serves. For its own thread.
 pub(super) fn turn() -> (usize, Item) {
     // SAFETY: as above.
-    match unsafe { OWN.get().as_ref() } {
-        Some(own) => (own.slot, own.item.get()),
+    match unsafe { CURRENT_EXECUTOR.get().as_ref() } {
+        Some(current) => (current.slot, current.item.get()),
         None => (0, Item::default()),
     }
 }
@@ -107,8 +108,8 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     // SAFETY: as above.
-    match unsafe { OWN.get().as_ref() } {
-        Some(own) if is_of(shared) => own.cells.create(future),
+    match unsafe { CURRENT_EXECUTOR.get().as_ref() } {
+        Some(current) if is_of(shared) => current.cells.create(future),
         _ => shared.slab().create(future),
     }
 }
@@ -125,16 +126,16 @@ pub(crate) unsafe fn resume(
     context: &mut Context<'_>,
 ) -> Poll<()> {
     let before = (CURRENT.replace(shared), CURRENT_FLOW.replace(flow));
-    // SAFETY: OWN as above; the rest as promised to this.
+    // SAFETY: CURRENT_EXECUTOR as above; the rest as promised to this.
     let polled = unsafe {
-        match OWN.get().as_ref() {
-            Some(own) if is_of(shared) => own.cells.resume(cell, context),
+        match CURRENT_EXECUTOR.get().as_ref() {
+            Some(current) if is_of(shared) => current.cells.resume(cell, context),
             _ => shared.slab().resume(cell, context),
         }
     };
     CURRENT.set(before.0);
     CURRENT_FLOW.set(before.1);
-    if OWN.get().is_null() && polled.is_pending() {
+    if CURRENT_EXECUTOR.get().is_null() && polled.is_pending() {
         hand_over_timers(shared);
     }
     polled
@@ -158,23 +159,28 @@ pub(crate) fn is_resuming(flow: &FlowCore) -> bool {
 
 struct Worker<'a> {
     shared: &'a Arc<Shared>,
-    own: &'a Own<'a>,
+    current: &'a CurrentExecutor<'a>,
     slot: u16,
     /// The link's generation this executor registered in.
     generation: u64,
     turns: u32,
     stopping_since: Option<Instant>,
     /// How long it looks for work, when longer than the design says.
-    look: Duration,
+    spin_time: Duration,
 }
 
 /// How long to look before the next sleep, after one of `slept`: twice as long
 /// where looking up to `longest` would have spared it, else only `least`.
-fn next_look(look: Duration, slept: Duration, least: Duration, longest: Duration) -> Duration {
+fn next_spin_time(
+    spin_time: Duration,
+    slept: Duration,
+    least: Duration,
+    longest: Duration,
+) -> Duration {
     if slept > longest {
         return least;
     }
-    (look * 2).clamp(least, longest.max(least))
+    (spin_time * 2).clamp(least, longest.max(least))
 }
 
 /// The body of an executor's thread.
@@ -183,24 +189,24 @@ pub(crate) fn run(shared: Arc<Shared>, slot: u16) {
     let Some(queue) = shared.executors()[usize::from(slot)].queue.own() else {
         return; // a slot has one executor
     };
-    let own = Own {
+    let current = CurrentExecutor {
         slot: slot.into(),
         item: Cell::new(Item::default()),
         queue,
         cells: shared.slab().cells(),
     };
     EXECUTOR_OF.set(Arc::as_ptr(&shared));
-    // Only as long as `own` lives: see the end.
-    OWN.set((&raw const own).cast());
+    // Only as long as `current` lives: see the end.
+    CURRENT_EXECUTOR.set((&raw const current).cast());
     let _end = OnDrop;
     let mut worker = Worker {
         shared: &shared,
-        own: &own,
+        current: &current,
         slot,
         generation: 0,
         turns: 0,
         stopping_since: None,
-        look: Duration::ZERO,
+        spin_time: Duration::ZERO,
     };
     worker.register();
     worker.publish(ExecutorState::Running);
@@ -216,7 +222,7 @@ struct OnDrop;
 
 impl Drop for OnDrop {
     fn drop(&mut self) {
-        OWN.set(ptr::null());
+        CURRENT_EXECUTOR.set(ptr::null());
         EXECUTOR_OF.set(ptr::null());
     }
 }
@@ -276,7 +282,7 @@ impl Worker<'_> {
     /// What the design says; its own queue's head, else a sibling's.
     #[inline]
     fn next_flow(&self) -> Option<Arc<FlowCore>> {
-        let flow = self.own.queue.pop();
+        let flow = self.current.queue.pop();
         let flow = flow.or_else(|| self.next_designed());
         flow.or_else(|| self.steal())
     }
@@ -299,18 +305,18 @@ impl Worker<'_> {
     }
 
     fn takes(&self, taken: Taken) -> Arc<FlowCore> {
-        self.own.item.set(taken.item);
+        self.current.item.set(taken.item);
         taken.flow
     }
 
     /// Takes the head of a sibling's queue, and half of the rest into its own.
     fn steal(&self) -> Option<Arc<FlowCore>> {
         let executors = self.shared.executors();
-        let own = usize::from(self.slot);
+        let current = usize::from(self.slot);
         for step in 1..executors.len() {
-            let victim = &executors[(own + step) % executors.len()];
+            let victim = &executors[(current + step) % executors.len()];
             let flow = victim.queue.steal(|more| {
-                if let Err(more) = self.own.queue.push(more) {
+                if let Err(more) = self.current.queue.push(more) {
                     more.serve(self.shared, Some(self.slot));
                 }
             });
@@ -373,20 +379,20 @@ impl Worker<'_> {
     /// Its work is its siblings' to take from here on.
     fn park_on_request(&mut self) {
         let executors = self.shared.executors();
-        let own = usize::from(self.slot);
-        let others_run = |index: usize| index != own && !executors[index].parker.is_parked();
+        let current = usize::from(self.slot);
+        let others_run = |index: usize| index != current && !executors[index].parker.is_parked();
         if !(0..executors.len()).any(others_run) {
             // Nobody else would take the work: hand over to the first.
-            let first = usize::from(own == 0);
+            let first = usize::from(current == 0);
             self.shared.reactor().unpark(&executors[first].parker);
         }
-        let parker = &executors[own].parker;
+        let parker = &executors[current].parker;
         parker.prepare(Sleep::Futex);
         if self.shared.stack().is_on() {
             let wanted = self.shared.executors_wanted();
-            let wake = self.shared.stack().leave(own, wanted);
-            // Itself, it may be told to wake: it parks all the same.
-            self.shared.wake(wake & !(1 << own));
+            let wake = self.shared.stack().leave(current, wanted);
+            // Itself, it may be asked to wake: it parks all the same.
+            self.shared.wake(wake & !(1 << current));
         }
         self.publish(ExecutorState::Parked);
         if self.shared.is_stopping() {
@@ -400,12 +406,12 @@ impl Worker<'_> {
     /// Looks a little longer, then sleeps until there is work.
     fn idle(&mut self) {
         let shared = self.shared.clone();
-        let own = &shared.executors()[usize::from(self.slot)];
-        let spin = shared.spin().max(self.look);
+        let current = &shared.executors()[usize::from(self.slot)];
+        let spin = shared.spin().max(self.spin_time);
         if !spin.is_zero() && self.stopping_since.is_none() {
             let until = now_ns() + spin.as_nanos() as u64;
             while now_ns() < until {
-                if !own.queue.is_empty() {
+                if !current.queue.is_empty() {
                     return;
                 }
                 // It may be for others only: parking looks.
@@ -420,7 +426,7 @@ impl Worker<'_> {
         } else {
             Sleep::Futex
         };
-        own.parker.prepare(sleep);
+        current.parker.prepare(sleep);
         let polls = shared.reactor().is_waiting() && !shared.reactor().is_polled();
         let something = shared.executors().iter().any(|e| !e.queue.is_empty())
             || self.link_moved()
@@ -428,36 +434,36 @@ impl Worker<'_> {
             || (shared.is_stopping() && self.stopping_since.is_none())
             || (polls && sleep == Sleep::Futex);
         if something {
-            own.parker.cancel();
+            current.parker.cancel();
             return;
         }
         let due = match self.rest() {
             Rest::Sleep(due) => due,
             Rest::Take(taken) => {
-                own.parker.cancel();
+                current.parker.cancel();
                 let flow = self.takes(taken);
                 return self.serve(flow);
             }
         };
         let timeout = self.timeout(due);
-        let longest = shared.look_up_to();
+        let longest = shared.spin_up_to();
         let since = (!longest.is_zero()).then(now_ns);
         shared.set_idle(self.slot.into(), true);
         match sleep {
             Sleep::Futex => {
                 self.publish(ExecutorState::Parked);
-                own.parker.sleep(timeout);
+                current.parker.sleep(timeout);
             }
             Sleep::Poll => {
                 self.publish(ExecutorState::Waiting);
-                shared.reactor().poll(Some(&own.parker), timeout);
-                own.parker.cancel();
+                shared.reactor().poll(Some(&current.parker), timeout);
+                current.parker.cancel();
             }
         }
         shared.set_idle(self.slot.into(), false);
         if let Some(since) = since {
             let slept = Duration::from_nanos(now_ns() - since);
-            self.look = next_look(self.look, slept, shared.spin(), longest);
+            self.spin_time = next_spin_time(self.spin_time, slept, shared.spin(), longest);
         }
         self.publish(ExecutorState::Running);
     }
@@ -532,8 +538,9 @@ impl Worker<'_> {
             );
         }
         let page = self.shared.pages().current();
-        let own = &page.executors[usize::from(self.slot)].own;
-        own.flow_class
+        let current = &page.executors[usize::from(self.slot)].own;
+        current
+            .flow_class
             .store(self.shared.flow_class() as u32, Ordering::Relaxed);
         self.publish(ExecutorState::Running);
     }
@@ -545,20 +552,20 @@ impl Worker<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::next_look;
+    use super::next_spin_time;
     use std::time::Duration;
 
     #[test]
-    fn looks_grow_while_work_comes_soon_and_shrink_at_once() {
+    fn spinning_grows_while_work_comes_soon_and_shrinks_at_once() {
         let us = Duration::from_micros;
-        for (look, slept, least, longest, expected) in [
+        for (spin_time, slept, least, longest, expected) in [
             (us(10), us(5), us(10), us(50), us(20)),
             (us(40), us(50), us(10), us(50), us(50)),
             (us(50), us(51), us(10), us(50), us(10)),
             (us(0), us(0), us(10), us(50), us(10)),
             (us(10), us(5), us(10), us(0), us(10)),
         ] {
-            assert_eq!(next_look(look, slept, least, longest), expected);
+            assert_eq!(next_spin_time(spin_time, slept, least, longest), expected);
         }
     }
 }

@@ -155,11 +155,11 @@ impl<T> RunQueue<T> {
     #[inline(always)]
     fn has_room(&self, position: usize) -> bool {
         let seen = self.tail.head_seen.load(Ordering::Acquire);
-        position.wrapping_sub(seen) <= self.mask || self.look_for_room(position)
+        position.wrapping_sub(seen) <= self.mask || self.check_for_room(position)
     }
 
     #[cold]
-    fn look_for_room(&self, position: usize) -> bool {
+    fn check_for_room(&self, position: usize) -> bool {
         let head = self.ends.inbox_head.load(Ordering::Acquire);
         // An older head than another thread saw is as true.
         self.tail.head_seen.store(head, Ordering::Release);

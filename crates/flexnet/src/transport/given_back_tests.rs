@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! Large sends that the scheduler's word "saturated" gives back to their
+//! Large sends that the scheduler's "saturated" gives back to their
 //! callers, over real sockets.
 
 use super::TcpFlow;
@@ -14,13 +14,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-/// A scheduler's word, without the scheduler.
-struct Word {
+/// Stands in for the scheduler: says whether cores are saturated.
+struct SaturationLink {
     page: PageRef,
     generation: AtomicU64,
 }
 
-impl Word {
+impl SaturationLink {
     fn new() -> Arc<Self> {
         // SAFETY: a page of zeros is valid: integers and atomics only; leaked,
         // so it stays.
@@ -35,12 +35,12 @@ impl Word {
     }
 
     fn set_saturated(&self, saturated: bool) {
-        let word = &self.page.get().grant.saturated;
-        word.store(saturated.into(), Ordering::Relaxed);
+        let flag = &self.page.get().grant.saturated;
+        flag.store(saturated.into(), Ordering::Relaxed);
     }
 }
 
-impl Link for Word {
+impl Link for SaturationLink {
     fn page(&self) -> Option<PageRef> {
         Some(self.page)
     }
@@ -64,19 +64,19 @@ fn byte_at(i: usize) -> u8 {
 }
 
 struct Setup {
-    word: Arc<Word>,
+    link: Arc<SaturationLink>,
     runtime: Runtime,
     flow: TcpFlow,
 }
 
 fn setup() -> (Setup, TcpStream) {
-    let word = Word::new();
-    let runtime = Runtime::builder().link(word.clone()).build().unwrap();
+    let link = SaturationLink::new();
+    let runtime = Runtime::builder().link(link.clone()).build().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let flow = TcpFlow::connect(&runtime, listener.local_addr().unwrap()).unwrap();
     let peer = listener.accept().unwrap().0;
     let setup = Setup {
-        word,
+        link,
         runtime,
         flow,
     };
@@ -96,7 +96,7 @@ fn read_until_given_back(setup: &Setup, mut peer: &TcpStream) -> usize {
     };
     expect();
     assert_eq!(setup.runtime.depth(), 1, "an executor has it");
-    setup.word.set_saturated(true);
+    setup.link.set_saturated(true);
     while setup.runtime.depth() > 0 {
         assert!(expect() < BYTES / 2, "the executor goes on with it");
         assert!(Instant::now() < end);
@@ -164,7 +164,7 @@ fn a_caller_hears_of_a_peer_that_goes() {
 #[test]
 fn nothing_is_handed_over_while_cores_are_too_few() {
     let (setup, peer) = setup();
-    setup.word.set_saturated(true);
+    setup.link.set_saturated(true);
     let release = occupy(&setup.runtime);
     let data: Vec<u8> = (0..BYTES).map(byte_at).collect();
     std::thread::scope(|scope| {

@@ -12,7 +12,7 @@ use super::datagram::DatagramDrain;
 use super::handover::Completion;
 use super::socket::{Socket, has_segmentation, sendmsg_segments};
 use super::stream::StreamDrain;
-use crate::executor::{Drain, FlowCore, Inside, Progress, Runtime, Slept};
+use crate::executor::{Drain, FlowCore, FlowGuard, Progress, Runtime, Slept};
 use crate::queue::RecordKind;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg, shutdown};
@@ -217,16 +217,16 @@ impl RawFlow {
         self.core.submit_gathered(slices, length).is_ok()
     }
 
-    fn enter(&self) -> Inside<'_> {
-        let mut looks = 0;
+    fn enter(&self) -> FlowGuard<'_> {
+        let mut samples = 0;
         loop {
-            if let Some(inside) = self.core.enter_inline() {
-                return inside;
+            if let Some(guard) = self.core.enter_inline() {
+                return guard;
             }
-            looks += 1;
-            if looks < LOOKS {
+            samples += 1;
+            if samples < LOOKS {
                 std::hint::spin_loop();
-            } else if looks < LOOKS + YIELDS {
+            } else if samples < LOOKS + YIELDS {
                 rustix::thread::sched_yield();
             } else {
                 std::thread::sleep(GATE_SLEEP);
@@ -236,12 +236,12 @@ impl RawFlow {
 
     /// Gives the kernel what there is, here and now, as far as it takes it.
     pub fn drain(&self) -> Drained {
-        self.drain_inside(&mut self.enter())
+        self.drain_guarded(&mut self.enter())
     }
 
-    fn drain_inside(&self, inside: &mut Inside<'_>) -> Drained {
+    fn drain_guarded(&self, guard: &mut FlowGuard<'_>) -> Drained {
         loop {
-            match self.core.drain_inside(inside, None) {
+            match self.core.drain_guarded(guard, None) {
                 Progress::Empty => return Drained::Empty,
                 Progress::Blocked => return Drained::WouldBlock,
                 Progress::Later(_) => return Drained::NoMemory,
@@ -309,9 +309,9 @@ impl RawFlow {
             if !interrupted && !given_back {
                 continue;
             }
-            let mut inside = self.enter();
-            let mut work = self.core.work(&inside, None);
-            let sent = inside.drain_mut(|drain| drain.withdraw(&mut work, data));
+            let mut guard = self.enter();
+            let mut work = self.core.work(&guard, None);
+            let sent = guard.drain_mut(|drain| drain.withdraw(&mut work, data));
             drop(work);
             // None: it is done just now, or others' bytes are still before it.
             match sent {
@@ -325,19 +325,19 @@ impl RawFlow {
     /// The stream ends (FIN) once what was accepted is sent: at once, or by an
     /// executor when the peer makes room.
     pub fn end_when_drained(&self) {
-        let mut inside = self.enter();
-        self.drain_inside(&mut inside);
-        let mut work = self.core.work(&inside, None);
-        inside.drain_mut(|drain| drain.end_when_empty(&mut work));
+        let mut guard = self.enter();
+        self.drain_guarded(&mut guard);
+        let mut work = self.core.work(&guard, None);
+        guard.drain_mut(|drain| drain.end_when_empty(&mut work));
     }
 
     /// Gives the kernel what it takes, and calls `count` with the bytes that are
     /// left, while nobody sends.
     pub fn with_pending<R>(&self, count: impl FnOnce(usize) -> R) -> R {
-        let mut inside = self.enter();
-        self.drain_inside(&mut inside);
-        let work = self.core.work(&inside, None);
-        let bytes = inside.drain_mut(|drain| drain.pending_bytes(&work));
+        let mut guard = self.enter();
+        self.drain_guarded(&mut guard);
+        let work = self.core.work(&guard, None);
+        let bytes = guard.drain_mut(|drain| drain.pending_bytes(&work));
         drop(work);
         count(bytes)
     }
@@ -346,8 +346,8 @@ impl RawFlow {
     /// takes. False when a rest is left, or `shared` says that others go on
     /// using the flow: then it needs a descriptor of its own ([`RawFlow::keep`]).
     pub fn retire(&self, shared: bool) -> bool {
-        let mut inside = self.enter();
-        if self.drain_inside(&mut inside) != Drained::Empty || shared {
+        let mut guard = self.enter();
+        if self.drain_guarded(&mut guard) != Drained::Empty || shared {
             return false;
         }
         self.core.set_fd(-1);
@@ -356,7 +356,7 @@ impl RawFlow {
 
     /// The flow goes on over a duplicate, which closes with the flow.
     pub fn keep(&self, duplicate: OwnedFd) {
-        let mut inside = self.enter();
+        let mut guard = self.enter();
         self.core.set_fd(duplicate.as_fd().as_raw_fd());
         let fresh = duplicate.into_raw_fd();
         let before = self.target.fd.swap(fresh, Ordering::AcqRel);
@@ -366,16 +366,16 @@ impl RawFlow {
         }
         // What is left waits for the duplicate from here on; and who waited for
         // the descriptor before is not told any more.
-        self.drain_inside(&mut inside);
-        drop(inside);
+        self.drain_guarded(&mut guard);
+        drop(guard);
         self.core.unblocked();
     }
 
     /// What was accepted and not sent is dropped, as the kernel does with its
     /// own at an abortive close.
     pub fn discard(&self, errno: i32) {
-        let mut inside = self.enter();
-        let mut work = self.core.work(&inside, None);
-        inside.drain_mut(|drain| drain.abort(&mut work, errno));
+        let mut guard = self.enter();
+        let mut work = self.core.work(&guard, None);
+        guard.drain_mut(|drain| drain.abort(&mut work, errno));
     }
 }

@@ -16,7 +16,7 @@ const RING_BYTES: usize = 128 * 1024;
 /// KB costs 560 ns here, and waking an executor for it is no longer dear.
 const HANDOVER_BYTES: usize = 16 * 1024;
 /// How often a caller whose buffer is handed over looks whether an executor is
-/// at it. Rarely: each look costs a wakeup, and with one a millisecond eight
+/// at it. Rarely: each sample costs a wakeup, and with one a millisecond eight
 /// such callers lost half of their throughput under EEVDF.
 const LOOK: Duration = Duration::from_millis(250);
 /// How long an executor takes to leave a flow it has given back, at most, if it
@@ -141,20 +141,20 @@ impl TcpFlow {
     /// False when somebody else is at it: then it is queued.
     fn send_inline(&self, piece: &[u8]) -> io::Result<bool> {
         let core = self.core();
-        let Some(mut inside) = core.enter_inline() else {
+        let Some(mut guard) = core.enter_inline() else {
             return Ok(false);
         };
         if !core.is_drained() {
             return Ok(false);
         }
-        match inside.drain_mut(|drain| drain.send_now(piece)) {
+        match guard.drain_mut(|drain| drain.send_now(piece)) {
             Ok(progress) => {
-                inside.set_progress(progress);
+                guard.set_progress(progress);
                 Ok(true)
             }
             Err(errno) => {
                 core.fail(errno);
-                inside.set_progress(Progress::Empty);
+                guard.set_progress(Progress::Empty);
                 Err(io::Error::from_raw_os_error(errno))
             }
         }
@@ -199,14 +199,14 @@ impl TcpFlow {
     /// must: their bytes come later.
     fn send_waiting(&self, bytes: &[u8]) -> io::Result<bool> {
         let core = self.core();
-        let Some(mut inside) = core.enter_inline() else {
+        let Some(mut guard) = core.enter_inline() else {
             return Ok(false);
         };
         if !core.is_drained() {
             return Ok(false);
         }
-        inside.set_progress(Progress::Empty);
-        match inside.drain_mut(|drain| drain.send_waiting(bytes)) {
+        guard.set_progress(Progress::Empty);
+        match guard.drain_mut(|drain| drain.send_waiting(bytes)) {
             Ok(()) => Ok(true),
             Err(errno) => {
                 core.fail(errno);

@@ -101,11 +101,11 @@ impl UdpFlow {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         if core.prefers_inline()
-            && let Some(mut inside) = core.enter_inline()
+            && let Some(mut guard) = core.enter_inline()
             && core.is_drained()
         {
-            inside.set_progress(Progress::Empty);
-            match inside.drain_mut(|drain| drain.send_now(datagram)) {
+            guard.set_progress(Progress::Empty);
+            match guard.drain_mut(|drain| drain.send_now(datagram)) {
                 Ok(_) => return Ok(()),
                 // What may pass is left to an executor.
                 Err(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => {}

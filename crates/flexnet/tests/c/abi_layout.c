@@ -253,11 +253,11 @@ static void print_messages(void)
 	FIELD(flexnet_trace_ask, message);
 	FIELD(flexnet_trace_ask, on);
 	FIELD(flexnet_trace_ask, pid);
-	STRUCT(flexnet_trace_told);
-	FIELD(flexnet_trace_told, message);
-	FIELD(flexnet_trace_told, probes);
-	FIELD(flexnet_trace_told, reserved);
-	FIELD(flexnet_trace_told, lost);
+	STRUCT(flexnet_trace_reply);
+	FIELD(flexnet_trace_reply, message);
+	FIELD(flexnet_trace_reply, probes);
+	FIELD(flexnet_trace_reply, reserved);
+	FIELD(flexnet_trace_reply, lost);
 	STRUCT(flexnet_trace_event);
 	FIELD(flexnet_trace_event, at_ns);
 	FIELD(flexnet_trace_event, value);
@@ -302,7 +302,7 @@ static void print_messages(void)
 	FIELD(flexnet_status, gap_ns);
 	FIELD(flexnet_status, takebacks);
 	FIELD(flexnet_status, flag_kicks);
-	FIELD(flexnet_status, rescues);
+	FIELD(flexnet_status, anti_starvation);
 	FIELD(flexnet_status, changes);
 	FIELD(flexnet_status, change);
 }

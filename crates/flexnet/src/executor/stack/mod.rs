@@ -19,7 +19,7 @@ use self::core::{Core, FREED, Placed};
 use super::flow::FlowCore;
 use super::link::now_ns;
 use crate::abi::PageDesign;
-use crate::design::{Choice, Design, Item, LOOK_NS, UNIT_BYTES};
+use crate::design::{Choice, Design, Item, SPIN_NS, UNIT_BYTES};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -56,7 +56,7 @@ pub(crate) struct Stack {
     on: AtomicBool,
     inlines: AtomicBool,
     unit_bytes: AtomicUsize,
-    look_ns: AtomicU64,
+    spin_ns: AtomicU64,
     /// A coroutine's turn, 0: to completion.
     quantum_ns: AtomicU64,
     /// Of the page's design that was read last.
@@ -84,7 +84,7 @@ impl Stack {
             on: AtomicBool::new(false),
             inlines: AtomicBool::new(true),
             unit_bytes: AtomicUsize::new(UNIT_BYTES),
-            look_ns: AtomicU64::new(LOOK_NS),
+            spin_ns: AtomicU64::new(SPIN_NS),
             quantum_ns: AtomicU64::new(0),
             generation: AtomicU64::new(0),
             queued: AtomicUsize::new(0),
@@ -124,8 +124,8 @@ impl Stack {
         self.unit_bytes.load(Ordering::Relaxed)
     }
 
-    pub fn look_ns(&self) -> u64 {
-        self.look_ns.load(Ordering::Relaxed)
+    pub fn spin_ns(&self) -> u64 {
+        self.spin_ns.load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -182,7 +182,7 @@ impl Stack {
         self.inlines.store(design.inlines(), Ordering::Relaxed);
         let unit_bytes = design.unit_bytes().max(1);
         self.unit_bytes.store(unit_bytes, Ordering::Relaxed);
-        self.look_ns.store(design.look_ns(), Ordering::Relaxed);
+        self.spin_ns.store(design.spin_ns(), Ordering::Relaxed);
         let quantum_ns = design.quantum_ns().unwrap_or(0);
         self.quantum_ns.store(quantum_ns, Ordering::Relaxed);
     }
@@ -206,9 +206,9 @@ impl Stack {
         let before = inner.core.take();
         inner.core = queues.then(|| Core::new(design, self.workers));
         self.on.store(inner.core.is_some(), Ordering::Release);
-        let (mut homeless, now) = (Vec::new(), now_ns());
+        let (mut unplaced, now) = (Vec::new(), now_ns());
         let Some(mut before) = before else {
-            return homeless;
+            return unplaced;
         };
         while let Some((item, flow)) = before.take_any() {
             // Held senders try again by the new rules.
@@ -217,10 +217,10 @@ impl Stack {
                 Some(core) => core.place(now, self.workers, item, flow, None),
                 None => Placed::Back(flow),
             };
-            homeless.extend(settle(placed).err());
+            unplaced.extend(settle(placed).err());
         }
         self.count(&inner);
-        homeless
+        unplaced
     }
 
     fn count(&self, inner: &Inner) {

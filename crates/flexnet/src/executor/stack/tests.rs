@@ -102,21 +102,21 @@ fn snap_engines_are_not_stolen_from() {
     let runtime = runtime("snap:mode=dedicating,engines=2", 2);
     let flows: Vec<Flow> = (0..4).map(|_| runtime.flow().unwrap()).collect();
     let (blocked, busy) = block(&flows[0]);
-    let (told, hears) = channel();
+    let (sender, receiver) = channel();
     for (number, flow) in flows.iter().enumerate() {
-        let told = told.clone();
-        flow.submit(async move { told.send((number, executor())).unwrap() })
+        let sender = sender.clone();
+        flow.submit(async move { sender.send((number, executor())).unwrap() })
             .unwrap();
     }
     // The other engine's go on, this one's wait for it alone.
     for _ in 0..2 {
-        let (number, by) = hear(&hears);
+        let (number, by) = hear(&receiver);
         assert_eq!(number % 2, 1);
         assert_ne!(by, busy);
     }
     drop(blocked);
     for _ in 0..2 {
-        let (number, by) = hear(&hears);
+        let (number, by) = hear(&receiver);
         assert_eq!((number % 2, by), (0, busy.clone()));
     }
 }
@@ -126,15 +126,15 @@ fn shenango_steals_half_of_a_busy_sibling() {
     let runtime = runtime("shenango", 2);
     let flows: Vec<Flow> = (0..16).map(|_| runtime.flow().unwrap()).collect();
     let (_blocked, busy) = block(&flows[0]);
-    let (told, hears) = channel();
+    let (sender, receiver) = channel();
     for flow in &flows[1..] {
-        let told = told.clone();
-        flow.submit(async move { told.send(executor()).unwrap() })
+        let sender = sender.clone();
+        flow.submit(async move { sender.send(executor()).unwrap() })
             .unwrap();
     }
     // Half of them are the busy one's by their hash.
     for _ in 1..16 {
-        assert_ne!(hear(&hears), busy);
+        assert_ne!(hear(&receiver), busy);
     }
 }
 
@@ -315,7 +315,7 @@ fn executors_that_sleep_follow_a_switch() {
     let designs = ["snap", "flexnet", "snap:mode=dedicating", "shinjuku"];
     for number in 0..400 {
         page.write(designs[number % designs.len()]);
-        // One that another design may have told to sleep.
+        // One that another design may have asked to sleep.
         says(&flows[number % 3], &said, number as u32);
         assert_eq!(hear(&heard), number as u32);
         until(|| runtime.design() == designs[number % designs.len()]);
@@ -323,7 +323,7 @@ fn executors_that_sleep_follow_a_switch() {
 }
 
 #[test]
-fn who_parks_between_two_words_is_woken() {
+fn an_executor_that_parks_between_two_sends_is_woken() {
     // Each word finds the executors about to park, or parked.
     for design in ["shinjuku:mode=jbsq", "snap", "shenango", "netchannel"] {
         let runtime = Arc::new(runtime(design, 2));

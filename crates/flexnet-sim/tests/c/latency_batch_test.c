@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Tables for include/flexnet/burst.h, compiled for the host: the source BPF runs is
+ * Tables for include/flexnet/latency_batch.h, compiled for the host: the source BPF runs is
  * the one tested here. Prints the first failing row and exits 1.
  */
-#include <flexnet/burst.h>
+#include <flexnet/latency_batch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,9 +13,9 @@
 #define MS 1000000ull
 #define TASKS 4
 
-/* Tasks A to D of one burst, each of which wakes for every letter of its own: in
+/* Tasks A to D of one latency batch, each of which wakes for every letter of its own: in
  * capitals it has a turn, in small letters it has none and waits on. A star: a new
- * burst begins. */
+ * latency batch begins. */
 static void test_turns(void)
 {
 	static const struct {
@@ -30,41 +30,41 @@ static void test_turns(void)
 		{ "a chain of three, and on", "ABCBAabc" },
 		{ "a chain of four", "ABCDCBAdcba" },
 		{ "one more comes late", "ABACBcab" },
-		{ "a new burst renews turns", "ABAba*ABAba" },
-		{ "alone after a burst of two", "ABA*Aa" },
+		{ "a new latency batch renews turns", "ABAba*ABAba" },
+		{ "alone after a latency batch of two", "ABA*Aa" },
 	};
 	size_t i, at;
 
 	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct flexnet_burst_member members[TASKS];
-		struct flexnet_burst burst;
+		struct flexnet_latency_batch_member members[TASKS];
+		struct flexnet_latency_batch batch;
 		flexnet_u64 now = 5 * MS;
 
 		memset(members, 0, sizeof(members));
-		memset(&burst, 0, sizeof(burst));
-		flexnet_burst_begin(&burst, now, 1);
+		memset(&batch, 0, sizeof(batch));
+		flexnet_latency_batch_begin(&batch, now, 1);
 		for (at = 0; rows[i].wakes[at]; at++) {
 			char wake = rows[i].wakes[at];
 			int expected = wake >= 'A' && wake <= 'Z';
-			struct flexnet_burst_member *member;
+			struct flexnet_latency_batch_member *member;
 
 			if (wake == '*') {
 				now += 20 * MS;
-				burst.id = 0;
-				flexnet_burst_begin(&burst, now, 1);
+				batch.id = 0;
+				flexnet_latency_batch_begin(&batch, now, 1);
 				continue;
 			}
 			member = &members[expected ? wake - 'A' : wake - 'a'];
 			member->slept = 1;
-			EXPECT(flexnet_burst_has_turn(&burst, member) == expected,
+			EXPECT(flexnet_latency_batch_has_turn(&batch, member) == expected,
 			       "turns, row %zu (%s), wake %zu of %s", i, rows[i].what, at,
 			       rows[i].wakes);
 			if (!expected)
 				continue;
-			flexnet_burst_run(&burst, member);
+			flexnet_latency_batch_run(&batch, member);
 			/* Its slice ends, and it goes on: the same turn. */
-			EXPECT(flexnet_burst_has_turn(&burst, member), "row %zu, going on", i);
-			flexnet_burst_run(&burst, member);
+			EXPECT(flexnet_latency_batch_has_turn(&batch, member), "row %zu, going on", i);
+			flexnet_latency_batch_run(&batch, member);
 		}
 	}
 }
@@ -73,7 +73,7 @@ static void test_length(void)
 {
 	static const struct {
 		const char *what;
-		flexnet_u64 id, used_ms, burst_ms, starvation_ms;
+		flexnet_u64 id, used_ms, latency_batch_ms, starvation_ms;
 		int lasts;
 	} rows[] = {
 		{ "none", 0, 0, 9, 20, 0 },
@@ -86,9 +86,9 @@ static void test_length(void)
 	size_t i;
 
 	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct flexnet_burst burst = { .id = rows[i].id };
+		struct flexnet_latency_batch batch = { .id = rows[i].id };
 
-		EXPECT(flexnet_burst_lasts(&burst, rows[i].used_ms * MS, rows[i].burst_ms * MS,
+		EXPECT(flexnet_latency_batch_lasts(&batch, rows[i].used_ms * MS, rows[i].latency_batch_ms * MS,
 					   rows[i].starvation_ms * MS) == rows[i].lasts,
 		       "length, row %zu (%s)", i, rows[i].what);
 	}
@@ -96,19 +96,19 @@ static void test_length(void)
 
 static void test_ids(void)
 {
-	struct flexnet_burst here = { .id = 0 }, there = { .id = 0 }, early = { .id = 0 };
+	struct flexnet_latency_batch here = { .id = 0 }, there = { .id = 0 }, early = { .id = 0 };
 	flexnet_u64 id;
 
-	flexnet_burst_begin(&here, 5 * MS, 0);
-	flexnet_burst_begin(&there, 5 * MS, 1);
-	EXPECT(flexnet_burst_has_turn(&early, &(struct flexnet_burst_member){ .slept = 1 }),
-	       "where no burst goes on, nobody has had his turns");
-	flexnet_burst_begin(&early, 0, 0);
-	EXPECT(here.id && there.id && early.id, "no burst is none");
+	flexnet_latency_batch_begin(&here, 5 * MS, 0);
+	flexnet_latency_batch_begin(&there, 5 * MS, 1);
+	EXPECT(flexnet_latency_batch_has_turn(&early, &(struct flexnet_latency_batch_member){ .slept = 1 }),
+	       "where no latency batch goes on, nobody has had his turns");
+	flexnet_latency_batch_begin(&early, 0, 0);
+	EXPECT(here.id && there.id && early.id, "no latency batch is none");
 	EXPECT(here.id != there.id, "two cores at the same time");
 	id = here.id;
 	here.tasks = 3;
-	flexnet_burst_begin(&here, 6 * MS, 0);
+	flexnet_latency_batch_begin(&here, 6 * MS, 0);
 	EXPECT(here.id == id && here.tasks == 3, "it goes on");
 }
 
@@ -119,6 +119,6 @@ int main(void)
 	test_ids();
 	if (failures)
 		return EXIT_FAILURE;
-	puts("burst: all tables hold");
+	puts("latency batch: all tables hold");
 	return EXIT_SUCCESS;
 }

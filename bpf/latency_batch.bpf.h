@@ -1,33 +1,33 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * displace.bpf.h - whom a latency task displaces, and how often.
+ * latency_batch.bpf.h - whom a latency task preempts, and how often.
  *
  * The problem: a switch to another process costs what its cold caches and its
- * TLB cost, twice, since the displaced task pays on its return. A service of
+ * TLB cost, twice, since the preempted task pays on its return. A service of
  * short requests would take a core from its neighbours at each of them.
  *
- * The mechanism: after latency tasks ran on a core, it has a respite
- * (settings.respite_ns) before they may displace somebody there again. Who
+ * The mechanism: after latency tasks ran on a core, it has a preemption cooldown
+ * (settings.preemption_cooldown_ns) before they may preempt somebody there again. Who
  * wakes in it waits, unless the core switches anyway; a timer ends the wait. A
  * task that wakes rarely does not notice.
  *
- * Who was displaced has paid. What follows on that core is one **burst**: latency
+ * Who was preempted has paid. What follows on that core is one **latency batch**: latency
  * tasks that wait or wake meanwhile are served one after the other, and one whose
- * slice is over goes on, until they have run for settings.burst_ns in all; then
- * comes the respite. So a service and its peer that wake each other are not a
- * respite apart at each step. But a burst is there and back: under an open load
+ * slice is over goes on, until they have run for settings.latency_batch_ns in all; then
+ * comes the preemption cooldown. So a service and its peer that wake each other are not a
+ * preemption cooldown apart at each step. But a latency batch is there and back: under an open load
  * there is always one more request, and a run for it alone costs what a run for
- * all costs that come in a respite.
+ * all costs that come in a preemption cooldown.
  *
- * What it promises: no latency task waits longer than what is left of a burst, the
- * respite after it and the latency tasks ahead of it in the next, for a core that
- * runs normal work, and normal work keeps respite / (respite + burst)
+ * What it promises: no latency task waits longer than what is left of a latency batch, the
+ * preemption cooldown after it and the latency tasks ahead of it in the next, for a core that
+ * runs normal work, and normal work keeps cooldown / (cooldown + batch)
  * of a core that latency tasks want all the time. What it leaves to others: the
- * queues (general.bpf.h); whose turn it is and how long a burst lasts
- * (include/flexnet/burst.h).
+ * queues (general.bpf.h); whose turn it is and how long a latency batch lasts
+ * (include/flexnet/latency_batch.h).
  */
-#ifndef FLEXNET_DISPLACE_BPF_H
-#define FLEXNET_DISPLACE_BPF_H
+#ifndef FLEXNET_LATENCY_BATCH_BPF_H
+#define FLEXNET_LATENCY_BATCH_BPF_H
 
 /* CPUs looked at for a victim: beyond that, the next one that switches serves
  * the waiting task soon enough. */
@@ -55,115 +55,115 @@ static __always_inline bool may_run_general(struct task_struct *p)
 	return ret;
 }
 
-/* From when on a latency task may displace who runs there, scx_bpf_now() time.
+/* From when on a latency task may preempt who runs there, scx_bpf_now() time.
  * The one whose slice is over still runs when the CPU looks for the next. */
-static __always_inline u64 displaceable_ns(struct cpu_ctx *cctx, u64 now)
+static __always_inline u64 preemptible_from_ns(struct cpu_ctx *cctx, u64 now)
 {
-	return (cctx->latency_start_ns ? now : cctx->latency_end_ns) + settings.respite_ns;
+	return (cctx->latency_start_ns ? now : cctx->latency_end_ns) + settings.preemption_cooldown_ns;
 }
 
-/* A task of this class starts: latency tasks and executors make a burst, which
+/* A task of this class starts: latency tasks and executors make a latency batch, which
  * ordinary tasks end and the kernel's threads do not change. */
-static __always_inline void burst_goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_ctx *tctx,
+static __always_inline void latency_batch_continues(s32 cpu, struct cpu_ctx *cctx, struct task_ctx *tctx,
 					  u32 task_class, u64 now)
 {
 	cctx->latency_start_ns = task_class == FLEXNET_CLASS_LATENCY ? now : 0;
 	if (task_class != FLEXNET_CLASS_LATENCY && task_class != FLEXNET_CLASS_EXECUTOR) {
 		if (task_class != FLEXNET_CLASS_KTHREAD)
-			cctx->burst.id = 0;
+			cctx->latency_batch.id = 0;
 		return;
 	}
-	flexnet_burst_begin(&cctx->burst, now, cpu);
+	flexnet_latency_batch_begin(&cctx->latency_batch, now, cpu);
 	if (task_class == FLEXNET_CLASS_LATENCY)
-		flexnet_burst_run(&cctx->burst, &tctx->burst);
+		flexnet_latency_batch_run(&cctx->latency_batch, &tctx->latency_batch);
 }
 
-/* Does a task that woke belong into the burst here? */
+/* Does a task that woke belong into the latency batch here? */
 static __always_inline bool may_join(struct cpu_ctx *cctx, struct task_ctx *tctx)
 {
-	return flexnet_burst_has_turn(&cctx->burst, &tctx->burst);
+	return flexnet_latency_batch_has_turn(&cctx->latency_batch, &tctx->latency_batch);
 }
 
-/* Does the burst here go on? */
-static __always_inline bool in_burst(struct cpu_ctx *cctx, u64 now)
+/* Does the latency batch here go on? */
+static __always_inline bool in_latency_batch(struct cpu_ctx *cctx, u64 now)
 {
 	u64 used = cctx->higher_used_ns;
 
 	if (cctx->latency_start_ns && now > cctx->latency_start_ns)
 		used += now - cctx->latency_start_ns;
-	return flexnet_burst_lasts(&cctx->burst, used, settings.burst_ns, settings.starvation_ns);
+	return flexnet_latency_batch_lasts(&cctx->latency_batch, used, settings.latency_batch_ns, settings.starvation_ns);
 }
 
-/* Sees to it that the waiting get the core when its respite is over. */
-static void respite_arm(s32 cpu, struct cpu_ctx *cctx, u64 now)
+/* Sees to it that the waiting get the core when its preemption cooldown is over. */
+static void arm_cooldown_timer(s32 cpu, struct cpu_ctx *cctx, u64 now)
 {
-	u64 until = displaceable_ns(cctx, now);
-	struct respite_timer *timer;
+	u64 until = preemptible_from_ns(cctx, now);
+	struct cooldown_timer *timer;
 	u32 key = cpu;
 
-	if (READ_ONCE(cctx->respite_armed) ||
-	    __sync_val_compare_and_swap(&cctx->respite_armed, 0, 1) != 0)
+	if (READ_ONCE(cctx->cooldown_armed) ||
+	    __sync_val_compare_and_swap(&cctx->cooldown_armed, 0, 1) != 0)
 		return;
-	timer = bpf_map_lookup_elem(&respite_timers, &key);
-	/* 7.x may refuse with -ENOMEM: then there is no respite. */
+	timer = bpf_map_lookup_elem(&cooldown_timers, &key);
+	/* 7.x may refuse with -ENOMEM: then there is no preemption cooldown. */
 	if (timer && !bpf_timer_start(&timer->timer, until > now ? until - now : 0, 0))
 		return;
-	WRITE_ONCE(cctx->respite_armed, 0);
+	WRITE_ONCE(cctx->cooldown_armed, 0);
 	preempt_cpu(cpu, now);
 }
 
-static int respite_ends(void *map, u32 *key, struct respite_timer *timer)
+static int cooldown_ends(void *map, u32 *key, struct cooldown_timer *timer)
 {
 	s32 cpu = *key;
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 
 	if (!cctx || READ_ONCE(detached))
 		return 0;
-	WRITE_ONCE(cctx->respite_armed, 0);
+	WRITE_ONCE(cctx->cooldown_armed, 0);
 	if (preemptible(cctx) && (queued(DSQ_GENERAL_LATENCY) || queued(pinned_dsq(cpu)) ||
 				  scx_bpf_dsq_nr_queued(SCX_DSQ_LOCAL_ON | cpu)))
 		preempt_cpu(cpu, scx_bpf_now());
 	return 0;
 }
 
-static s32 create_respite_timers(void)
+static s32 create_cooldown_timers(void)
 {
-	struct respite_timer *timer;
+	struct cooldown_timer *timer;
 	s32 error = 0;
 	u32 cpu;
 
 	bpf_for(cpu, 0, machine.cpus) {
 		u32 key = cpu;
 
-		timer = bpf_map_lookup_elem(&respite_timers, &key);
+		timer = bpf_map_lookup_elem(&cooldown_timers, &key);
 		if (!timer)
 			return -ENOENT;
-		error = bpf_timer_init(&timer->timer, &respite_timers, CLOCK_MONOTONIC);
-		error = error ?: bpf_timer_set_callback(&timer->timer, respite_ends);
+		error = bpf_timer_init(&timer->timer, &cooldown_timers, CLOCK_MONOTONIC);
+		error = error ?: bpf_timer_set_callback(&timer->timer, cooldown_ends);
 		if (error)
 			break;
 	}
 	return error;
 }
 
-static void cancel_respite_timers(void)
+static void cancel_cooldown_timers(void)
 {
-	struct respite_timer *timer;
+	struct cooldown_timer *timer;
 	u32 cpu;
 
 	bpf_for(cpu, 0, machine.cpus) {
 		u32 key = cpu;
 
-		timer = bpf_map_lookup_elem(&respite_timers, &key);
+		timer = bpf_map_lookup_elem(&cooldown_timers, &key);
 		if (timer)
 			bpf_timer_cancel(&timer->timer);
 	}
 }
 
-/* A CPU whose task a latency task may displace: its last one when it can, else
+/* A CPU whose task a latency task may preempt: its last one when it can, else
  * one that runs batch, else one that runs normal work. -1: none now; the first
- * whose respite ends will see to it. Granted cores are left to executors and to
- * whom they are lent: a latency task there would only be displaced in turn. */
+ * whose preemption cooldown ends will see to it. Granted cores are left to executors and to
+ * whom they are lent: a latency task there would only be preempted in turn. */
 static s32 victim_for(struct task_struct *p, s32 prev_cpu, u64 now)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(prev_cpu);
@@ -174,7 +174,7 @@ static s32 victim_for(struct task_struct *p, s32 prev_cpu, u64 now)
 
 	if (cctx && preemptible(cctx) && !(general && cctx->granted) &&
 	    bpf_cpumask_test_cpu(prev_cpu, p->cpus_ptr)) {
-		soonest = displaceable_ns(cctx, now);
+		soonest = preemptible_from_ns(cctx, now);
 		if (soonest <= now)
 			return prev_cpu;
 		later = prev_cpu;
@@ -190,7 +190,7 @@ static s32 victim_for(struct task_struct *p, s32 prev_cpu, u64 now)
 		if (!cctx || !cctx->online || !preemptible(cctx) || (general && cctx->granted) ||
 		    !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
 			continue;
-		until = displaceable_ns(cctx, now);
+		until = preemptible_from_ns(cctx, now);
 		if (until > now) {
 			if (until < soonest) {
 				soonest = until;
@@ -204,8 +204,8 @@ static s32 victim_for(struct task_struct *p, s32 prev_cpu, u64 now)
 			best = cpu;
 	}
 	if (best < 0 && later >= 0 && (cctx = cpu_ctx_of(later)))
-		respite_arm(later, cctx, now);
+		arm_cooldown_timer(later, cctx, now);
 	return best;
 }
 
-#endif /* FLEXNET_DISPLACE_BPF_H */
+#endif /* FLEXNET_LATENCY_BATCH_BPF_H */

@@ -6,27 +6,27 @@
 use std::cell::Cell;
 
 thread_local! {
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
+    static IN_HOOK: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Is it the library that calls on this thread?
-pub(crate) fn is_inside() -> bool {
-    INSIDE.get()
+pub(crate) fn is_in_hook() -> bool {
+    IN_HOOK.get()
 }
 
 /// While it lives, hooks that this thread enters let through.
-pub(crate) struct Inside {
+pub(crate) struct HookGuard {
     errno: i32,
 }
 
-impl Inside {
+impl HookGuard {
     /// None: it is inside already.
     #[inline]
     pub(crate) fn enter() -> Option<Self> {
-        if INSIDE.get() || flexnet::executor::is_own_thread() {
+        if IN_HOOK.get() || flexnet::executor::is_library_thread() {
             return None;
         }
-        INSIDE.set(true);
+        IN_HOOK.set(true);
         Some(Self {
             errno: crate::real::errno(),
         })
@@ -34,24 +34,24 @@ impl Inside {
 
     /// Sleeps: handlers that run meanwhile may use the hooks, since nothing is
     /// held.
-    pub(crate) fn outside<R>(&self, sleep: impl FnOnce() -> R) -> R {
-        self.set_outside(true);
+    pub(crate) fn suspended<R>(&self, sleep: impl FnOnce() -> R) -> R {
+        self.set_suspended(true);
         let result = sleep();
-        self.set_outside(false);
+        self.set_suspended(false);
         result
     }
 
-    /// The two halves of [`Inside::outside`].
-    pub(crate) fn set_outside(&self, outside: bool) {
-        INSIDE.set(!outside);
+    /// The two halves of [`HookGuard::suspended`].
+    pub(crate) fn set_suspended(&self, suspended: bool) {
+        IN_HOOK.set(!suspended);
     }
 }
 
-impl Drop for Inside {
+impl Drop for HookGuard {
     /// What the program sees of errno is what the hook says last.
     #[inline]
     fn drop(&mut self) {
-        INSIDE.set(false);
+        IN_HOOK.set(false);
         crate::real::set_errno(self.errno);
     }
 }

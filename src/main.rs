@@ -2,7 +2,7 @@
 //! scx_flexnet, the daemon: loads the BPF scheduler (bpf/), lets network
 //! executors register over a unix socket, and tells what goes on.
 //!
-//!   cli, config  the command line and the configuration file
+//!   cli, config  the command line and the configuration file; renamed: old names
 //!   preflight    what must hold before anything is loaded
 //!   rules        which tasks are of which class, what applications are given
 //!   cpus         which CPUs may be granted
@@ -43,6 +43,7 @@ mod pages;
 mod peer;
 mod preflight;
 mod reload;
+mod renamed;
 mod rules;
 mod scheduler;
 mod signals;

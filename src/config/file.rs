@@ -4,6 +4,7 @@
 
 use super::tables;
 use crate::cli::Options;
+use crate::renamed;
 use crate::rules::Rules;
 use clap::{Arg, ArgAction, CommandFactory};
 use std::collections::BTreeMap;
@@ -110,13 +111,13 @@ pub fn read(text: &str) -> (File, Mistakes) {
                     .get_arguments()
                     .find(|arg| arg.get_long() == Some(name) && !NOT_IN_A_FILE.contains(&name));
                 let Some(arg) = known else {
-                    mistakes.add(
-                        &key.span(),
+                    let what = renamed::key(name).unwrap_or_else(|| {
                         format!(
                             "unknown key {name:?}; keys are the flags of --help, [[rule]] and \
                              [[application]]"
-                        ),
-                    );
+                        )
+                    });
+                    mistakes.add(&key.span(), what);
                     continue;
                 };
                 match arguments(arg, value.get_ref()) {

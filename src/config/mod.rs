@@ -15,6 +15,7 @@ mod tables;
 
 use crate::cli::Options;
 use crate::cpus;
+use crate::renamed;
 use crate::rules::Rules;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, CommandFactory, FromArgMatches};
@@ -52,6 +53,13 @@ fn in_files(arg: &Arg) -> bool {
 /// In words, a line a mistake. A wrong command line ends the program, as clap
 /// does it.
 pub fn load(arguments: &[String]) -> Result<Config, String> {
+    if let Some(error) = arguments
+        .iter()
+        .skip(1)
+        .find_map(|word| renamed::flag(word))
+    {
+        return Err(error);
+    }
     let flags = Options::command().get_matches_from(arguments);
     let named: Option<&PathBuf> = flags.get_one("config");
     let path = named.cloned().unwrap_or_else(|| PathBuf::from(PATH));

@@ -4,6 +4,7 @@
 
 use super::file::Mistakes;
 use crate::bpf_intf::{FLEXNET_COMM_BYTES, FLEXNET_CPUS_MAX};
+use crate::renamed;
 use crate::rules::{Application, CgroupPath, Glob, Rule, Rules, User, table};
 use flexnet::abi::Class;
 use std::ops::RangeInclusive;
@@ -12,6 +13,8 @@ use toml::de::{DeTable, DeValue};
 
 /// Bytes of a name without its zero.
 const NAME_BYTES: usize = FLEXNET_COMM_BYTES as usize - 1;
+/// As messages name the table.
+const APPLICATION: &str = "[[application]]";
 const CORES: u64 = FLEXNET_CPUS_MAX as u64;
 
 type Value<'t> = Spanned<DeValue<'t>>;
@@ -28,7 +31,13 @@ impl Keys<'_, '_> {
         for key in self.table.keys() {
             let name: &str = key.get_ref();
             if !keys.contains(&name) {
-                let what = format!("unknown key {name:?} in {table}; {}", keys.join(", "));
+                let old = match table {
+                    APPLICATION => renamed::application_key(name),
+                    _ => None,
+                };
+                let what = old.unwrap_or_else(|| {
+                    format!("unknown key {name:?} in {table}; {}", keys.join(", "))
+                });
                 self.mistakes.add(&key.span(), what);
             }
         }

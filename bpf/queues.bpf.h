@@ -6,7 +6,7 @@
  * The problem: a CPU that looks for its next task asks ten times how long a queue
  * is and twice who is first. scx_bpf_dsq_nr_queued() looks the queue up in a hash
  * table each time, and an iterator takes the queue's lock to look at one task: most
- * of the instructions of a dispatch (ARCHITECTURE.md has the count).
+ * of the instructions of a dispatch (docs/decisions/0008 counts them).
  *
  * The mechanism: the queue's address is learned from the first task seen waiting in
  * it, and its fields are read from there. The kernel keeps a queue until its

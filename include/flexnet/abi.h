@@ -36,7 +36,7 @@
 /* Submission stamps an executor keeps, a power of two. */
 #define FLEXNET_STAMPS 64
 /* Every so many messages one is stamped: stamping each would double the cost
- * of an enqueue (measured, ARCHITECTURE.md). A power of two. */
+ * of an enqueue (measured). A power of two. */
 #define FLEXNET_STAMP_EVERY 16
 
 #define FLEXNET_LINE __attribute__((aligned(FLEXNET_LINE_BYTES)))

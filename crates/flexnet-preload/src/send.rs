@@ -42,7 +42,7 @@ pub(crate) struct Message<'a> {
     pub(crate) slices: &'a [IoSlice<'a>],
     pub(crate) length: usize,
     pub(crate) flags: c_int,
-    /// More than bytes: an address or control messages.
+    /// Bytes only: no address and no control messages.
     pub(crate) plain: bool,
 }
 

@@ -2,7 +2,12 @@
 //! What BPF asks the daemon to do, read from its ring buffer. Doing it is
 //! daemon.rs's.
 
+use crate::bpf_intf::{
+    flexnet_event, flexnet_event_kind_FLEXNET_EVENT_DOORBELL as DOORBELL,
+    flexnet_event_kind_FLEXNET_EVENT_GRANTS as GRANTS,
+};
 use crate::kernel::Kernel;
+use crate::plain::Plain;
 use anyhow::Result;
 use libbpf_rs::{RingBuffer, RingBufferBuilder};
 use std::cell::RefCell;
@@ -20,10 +25,10 @@ pub enum Event {
 
 impl Event {
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-        match word(0)? {
-            1 => Some(Self::Doorbell(word(4)?)),
-            2 => Some(Self::Grants),
+        let event = flexnet_event::read(bytes)?;
+        match event.kind {
+            DOORBELL => Some(Self::Doorbell(event.client)),
+            GRANTS => Some(Self::Grants),
             _ => None,
         }
     }

@@ -7,12 +7,16 @@
 
 use crate::bpf_intf::{
     FLEXNET_CLIENTS_MAX, FLEXNET_EXECUTORS_MAX, flexnet_apply, flexnet_class_FLEXNET_CLASS_COUNT,
-    flexnet_client_event, flexnet_cpu_stats, flexnet_design_case, flexnet_design_switch,
-    flexnet_napi_thread, flexnet_registration, flexnet_task_sample,
+    flexnet_client_event, flexnet_client_op_FLEXNET_CLIENT_DROP_SLOT,
+    flexnet_client_op_FLEXNET_CLIENT_FORGET, flexnet_client_op_FLEXNET_CLIENT_LIMITS,
+    flexnet_client_op_FLEXNET_CLIENT_START, flexnet_client_op_FLEXNET_CLIENT_START_KERNEL,
+    flexnet_cpu_stats, flexnet_design_case, flexnet_design_switch, flexnet_napi_thread,
+    flexnet_registration, flexnet_task_sample,
 };
 use crate::bpf_skel::BpfSkel;
 use crate::bpf_skel::types;
 pub use crate::bpf_skel::types::{flexnet_arbiter_state, flexnet_backlog, flexnet_client_state};
+use crate::plain::Plain;
 use crate::rules::{self, Rule};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use flexnet::abi::{Class, CpuState, TraceKind};
@@ -23,7 +27,6 @@ use rustix::io::Errno;
 use scx_utils::UserExitInfo;
 use std::cell::RefCell;
 use std::io::Read;
-use std::mem::offset_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -31,11 +34,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// Trials to get hold of the arbiter, 50 µs apart: a round takes microseconds.
 const SWITCH_TRIES: u32 = 1000;
 
-// Their bytes are put together from words below.
-const _: () = assert!(size_of::<flexnet_registration>() == 16);
-const _: () = assert!(size_of::<flexnet_client_event>() == 24);
-const _: () = assert!(size_of::<flexnet_apply>() == 4);
-const _: () = assert!(size_of::<flexnet_napi_thread>() == 8);
 const _: () = assert!(size_of::<flexnet_design_case>() == CASE_BYTES);
 
 /// What happened to a client (`enum flexnet_client_op`).
@@ -43,15 +41,15 @@ const _: () = assert!(size_of::<flexnet_design_case>() == CASE_BYTES);
 #[repr(u32)]
 pub enum ClientOp {
     /// Its page is in `pages`.
-    Start = 1,
+    Start = flexnet_client_op_FLEXNET_CLIENT_START,
     /// It is gone.
-    Forget = 2,
+    Forget = flexnet_client_op_FLEXNET_CLIENT_FORGET,
     /// It took back an executor.
-    DropSlot = 3,
+    DropSlot = flexnet_client_op_FLEXNET_CLIENT_DROP_SLOT,
     /// The operator's rules have changed.
-    Limits = 4,
+    Limits = flexnet_client_op_FLEXNET_CLIENT_LIMITS,
     /// As `Start`, for a device.
-    StartKernel = 5,
+    StartKernel = flexnet_client_op_FLEXNET_CLIENT_START_KERNEL,
 }
 
 /// What became of a thread that may poll a device.
@@ -74,6 +72,19 @@ pub struct Limits {
     pub weight: u32,
     /// Most granted cores by the operator, 0: no bound.
     pub max_cores: u32,
+}
+
+impl Limits {
+    fn event(self, op: ClientOp, client: u32) -> flexnet_client_event {
+        flexnet_client_event {
+            op: op as u32,
+            client,
+            slot: 0,
+            guaranteed: self.guarantee,
+            weight: self.weight,
+            max_cores: self.max_cores,
+        }
+    }
 }
 
 /// What a thread shall be.
@@ -262,45 +273,38 @@ impl<'obj> Kernel<'obj> {
 
     /// Tells BPF of a client.
     pub fn client_event(&self, op: ClientOp, client: u32, slot: u32) -> Result<(), Errno> {
-        run(
-            &self.skel.progs.client_event,
-            &words([op as u32, client, slot, 0, 0, 0]),
-        )
+        let event = flexnet_client_event {
+            op: op as u32,
+            client,
+            slot,
+            ..Plain::zeroed()
+        };
+        run(&self.skel.progs.client_event, event.bytes())
     }
 
     /// Tells BPF of a client that starts (its page is in place: executors may
     /// register) or has other limits.
     pub fn client_limits(&self, op: ClientOp, client: u32, limits: Limits) -> Result<(), Errno> {
-        let Limits {
-            guarantee,
-            weight,
-            max_cores,
-        } = limits;
         run(
             &self.skel.progs.client_event,
-            &words([op as u32, client, 0, guarantee, weight, max_cores]),
+            limits.event(op, client).bytes(),
         )
     }
 
     /// The same for a device, by its index: its kernel threads may be executors.
     pub fn device_starts(&self, client: u32, ifindex: u32, limits: Limits) -> Result<(), Errno> {
-        let Limits {
-            guarantee,
-            weight,
-            max_cores,
-        } = limits;
-        let op = ClientOp::StartKernel as u32;
-        run(
-            &self.skel.progs.client_event,
-            &words([op, client, ifindex, guarantee, weight, max_cores]),
-        )
+        let event = flexnet_client_event {
+            slot: ifindex,
+            ..limits.event(ClientOp::StartKernel, client)
+        };
+        run(&self.skel.progs.client_event, event.bytes())
     }
 
     /// Makes a kernel thread an executor, if it polls a device that is a client.
     pub fn adopt_napi_thread(&self, tid: i32) -> Result<Adopted, Errno> {
-        let mut thread = [tid.to_ne_bytes(), [0; 4]].concat();
+        let mut thread = flexnet_napi_thread { tid, ifindex: 0 };
         let output = self.skel.progs.adopt_napi_thread.test_run(ProgramInput {
-            context_in: Some(&mut thread),
+            context_in: Some(thread.bytes_mut()),
             ..ProgramInput::default()
         });
         let status = output.map_err(|error| errno_of(&error))?.return_value as i32;
@@ -309,10 +313,7 @@ impl<'obj> Kernel<'obj> {
         }
         match Errno::from_raw_os_error(-status) {
             Errno::NOENT => Ok(Adopted::NotOurs),
-            Errno::NOSPC => {
-                let index = thread[4..].try_into().map_err(|_| Errno::INVAL)?;
-                Ok(Adopted::NoRoom(u32::from_ne_bytes(index)))
-            }
+            Errno::NOSPC => Ok(Adopted::NoRoom(thread.ifindex)),
             errno => Err(errno),
         }
     }
@@ -334,22 +335,25 @@ impl<'obj> Kernel<'obj> {
         tid: i32,
         registration: Registration,
     ) -> Result<(), Errno> {
-        let Registration {
-            task_class,
-            client,
-            slot,
-            flow_class,
-        } = registration;
+        let registration = flexnet_registration {
+            task_class: registration.task_class,
+            client: registration.client,
+            slot: registration.slot,
+            flow_class: registration.flow_class,
+        };
         self.skel
             .maps
             .registrations
             .update(
                 &pidfd.as_raw_fd().to_ne_bytes(),
-                &words([task_class, client, slot, flow_class]),
+                registration.bytes(),
                 MapFlags::ANY,
             )
             .map_err(|error| errno_of(&error))?;
-        run(&self.skel.progs.apply_registration, &tid.to_ne_bytes())
+        run(
+            &self.skel.progs.apply_registration,
+            flexnet_apply { tid }.bytes(),
+        )
     }
 }
 
@@ -424,54 +428,17 @@ impl Kernel<'_> {
     /// `AGAIN`: rounds kept the arbiter for a while.
     pub fn switch_design(&self, choice: &Choice) -> Result<(), Errno> {
         let rule = choice.core_rule();
-        let mut bytes = [0; size_of::<flexnet_design_switch>()];
-        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
-        for (at, value) in [
-            (
-                offset_of!(flexnet_design_switch, params.high_ns),
-                rule.high_ns,
-            ),
-            (
-                offset_of!(flexnet_design_switch, params.low_ns),
-                rule.low_ns,
-            ),
-            (
-                offset_of!(flexnet_design_switch, params.runtime_ns),
-                rule.runtime_ns,
-            ),
-            (
-                offset_of!(flexnet_design_switch, params.period_ns),
-                rule.period_ns,
-            ),
-            (
-                offset_of!(flexnet_design_switch, quantum_ns),
-                choice.quantum_ns().unwrap_or(0),
-            ),
-        ] {
-            put(at, &value.to_ne_bytes());
-        }
-        for (at, value) in [
-            (
-                offset_of!(flexnet_design_switch, params.design),
-                rule.design,
-            ),
-            (
-                offset_of!(flexnet_design_switch, params.workers),
-                rule.workers,
-            ),
-            (
-                offset_of!(flexnet_design_switch, params.high_percent),
-                rule.high_percent,
-            ),
-            (
-                offset_of!(flexnet_design_switch, params.low_percent),
-                rule.low_percent,
-            ),
-        ] {
-            put(at, &value.to_ne_bytes());
-        }
+        let mut switch = flexnet_design_switch {
+            quantum_ns: choice.quantum_ns().unwrap_or(0),
+            ..Plain::zeroed()
+        };
+        let params = &mut switch.params;
+        (params.design, params.workers) = (rule.design, rule.workers);
+        (params.high_ns, params.low_ns) = (rule.high_ns, rule.low_ns);
+        (params.runtime_ns, params.period_ns) = (rule.runtime_ns, rule.period_ns);
+        (params.high_percent, params.low_percent) = (rule.high_percent, rule.low_percent);
         for _ in 0..SWITCH_TRIES {
-            match run(&self.skel.progs.switch_design, &bytes) {
+            match run(&self.skel.progs.switch_design, switch.bytes()) {
                 Err(Errno::AGAIN) => std::thread::sleep(std::time::Duration::from_micros(50)),
                 done => return done,
             }
@@ -484,25 +451,21 @@ impl Kernel<'_> {
     /// # Errors
     /// `SRCH`: there is none.
     pub fn sample_task(&self, tid: i32) -> Result<flexnet_task_sample, Errno> {
-        let mut bytes = [0; size_of::<flexnet_task_sample>()];
-        bytes[..4].copy_from_slice(&tid.to_ne_bytes());
+        let mut sample = flexnet_task_sample {
+            tid,
+            ..Plain::zeroed()
+        };
         let output = self
             .skel
             .progs
             .sample_task
             .test_run(ProgramInput {
-                context_in: Some(&mut bytes),
+                context_in: Some(sample.bytes_mut()),
                 ..ProgramInput::default()
             })
             .map_err(|error| errno_of(&error))?;
         match output.return_value as i32 {
-            // SAFETY: integers only, as many bytes as it has.
-            0 => Ok(unsafe {
-                bytes
-                    .as_ptr()
-                    .cast::<flexnet_task_sample>()
-                    .read_unaligned()
-            }),
+            0 => Ok(sample),
             status => Err(Errno::from_raw_os_error(-status)),
         }
     }
@@ -577,10 +540,6 @@ impl Kernel<'_> {
             _ => Err(Errno::INVAL),
         }
     }
-}
-
-fn words<const N: usize>(words: [u32; N]) -> Vec<u8> {
-    words.map(u32::to_ne_bytes).concat()
 }
 
 /// Runs a SEC("syscall") program, which returns 0 or -errno.

@@ -41,6 +41,7 @@ mod napi;
 mod notify;
 mod pages;
 mod peer;
+mod plain;
 mod preflight;
 mod reload;
 mod renamed;

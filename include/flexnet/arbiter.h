@@ -77,6 +77,7 @@ struct flexnet_arbiter_params {
 	flexnet_u64 interval_ns;   /* between rounds */
 	flexnet_u64 idle_delay_ns; /* calm this long before cores go back */
 	flexnet_u32 cores_max;	   /* most cores ever granted */
+	flexnet_u32 reserved;	   /* so that there is no padding */
 };
 
 /* What one round sees; times in ns. */

@@ -5,9 +5,10 @@
 
 use crate::entry::{Entry, Used};
 use crate::hook_guard::HookGuard;
+use crate::send::quiet_drain;
 use crate::table::{self, UNKNOWN, is_entry};
-use flexnet::executor::Slept;
-use flexnet::transport::{Drained, RawFlow};
+use crate::wait;
+use flexnet::transport::Drained;
 use rustix::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::net::sockopt;
@@ -15,25 +16,14 @@ use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long the end of the process, exec and fork wait for peers that take
-/// nothing.
+/// How long the end of the process, and exec, wait for peers that take nothing.
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
-/// How a barrier ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BarrierResult {
-    /// All is given to the kernel.
-    Drained,
-    /// The call fails with this.
-    Failed(i32),
-}
-
-/// How long to wait for a rest.
+/// How long to wait for a rest that the kernel cannot be made to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// As [`Patience::Bounded`] for sockets that block, not at all for others:
-    /// one peer that takes nothing must not hold up an event loop.
-    Blocking,
+    /// Not at all: the process goes on, and so does the rest.
+    Forking,
     /// For all flows together, [`LINGER`]: what is not sent by then is lost.
     Bounded,
 }
@@ -57,37 +47,15 @@ pub(crate) fn deadline(fd: RawFd) -> Option<Instant> {
         .map(|timeout| Instant::now() + timeout)
 }
 
-/// All that was accepted is given to the kernel, or the call that is to come
-/// fails as it would have if the kernel's buffer were full. Only a call that
-/// `waits` does, on a socket that blocks.
-pub(crate) fn drain(guard: &HookGuard, entry: &Used, fd: RawFd, waits: bool) -> BarrierResult {
-    let mut until = None;
-    loop {
-        match entry.flow().drain() {
-            Drained::Empty => return BarrierResult::Drained,
-            Drained::NoMemory => return BarrierResult::Failed(libc::ENOBUFS),
-            Drained::WouldBlock if !waits || is_nonblocking(fd) => {
-                return BarrierResult::Failed(libc::EAGAIN);
-            }
-            Drained::WouldBlock => {}
-        }
-        let deadline = *until.get_or_insert_with(|| deadline(fd));
-        match guard.suspended(|| entry.flow().wait_drained(deadline)) {
-            Slept::Done => {}
-            Slept::TimedOut => return BarrierResult::Failed(libc::EAGAIN),
-            Slept::Interrupted => return BarrierResult::Failed(libc::EINTR),
-        }
-    }
-}
-
 /// Drains a flow, and waits for that at most until then; is it drained?
-fn drain_until(flow: &RawFlow, until: Instant) -> bool {
+fn drain_until(entry: &Used, until: Instant) -> bool {
+    let flow = entry.flow();
     loop {
-        if flow.is_drained() || flow.drain() == Drained::Empty {
+        if flow.is_drained() || quiet_drain(entry) == Drained::Empty {
             return true;
         }
         // A signal is no reason to lose what was accepted.
-        if flow.wait_drained(Some(until)) == Slept::TimedOut {
+        if !wait::sleep_through(entry, until, || flow.is_drained()) {
             return false;
         }
     }
@@ -104,7 +72,8 @@ pub(crate) fn settle_for_child() {
             && !entry.flow().is_drained()
             && !entry.flow().is_blocked()
         {
-            entry.flow().wait_drained(Some(until));
+            let drained = || entry.flow().is_drained();
+            while !drained() && wait::sleep_through(&entry, until, drained) {}
         }
     }
 }
@@ -118,16 +87,43 @@ pub(crate) fn drain_all(patience: Patience) {
             && let Some(entry) = Entry::of(slot, tagged)
             && !entry.flow().is_drained()
         {
-            let waits = match patience {
-                Patience::Blocking => !is_nonblocking(fd),
-                Patience::Bounded => true,
+            let until = match patience {
+                Patience::Forking => Instant::now(),
+                Patience::Bounded => until,
             };
-            drain_until(entry.flow(), if waits { until } else { Instant::now() });
+            give_kernel(&entry, fd, until);
         }
     }
     if patience == Patience::Bounded {
         wait_for_closed(until);
     }
+}
+
+/// Gives the kernel the rest of a flow, whose buffer may be full: a larger one takes
+/// it at once, where the kernel grants that; else it is waited for until then.
+fn give_kernel(entry: &Used, fd: RawFd, until: Instant) {
+    let Ok(before) = sockopt::socket_send_buffer_size(borrowed(fd)) else {
+        return;
+    };
+    if drain_until(entry, Instant::now()) {
+        return;
+    }
+    // The kernel doubles what it is told, and counts its own overhead.
+    let larger = before / 2 + 2 * crate::start::RING_BYTES;
+    let raised = sockopt::set_socket_send_buffer_size_force(borrowed(fd), larger).is_ok()
+        // A size above the limit would not fail, but make the buffer smaller.
+        || (larger <= send_buffer_limit()
+            && sockopt::set_socket_send_buffer_size(borrowed(fd), larger).is_ok());
+    drain_until(entry, until);
+    if raised {
+        let _ = sockopt::set_socket_send_buffer_size(borrowed(fd), before / 2);
+    }
+}
+
+/// Bytes a program may ask for as SO_SNDBUF; 0 where that cannot be said.
+fn send_buffer_limit() -> usize {
+    let text = std::fs::read_to_string("/proc/sys/net/core/wmem_max").unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
 }
 
 /// Sockets that are closed and have a rest: their descriptors are the
@@ -160,7 +156,7 @@ pub(crate) fn pass_through_permanently(fd: RawFd) {
         } else {
             now + LINGER
         };
-        guard.suspended(|| drain_until(entry.flow(), until));
+        guard.suspended(|| drain_until(&entry, until));
     }
 }
 
@@ -176,7 +172,7 @@ pub(crate) fn forget(fd: RawFd) {
         return;
     }
     if !is_entry(tagged) {
-        slot.replace(tagged, UNKNOWN);
+        slot.close(tagged);
         return;
     }
     let Some(process) = table::process_state() else {
@@ -191,9 +187,10 @@ pub(crate) fn forget(fd: RawFd) {
     let Some(entry) = Entry::of(slot, tagged) else {
         return;
     };
-    if !slot.replace(tagged, UNKNOWN) {
+    if !slot.close(tagged) {
         return; // another thread closes it
     }
+    entry.bell().ring();
     let left = entry.handles.fetch_sub(1, Ordering::SeqCst) - 1;
     retire(&entry, fd, left > 0);
     // The number's reference.
@@ -209,8 +206,9 @@ pub(crate) fn forget_stale(slot: &table::Slot) {
         return;
     };
     if let Some(entry) = Entry::of(slot, tagged)
-        && slot.replace(tagged, UNKNOWN)
+        && slot.close(tagged)
     {
+        entry.bell().ring();
         entry.flow().discard(libc::EBADF);
         entry.flow().retire(false);
         entry.handles.fetch_sub(1, Ordering::SeqCst);
@@ -250,7 +248,7 @@ fn retire(entry: &Used, fd: RawFd, has_others: bool) {
     if entry.fd.load(Ordering::SeqCst) != fd {
         if !has_others {
             leave_epolls(fd);
-            finish(flow, fd);
+            finish(entry, fd);
         }
         return;
     }
@@ -259,7 +257,7 @@ fn retire(entry: &Used, fd: RawFd, has_others: bool) {
         return;
     }
     if !has_others {
-        finish(flow, fd);
+        finish(entry, fd);
         if flow.is_drained() && flow.retire(shared) {
             return;
         }
@@ -274,7 +272,7 @@ fn retire(entry: &Used, fd: RawFd, has_others: bool) {
         }
         None => {
             // No descriptor left for the rest: wait for it as far as is bearable.
-            drain_until(flow, Instant::now() + LINGER);
+            drain_until(entry, Instant::now() + LINGER);
             flow.discard(libc::EMFILE);
             flow.retire(false);
             log::warn!("a socket's rest was lost: no descriptor for it");
@@ -283,11 +281,11 @@ fn retire(entry: &Used, fd: RawFd, has_others: bool) {
 }
 
 /// The socket closes with its last number: SO_LINGER decides about the rest.
-fn finish(flow: &RawFlow, fd: RawFd) {
+fn finish(entry: &Used, fd: RawFd) {
     match sockopt::socket_linger(borrowed(fd)) {
         // What the kernel has not taken is dropped, as it drops its own.
-        Ok(Some(Duration::ZERO)) => flow.discard(libc::ECONNRESET),
-        Ok(Some(linger)) => drop(drain_until(flow, Instant::now() + linger)),
+        Ok(Some(Duration::ZERO)) => entry.flow().discard(libc::ECONNRESET),
+        Ok(Some(linger)) => drop(drain_until(entry, Instant::now() + linger)),
         _ => {}
     }
 }

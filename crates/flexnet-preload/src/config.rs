@@ -12,6 +12,9 @@ pub(crate) enum Mode {
     Always,
     /// Where it pays.
     Adaptive,
+    /// Always, but in the way of [`Mode::Adaptive`]: for tests of what that does while
+    /// it queues.
+    AdaptiveQueued,
     /// Only while the caller waits for the result: nothing is accepted that is
     /// not sent.
     Strict,
@@ -25,6 +28,7 @@ impl Mode {
         Some(match name {
             "always" => Self::Always,
             "" | "adaptive" => Self::Adaptive,
+            "adaptive-queued" => Self::AdaptiveQueued,
             "strict" => Self::Strict,
             "off" => Self::Off,
             _ => return None,
@@ -91,6 +95,7 @@ mod tests {
             ("always", Some(Mode::Always)),
             ("adaptive", Some(Mode::Adaptive)),
             ("", Some(Mode::Adaptive)),
+            ("adaptive-queued", Some(Mode::AdaptiveQueued)),
             ("strict", Some(Mode::Strict)),
             ("off", Some(Mode::Off)),
             ("on", None),

@@ -8,6 +8,7 @@
 //! number (duplicates share an entry), and the last one lets go of the flow.
 
 use crate::table::{self, Slot};
+use flexnet::executor::Bell;
 use flexnet::transport::RawFlow;
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
@@ -37,6 +38,8 @@ pub(crate) struct Entry {
     pub(crate) error_reported: AtomicBool,
     /// Forks there were when its socket was made.
     pub(crate) forks: AtomicU32,
+    /// For those who wait for the flow, and hold no reference meanwhile.
+    bell: Bell,
     flow: UnsafeCell<MaybeUninit<(RawFlow, Kind)>>,
     next: AtomicPtr<Entry>,
 }
@@ -79,15 +82,27 @@ impl Entry {
             ended: AtomicBool::new(false),
             error_reported: AtomicBool::new(false),
             forks: AtomicU32::new(0),
+            bell: Bell::new(),
             flow: UnsafeCell::new(MaybeUninit::uninit()),
             next: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
-    /// An entry for a flow over `fd`, with one handle. Allocates where none is
-    /// spare.
-    pub(crate) fn new(fd: RawFd, kind: Kind, flow: RawFlow) -> &'static Self {
+    /// An entry with one handle, for the flow over `fd` that `make` makes. Allocates
+    /// where none is spare.
+    pub(crate) fn new<E>(
+        fd: RawFd,
+        kind: Kind,
+        make: impl FnOnce(&'static Bell) -> Result<RawFlow, E>,
+    ) -> Result<&'static Self, E> {
         let entry = take_spare().unwrap_or_else(|| Box::leak(Box::new(Self::empty())));
+        let flow = match make(&entry.bell) {
+            Ok(flow) => flow,
+            Err(error) => {
+                give_spare(entry);
+                return Err(error);
+            }
+        };
         entry.fd.store(fd, Ordering::Relaxed);
         entry.handles.store(1, Ordering::Relaxed);
         for flag in [&entry.passthrough, &entry.ended, &entry.error_reported] {
@@ -99,7 +114,13 @@ impl Entry {
         }
         entry.references.store(1, Ordering::Release);
         count(|flows| flows.fetch_add(1, Ordering::Relaxed));
-        entry
+        Ok(entry)
+    }
+
+    /// What who waits for the flow sleeps on.
+    pub(crate) fn bell(&self) -> &'static Bell {
+        // SAFETY: entries' memory stays.
+        unsafe { &*ptr::from_ref(&self.bell) }
     }
 
     /// The entry that a slot's tagged pointer names, if it still does.

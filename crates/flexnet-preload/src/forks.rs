@@ -180,7 +180,7 @@ extern "C" fn prepare() {
         // Nothing is queued on them from here on; then what is, is drained.
         state.fork = fork;
         process.forks.newest.fetch_max(fork, Ordering::SeqCst);
-        barrier::drain_all(Patience::Blocking);
+        barrier::drain_all(Patience::Forking);
         if let Ok((reader, writer)) = pipe_with(PipeFlags::CLOEXEC) {
             let lowest_descriptor = start::lowest_descriptor();
             let raised =
@@ -252,6 +252,11 @@ extern "C" fn in_child() {
 pub(crate) fn revive(process: &table::ProcessState) {
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     process.pid.store(pid, Ordering::Relaxed);
+    // SAFETY: a plain call. This is the process's only thread, or its first.
+    let thread = unsafe { libc::pthread_self() };
+    process
+        .first_thread
+        .store(thread as usize, Ordering::Relaxed);
     process.alive.store(1, Ordering::Release);
 }
 

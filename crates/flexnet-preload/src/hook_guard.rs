@@ -35,15 +35,10 @@ impl HookGuard {
     /// Sleeps: handlers that run meanwhile may use the hooks, since nothing is
     /// held.
     pub(crate) fn suspended<R>(&self, sleep: impl FnOnce() -> R) -> R {
-        self.set_suspended(true);
+        IN_HOOK.set(false);
         let result = sleep();
-        self.set_suspended(false);
+        IN_HOOK.set(true);
         result
-    }
-
-    /// The two halves of [`HookGuard::suspended`].
-    pub(crate) fn set_suspended(&self, suspended: bool) {
-        IN_HOOK.set(!suspended);
     }
 }
 
@@ -103,5 +98,20 @@ impl Drop for CancelDisabled {
         let mut before = 0;
         // SAFETY: the state that was.
         unsafe { pthread_setcancelstate(self.0, &mut before) };
+    }
+}
+
+/// Neither a signal nor cancellation reaches the thread while it lives.
+pub(crate) struct Quiet {
+    _signals: SignalsBlocked,
+    _cancellation: CancelDisabled,
+}
+
+impl Quiet {
+    pub(crate) fn new() -> Self {
+        Self {
+            _cancellation: CancelDisabled::new(),
+            _signals: SignalsBlocked::new(),
+        }
     }
 }

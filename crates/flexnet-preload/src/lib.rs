@@ -33,6 +33,7 @@ mod send;
 mod sender;
 mod start;
 mod table;
+mod wait;
 
 use config::{Config, Mode};
 

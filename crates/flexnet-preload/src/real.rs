@@ -162,6 +162,16 @@ real! {
     sendfile64(to: c_int, from: c_int, offset: *mut libc::off64_t, count: size_t) -> ssize_t = (sendfile);
     splice(from: c_int, from_offset: *mut libc::off64_t, to: c_int, to_offset: *mut libc::off64_t,
         length: size_t, flags: c_uint) -> ssize_t = (splice);
+    pwritev2(fd: c_int, slices: *const libc::iovec, count: c_int, offset: libc::off_t, flags: c_int) -> ssize_t = (later);
+    pwritev64v2(fd: c_int, slices: *const libc::iovec, count: c_int, offset: libc::off64_t, flags: c_int) -> ssize_t = (later);
+    vdprintf(fd: c_int, format: *const c_char, arguments: *mut c_void) -> c_int = (later);
+    __vdprintf_chk(fd: c_int, flag: c_int, format: *const c_char, arguments: *mut c_void) -> c_int = (later);
+    eventfd_write(fd: c_int, value: u64) -> c_int = (later);
+    backtrace_symbols_fd(buffer: *const *mut c_void, size: c_int, fd: c_int) -> () = (later);
+    aio_write(request: *mut libc::aiocb) -> c_int = (later);
+    aio_write64(request: *mut libc::aiocb) -> c_int = (later);
+    lio_listio(mode: c_int, list: *const *mut libc::aiocb, count: c_int, event: *mut libc::sigevent) -> c_int = (later);
+    lio_listio64(mode: c_int, list: *const *mut libc::aiocb, count: c_int, event: *mut libc::sigevent) -> c_int = (later);
     fdopen(fd: c_int, mode: *const c_char) -> *mut libc::FILE = (later);
     execve(path: *const c_char, arguments: *const *const c_char, environment: *const *const c_char) -> c_int = (execve);
     execv(path: *const c_char, arguments: *const *const c_char) -> c_int = (later);
@@ -176,6 +186,10 @@ real! {
         arguments: *const *const c_char, environment: *const *const c_char) -> c_int = (later);
     system(command: *const c_char) -> c_int = (later);
     popen(command: *const c_char, mode: *const c_char) -> *mut libc::FILE = (later);
+    pthread_exit(value: *mut c_void) -> () = (later);
+    thrd_exit(value: c_int) -> () = (later);
+    pthread_cancel(thread: libc::pthread_t) -> c_int = (later);
+    daemon(stay: c_int, keep: c_int) -> c_int = (later);
     unshare(flags: c_int) -> c_int = (unshare);
     setns(fd: c_int, kind: c_int) -> c_int = (setns);
     prctl(option: c_int, a: usize, b: usize, c: usize, d: usize) -> c_int = (prctl);

@@ -1,39 +1,48 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! What becomes of a send on a socket of ours: queued, handed over, or the
-//! caller's own; the rules are README.md's.
+//! What becomes of a send: queued, or the caller's own; the rules are README.md's.
+//!
+//! [`send`] is the one way out. Every hook that gives the kernel bytes for a
+//! descriptor does it in there, after what was accepted before on that descriptor
+//! has been given to the kernel. Nothing else produces [`Verdict::Out`].
 
-use crate::barrier::{self, BarrierResult, deadline, is_nonblocking};
+use crate::barrier::is_nonblocking;
 use crate::config::Mode;
 use crate::entry::{Entry, Kind, Used};
-use crate::hook_guard::HookGuard;
+use crate::hook_guard::{HookGuard, Quiet};
 use crate::policy::SendMode;
 use crate::sender;
 use crate::table::{self, CANDIDATE, ProcessState, Slot, is_entry};
-use flexnet::executor::Slept;
-use flexnet::transport::{Drained, HandedOver};
+use crate::wait::{self, Call, Wait};
+use flexnet::transport::Drained;
 use libc::c_int;
 use std::io::IoSlice;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
-/// From this size on a blocking send is handed over without a copy: copying 16
-/// KB costs 560 ns here.
-const HANDOVER_BYTES: usize = 16 * 1024;
+/// Longer sends are the caller's own. The kernel's call for one takes as long as an
+/// executor's, so there is little to gain, and its waits are the kernel's.
+const LONG_BYTES: usize = 16 * 1024;
 /// Flags of a send that may be queued.
 const QUEUED_FLAGS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
 /// What the hook does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Calls the real function.
-    Real,
+    /// Calls the real function: nothing is before it.
+    Out,
     /// Returns so many bytes as sent.
     Accepted(usize),
-    /// The real function sends the rest, from here on.
-    RealFrom(usize),
     /// Fails with this errno.
     Failed(c_int),
+}
+
+/// How far an attempt came.
+enum Step {
+    Done(Verdict),
+    /// The caller waits, without what the attempt held, and tries again.
+    Wait(Wait),
+    /// Others were faster.
+    Again,
 }
 
 /// One message or stretch of a stream.
@@ -42,282 +51,407 @@ pub(crate) struct Message<'a> {
     pub(crate) slices: &'a [IoSlice<'a>],
     pub(crate) length: usize,
     pub(crate) flags: c_int,
-    /// Bytes only: no address and no control messages.
+    /// Nothing but these bytes: without an address or control messages.
     pub(crate) plain: bool,
 }
 
 impl Message<'_> {
+    /// What the kernel is given in another way than as bytes of ours: it comes
+    /// behind what is queued.
+    pub(crate) fn other(waits: bool) -> Self {
+        Self {
+            slices: &[],
+            length: 0,
+            flags: if waits { 0 } else { libc::MSG_DONTWAIT },
+            plain: false,
+        }
+    }
+
     fn may_queue(&self) -> bool {
         self.plain && self.flags & !QUEUED_FLAGS == 0
+    }
+
+    fn waits(&self) -> bool {
+        self.flags & libc::MSG_DONTWAIT == 0
     }
 }
 
 /// May the hook have something to do with sends on this descriptor?
 #[inline(always)]
-pub(crate) fn concerns(fd: RawFd) -> Option<(&'static Slot, usize)> {
+fn concerns(fd: RawFd) -> Option<&'static Slot> {
     let slot = table::slot(fd)?;
-    let tagged = slot.tagged();
-    (tagged >= CANDIDATE).then_some((slot, tagged))
+    (slot.tagged() >= CANDIDATE).then_some(slot)
 }
 
-/// A send on a descriptor that may concern us.
+/// Sends on `fd`: what `message` says is queued, or comes to the kernel by `real`
+/// once all that was accepted before is there. `real`'s result, or bytes accepted,
+/// or -1 and errno, with SIGPIPE where the kernel would have raised it.
+#[inline(always)]
+pub(crate) fn send<'a>(
+    fd: RawFd,
+    message: impl FnOnce() -> Message<'a>,
+    real: impl FnOnce() -> isize,
+) -> isize {
+    let Some(slot) = concerns(fd) else {
+        return real();
+    };
+    let message = message();
+    match offer(fd, slot, &message) {
+        Verdict::Out => real(),
+        Verdict::Accepted(bytes) => bytes as isize,
+        Verdict::Failed(errno) => fail(errno, message.flags),
+    }
+}
+
+/// [`send`] for several messages at once. `each` says what the next one is and notes
+/// what was accepted of it; `real` sends the rest, from so many messages on.
+pub(crate) fn send_several<'a>(
+    fd: RawFd,
+    count: usize,
+    message: impl Fn(usize) -> Message<'a>,
+    accepted: impl Fn(usize, usize),
+    real: impl FnOnce(usize) -> c_int,
+) -> c_int {
+    let mut sent = 0;
+    while sent < count
+        && let Some(slot) = concerns(fd)
+    {
+        let message = message(sent);
+        match offer(fd, slot, &message) {
+            Verdict::Out => break,
+            Verdict::Accepted(bytes) => accepted(sent, bytes),
+            Verdict::Failed(errno) if sent == 0 => return fail(errno, message.flags) as c_int,
+            Verdict::Failed(errno) => {
+                report_later(fd, errno);
+                return sent as c_int;
+            }
+        }
+        sent += 1;
+    }
+    if sent == count && count > 0 {
+        return sent as c_int;
+    }
+    match (real(sent), sent) {
+        (-1, 0) => -1,
+        (-1, sent) => sent as c_int,
+        (more, sent) => more + sent as c_int,
+    }
+}
+
+/// Says the errno, and raises SIGPIPE in this thread as the kernel would have.
+#[cold]
+pub(crate) fn fail(errno: c_int, flags: c_int) -> isize {
+    if errno == libc::EPIPE && flags & libc::MSG_NOSIGNAL == 0 {
+        // SAFETY: a plain call; the handler, if any, runs here and now.
+        unsafe { libc::raise(libc::SIGPIPE) };
+    }
+    crate::real::set_errno(errno);
+    -1
+}
+
+/// An error of a message behind others that were sent: the next call says it, as
+/// the kernel does.
+fn report_later(fd: RawFd, errno: c_int) {
+    if !matches!(errno, libc::EAGAIN | libc::EINTR | libc::ENOBUFS)
+        && let Some(slot) = table::slot(fd)
+        && let Some(_guard) = HookGuard::enter()
+        && let Some(entry) = table::entry(slot)
+    {
+        entry.restore_error(errno);
+    }
+}
+
+/// A send on a descriptor that may concern us. Waits with nothing held.
 #[inline(never)]
-pub(crate) fn offer(
-    fd: RawFd,
-    slot: &'static Slot,
-    tagged: usize,
-    message: &Message<'_>,
-) -> Verdict {
-    let Some(process) = table::process_state() else {
-        return Verdict::Real;
+pub(crate) fn offer(fd: RawFd, slot: &'static Slot, message: &Message<'_>) -> Verdict {
+    let (Some(process), Some(config)) = (table::process_state(), crate::start::config()) else {
+        return Verdict::Out;
     };
-    let verdict = decide(fd, slot, tagged, process, message);
-    if process.leaving.load(Ordering::Relaxed) != 0 {
-        crate::start::withdraw(process);
-    }
-    verdict
-}
-
-fn decide(
-    fd: RawFd,
-    slot: &'static Slot,
-    tagged: usize,
-    process: &'static ProcessState,
-    message: &Message<'_>,
-) -> Verdict {
-    let Some(config) = crate::start::config() else {
-        return Verdict::Real;
-    };
-    let mut counted = None;
-    let tagged = match tagged {
-        CANDIDATE => match make(fd, slot, process, config.mode, message, &mut counted) {
-            true => slot.tagged(),
-            false => return Verdict::Real,
-        },
-        tagged => tagged,
-    };
-    if !is_entry(tagged) {
-        return Verdict::Real;
-    }
-    let Some(guard) = HookGuard::enter() else {
-        return Verdict::Real;
-    };
-    let Some(entry) = Entry::of(slot, tagged) else {
-        return Verdict::Real;
-    };
-    let send = Send {
+    let mut offer = Offer {
         fd,
+        slot,
         process,
         mode: config.mode,
-        guard: &guard,
-        entry: &entry,
         message,
-        counted,
+        counted: None,
     };
-    send.decide()
-}
-
-/// A candidate's send: is it time that it has a flow? `counted`: the way, if the send
-/// was counted for it.
-fn make(
-    fd: RawFd,
-    slot: &Slot,
-    process: &ProcessState,
-    mode: Mode,
-    message: &Message<'_>,
-    counted: &mut Option<SendMode>,
-) -> bool {
-    if process.off.load(Ordering::Relaxed) != 0 {
-        return false;
-    }
-    let worth = match mode {
-        Mode::Off => false,
-        Mode::Always => true,
-        Mode::Strict => message.length >= HANDOVER_BYTES,
-        Mode::Adaptive => {
-            // Nothing is made for what may not be queued.
-            let backlog = (!message.may_queue()).then_some(0);
-            let send_mode = sender::send_mode(process, message.length, || backlog);
-            *counted = Some(send_mode);
-            send_mode == SendMode::Queued && message.may_queue()
+    let mut call = Call::new(fd, slot);
+    loop {
+        let verdict = match offer.attempt(&call) {
+            Step::Done(verdict) => verdict,
+            Step::Again => continue,
+            Step::Wait(wait) => match call.sleep(wait) {
+                None => continue,
+                Some(errno) => Verdict::Failed(errno),
+            },
+        };
+        if process.leaving.load(Ordering::Relaxed) != 0 {
+            crate::start::withdraw(process);
         }
-    };
-    if !worth {
-        return false;
-    }
-    match HookGuard::enter() {
-        Some(_guard) => crate::start::make_flow(fd, slot),
-        None => false,
+        return verdict;
     }
 }
 
-struct Send<'a> {
+/// A call's send. Plain values: see [`crate::wait`].
+struct Offer<'a> {
     fd: RawFd,
-    process: &'a ProcessState,
+    slot: &'static Slot,
+    process: &'static ProcessState,
     mode: Mode,
-    guard: &'a HookGuard,
-    entry: &'a Used,
     message: &'a Message<'a>,
     /// The way, where this send was counted already.
     counted: Option<SendMode>,
 }
 
-impl Send<'_> {
-    fn decide(&self) -> Verdict {
-        let (entry, message) = (self.entry, self.message);
+impl Offer<'_> {
+    fn attempt(&mut self, call: &Call) -> Step {
+        if call.was_closed(self.slot) {
+            return Step::Done(Verdict::Failed(libc::EBADF));
+        }
+        if self.slot.tagged() == CANDIDATE && !self.make() {
+            return Step::Done(Verdict::Out);
+        }
+        let tagged = self.slot.tagged();
+        if !is_entry(tagged) {
+            return Step::Done(Verdict::Out);
+        }
+        let Some(_guard) = HookGuard::enter() else {
+            return Step::Done(Verdict::Out);
+        };
+        let Some(entry) = Entry::of(self.slot, tagged) else {
+            return Step::Again; // closed, or made anew, just now
+        };
+        if call.woken && !has_news(&entry) {
+            return wait(&entry, self.fd, || has_news(&entry));
+        }
+        self.decide(&entry)
+    }
+
+    /// A candidate's send: is it time that it has a flow?
+    fn make(&mut self) -> bool {
+        let (process, message) = (self.process, self.message);
+        if process.off.load(Ordering::Relaxed) != 0 {
+            return false;
+        }
+        let worth = match self.mode {
+            Mode::Off | Mode::Strict => false,
+            Mode::Always => true,
+            Mode::Adaptive | Mode::AdaptiveQueued => {
+                // Nothing is made for what may not be queued.
+                let backlog = (!message.may_queue()).then_some(0);
+                self.send_mode(|| backlog) == SendMode::Queued && message.may_queue()
+            }
+        };
+        if !worth {
+            return false;
+        }
+        match HookGuard::enter() {
+            Some(_guard) => crate::start::make_flow(self.fd, self.slot),
+            None => false,
+        }
+    }
+
+    /// Counts the send, once, and says which way it goes.
+    fn send_mode(&mut self, backlog: impl FnOnce() -> Option<u64>) -> SendMode {
+        let (process, length, mode) = (self.process, self.message.length, self.mode);
+        *self.counted.get_or_insert_with(|| {
+            let send_mode = sender::send_mode(process, length, backlog);
+            match mode {
+                Mode::AdaptiveQueued => SendMode::Queued,
+                _ => send_mode,
+            }
+        })
+    }
+
+    fn decide(&mut self, entry: &Used) -> Step {
+        let message = self.message;
         if entry.flow().error().is_some()
             && let Some(errno) = entry.take_error()
         {
-            return Verdict::Failed(errno);
+            return Step::Done(Verdict::Failed(errno));
         }
         if entry.ended.load(Ordering::Relaxed) && !entry.flow().is_drained() {
-            return Verdict::Failed(libc::EPIPE);
+            return Step::Done(Verdict::Failed(libc::EPIPE));
         }
         if message.flags & libc::MSG_MORE != 0 && entry.kind() == Kind::Datagrams {
             // A datagram that the kernel keeps open for the next send's bytes.
             entry.passthrough.store(true, Ordering::Relaxed);
         }
         let may_queue = message.may_queue()
+            && self.fits(entry)
+            && self.process.off.load(Ordering::Relaxed) == 0
             && !entry.passthrough.load(Ordering::Relaxed)
             && !entry.ended.load(Ordering::Relaxed)
             && !self
                 .process
                 .forks
                 .shares(entry.forks.load(Ordering::Relaxed));
-        if may_queue && self.pays() {
-            if self.fits() {
-                if entry.flow().submit(message.slices, message.length) {
-                    return Verdict::Accepted(message.length);
-                }
-                return self.queue_full();
+        if may_queue && self.pays(entry) {
+            if self.submit(entry) {
+                return Step::Done(Verdict::Accepted(message.length));
             }
-            if let Some(bytes) = self.for_hand_over() {
-                return self.hand_over(bytes);
-            }
+            return self.full(entry);
         }
         if entry.flow().is_drained() {
-            return Verdict::Real;
+            return Step::Done(Verdict::Out);
         }
-        self.behind_rest(may_queue)
+        self.behind_rest(entry, may_queue)
     }
 
     /// As one record. A send of nothing is the kernel's, but for datagrams.
-    fn fits(&self) -> bool {
+    fn fits(&self, entry: &Used) -> bool {
         let length = self.message.length;
-        length <= self.entry.flow().message_max()
-            && (length > 0 || self.entry.kind() == Kind::Datagrams)
-            && (length < HANDOVER_BYTES || self.entry.kind() == Kind::Datagrams)
+        length <= entry.flow().message_max()
+            && (entry.kind() == Kind::Datagrams || (1..LONG_BYTES).contains(&length))
     }
 
-    /// Does queueing (or handing over) it pay?
+    fn submit(&self, entry: &Used) -> bool {
+        let message = self.message;
+        entry.flow().submit(message.slices, message.length)
+    }
+
+    /// Does queueing it pay?
     #[inline]
-    fn pays(&self) -> bool {
+    fn pays(&mut self, entry: &Used) -> bool {
         match self.mode {
             Mode::Always => true,
-            Mode::Off => false,
-            Mode::Strict => self.message.length >= HANDOVER_BYTES,
-            Mode::Adaptive => self.pays_adaptively(),
+            Mode::Off | Mode::Strict => false,
+            Mode::Adaptive | Mode::AdaptiveQueued => self.pays_adaptively(entry),
         }
     }
 
-    fn pays_adaptively(&self) -> bool {
-        let flow = self.entry.flow();
-        let send_mode = self.counted.unwrap_or_else(|| {
-            sender::send_mode(self.process, self.message.length, || Some(flow.backlog()))
-        });
+    fn pays_adaptively(&mut self, entry: &Used) -> bool {
+        let flow = entry.flow();
+        let send_mode = self.send_mode(|| Some(flow.backlog()));
         // A core that the scheduler has granted, with an executor on it.
         let has_core = || flow.is_attached() && flow.is_served() && !flow.is_saturated();
         // What a datagram's sender gains may be its receiver's loss: nothing holds
         // it back (iperf3 -u: as many sent, and 60% instead of 3% lost, where the
         // executor took the receiver's turns).
-        let measured = send_mode == SendMode::Queued && self.entry.kind() == Kind::Stream;
-        (measured && self.fits()) || (send_mode != SendMode::InlineOnly && has_core())
+        let measured = send_mode == SendMode::Queued && entry.kind() == Kind::Stream;
+        measured || (send_mode != SendMode::InlineOnly && has_core())
     }
 
     fn blocks(&self) -> bool {
-        self.message.flags & libc::MSG_DONTWAIT == 0 && !is_nonblocking(self.fd)
+        self.message.waits() && !is_nonblocking(self.fd)
     }
 
     /// The ring is full: who wants room makes it. EAGAIN only when the kernel
     /// has just said so to this thread.
     #[cold]
-    fn queue_full(&self) -> Verdict {
-        let flow = self.entry.flow();
-        let mut until: Option<Option<Instant>> = None;
-        loop {
-            let drained = flow.drain();
-            if let Some(errno) = self.entry.take_error() {
-                return Verdict::Failed(errno);
-            }
-            if flow.error().is_some() {
-                return Verdict::Real;
-            }
-            if flow.submit(self.message.slices, self.message.length) {
-                return Verdict::Accepted(self.message.length);
-            }
-            match drained {
-                Drained::Empty => continue, // others were faster
-                Drained::NoMemory => return Verdict::Failed(libc::ENOBUFS),
-                Drained::WouldBlock if !self.blocks() => return Verdict::Failed(libc::EAGAIN),
-                Drained::WouldBlock => {}
-            }
-            let deadline = *until.get_or_insert_with(|| deadline(self.fd));
-            match self.guard.suspended(|| flow.wait_room(deadline)) {
-                Slept::Done => {}
-                Slept::TimedOut => return Verdict::Failed(libc::EAGAIN),
-                Slept::Interrupted => return Verdict::Failed(libc::EINTR),
-            }
+    fn full(&self, entry: &Used) -> Step {
+        let flow = entry.flow();
+        let drained = quiet_drain(entry);
+        if let Some(errno) = entry.take_error() {
+            return Step::Done(Verdict::Failed(errno));
+        }
+        if flow.error().is_some() {
+            return Step::Done(Verdict::Out);
+        }
+        if self.submit(entry) {
+            return Step::Done(Verdict::Accepted(self.message.length));
+        }
+        match drained {
+            Drained::Empty => Step::Again,
+            Drained::NoMemory => Step::Done(Verdict::Failed(libc::ENOBUFS)),
+            Drained::WouldBlock if !self.blocks() => Step::Done(Verdict::Failed(libc::EAGAIN)),
+            Drained::WouldBlock => wait(entry, self.fd, || flow.has_room()),
         }
     }
 
     /// Not to be queued, and not the first: what is before it goes first.
     #[cold]
-    fn behind_rest(&self, may_queue: bool) -> Verdict {
+    fn behind_rest(&self, entry: &Used, may_queue: bool) -> Step {
+        let drained = quiet_drain(entry);
         // Without waiting: then it is queued behind the rest, where it may.
-        let queue = may_queue && self.fits();
-        if queue && self.entry.flow().drain() != Drained::Empty {
-            return match self
-                .entry
-                .flow()
-                .submit(self.message.slices, self.message.length)
-            {
-                true => Verdict::Accepted(self.message.length),
-                false => self.queue_full(),
+        if may_queue && drained != Drained::Empty {
+            return match self.submit(entry) {
+                true => Step::Done(Verdict::Accepted(self.message.length)),
+                false => self.full(entry),
             };
         }
-        let waits = self.message.flags & libc::MSG_DONTWAIT == 0;
-        let result = barrier::drain(self.guard, self.entry, self.fd, waits);
-        if let Some(errno) = self.entry.take_error() {
-            return Verdict::Failed(errno);
+        if let Some(errno) = entry.take_error() {
+            return Step::Done(Verdict::Failed(errno));
         }
-        match result {
-            BarrierResult::Drained => Verdict::Real,
-            BarrierResult::Failed(errno) => Verdict::Failed(errno),
+        match rest(entry, self.fd, drained, self.message.waits()) {
+            Err(step) => step,
+            Ok(()) => Step::Done(Verdict::Out),
         }
     }
+}
 
-    /// A large blocking send's bytes, if an executor is to send them while the
-    /// caller waits: in one piece, without a limit on the time.
-    fn for_hand_over(&self) -> Option<&[u8]> {
-        let whole = match self.message.slices {
-            [one] if one.len() >= HANDOVER_BYTES => one,
-            _ => return None,
-        };
-        let can = self.entry.kind() == Kind::Stream
-            && self.entry.flow().is_drained()
-            && self.blocks()
-            && deadline(self.fd).is_none();
-        can.then_some(whole)
+/// May a thread that waited go on?
+fn has_news(entry: &Used) -> bool {
+    let flow = entry.flow();
+    flow.has_room()
+        || flow.error().is_some()
+        || flow.is_stopped()
+        || entry.ended.load(Ordering::SeqCst)
+}
+
+fn wait(entry: &Used, fd: RawFd, ready: impl FnOnce() -> bool) -> Step {
+    match wait::prepare(entry, fd, ready) {
+        Some(wait) => Step::Wait(wait),
+        None => Step::Again,
     }
+}
 
-    fn hand_over(&self, bytes: &[u8]) -> Verdict {
-        let sleeps = |sleeps| self.guard.set_suspended(sleeps);
-        match self.entry.flow().hand_over(bytes, sleeps) {
-            HandedOver::Sent => Verdict::Accepted(bytes.len()),
-            HandedOver::Failed(errno) => Verdict::Failed(self.entry.take_error().unwrap_or(errno)),
-            HandedOver::Interrupted(0) => Verdict::Failed(libc::EINTR),
-            HandedOver::Interrupted(sent) => Verdict::Accepted(sent),
-            HandedOver::GivenBack(sent) => Verdict::RealFrom(sent),
+/// What is to be done about what draining has left.
+fn rest(entry: &Used, fd: RawFd, drained: Drained, waits: bool) -> Result<(), Step> {
+    match drained {
+        Drained::Empty => Ok(()),
+        Drained::NoMemory => Err(Step::Done(Verdict::Failed(libc::ENOBUFS))),
+        Drained::WouldBlock if !waits || is_nonblocking(fd) => {
+            Err(Step::Done(Verdict::Failed(libc::EAGAIN)))
         }
+        Drained::WouldBlock => Err(wait(entry, fd, || entry.flow().is_drained())),
+    }
+}
+
+/// Gives the kernel what it takes. A handler that leaves by longjmp, or the thread's
+/// cancellation, would leave the flow locked for ever: both come after.
+pub(crate) fn quiet_drain(entry: &Used) -> Drained {
+    let _quiet = Quiet::new();
+    entry.flow().drain()
+}
+
+/// All that was accepted on `fd` is given to the kernel, or the call that is to come
+/// fails with the errno, as it would have if the kernel's buffer were full. Only a
+/// call that `waits` does, on a socket that blocks. No error is told here.
+pub(crate) fn clear(fd: RawFd, waits: bool) -> Option<c_int> {
+    let slot = table::slot(fd)?;
+    let mut call = Call::new(fd, slot);
+    loop {
+        match clear_once(fd, slot, &call, waits) {
+            Step::Done(Verdict::Failed(errno)) => return Some(errno),
+            Step::Done(_) => return None,
+            Step::Again => {}
+            Step::Wait(wait) => {
+                if let Some(errno) = call.sleep(wait) {
+                    return Some(errno);
+                }
+            }
+        }
+    }
+}
+
+fn clear_once(fd: RawFd, slot: &'static Slot, call: &Call, waits: bool) -> Step {
+    const CLEAR: Step = Step::Done(Verdict::Out);
+    let tagged = slot.tagged();
+    if !is_entry(tagged) || call.was_closed(slot) {
+        return CLEAR;
+    }
+    let Some(_guard) = HookGuard::enter() else {
+        return CLEAR;
+    };
+    let Some(entry) = Entry::of(slot, tagged) else {
+        return Step::Again;
+    };
+    if entry.flow().is_drained() {
+        return CLEAR;
+    }
+    match rest(&entry, fd, quiet_drain(&entry), waits) {
+        Err(step) => step,
+        Ok(()) => CLEAR,
     }
 }

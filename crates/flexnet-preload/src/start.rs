@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::entry::{Entry, Kind};
 use crate::hook_guard::{CancelDisabled, HookGuard, SignalsBlocked};
 use crate::table::{self, CANDIDATE, PASSTHROUGH, ProcessState, Slot};
+use crate::wait;
 use flexnet::client::Client;
 use flexnet::executor::{Runtime, on_descriptor_created, set_lowest_descriptor};
 use flexnet::transport::RawFlow;
@@ -202,14 +203,14 @@ fn make_flow_locked(process: &ProcessState, fd: RawFd, slot: &Slot) -> bool {
         return false;
     };
     // SAFETY: the hooks see to it that it is retired before it is closed.
-    let flow = unsafe {
+    let made = Entry::new(fd, kind, |bell| unsafe {
         match kind {
-            Kind::Stream => RawFlow::stream(&started.runtime, fd, RING_BYTES),
-            Kind::Datagrams => RawFlow::datagram(&started.runtime, fd, RING_BYTES),
+            Kind::Stream => RawFlow::stream(&started.runtime, fd, RING_BYTES, bell),
+            Kind::Datagrams => RawFlow::datagram(&started.runtime, fd, RING_BYTES, bell),
         }
-    };
-    let flow = match flow {
-        Ok(flow) => flow,
+    });
+    let entry = match made {
+        Ok(entry) => entry,
         Err(error) => {
             give_up(process, &format!("executors cannot be started: {error}"));
             return false;
@@ -219,7 +220,6 @@ fn make_flow_locked(process: &ProcessState, fd: RawFd, slot: &Slot) -> bool {
         let executors = config().map_or(0, |config| config.executors);
         log::info!("sends are done by executors ({executors}) from here on");
     }
-    let entry = Entry::new(fd, kind, flow);
     let forks = slot.forks.load(Ordering::Relaxed);
     entry.forks.store(forks, Ordering::Relaxed);
     process.highest.fetch_max(fd, Ordering::SeqCst);
@@ -238,11 +238,25 @@ pub(crate) fn stop(process: &ProcessState, why: &str) {
     let _not_now = CancelDisabled::new();
     lock(process);
     give_up(process, why);
-    barrier::drain_all(Patience::Blocking);
+    barrier::drain_all(Patience::Forking);
     let threads = threads();
     if let Some(ended) = end_runtime(process) {
         wait_for_threads(threads.saturating_sub(ended));
     }
+    // Who waits for executors drains by himself from here on.
+    wait::ring_all();
+    unlock(process);
+}
+
+/// [`stop`], and then the library does nothing more, for what may not let it: flows
+/// go, and each hook is the function behind it.
+pub(crate) fn leave(process: &ProcessState, why: &str) {
+    stop(process, why);
+    let _not_now = CancelDisabled::new();
+    lock(process);
+    barrier::drain_all(Patience::Bounded);
+    table::leave();
+    wait::ring_all();
     unlock(process);
 }
 

@@ -27,6 +27,9 @@ pub(crate) const EPOLL: usize = 4;
 pub(crate) const CANDIDATE: usize = 5;
 // Anything else is the address of an entry.
 
+/// What has one of these numbers the C library may write to by itself: by stdout and
+/// stderr, and what it says before it aborts.
+pub(crate) const STDIO_LAST: RawFd = 2;
 /// Numbers from here on are not looked after.
 const DESCRIPTORS_MAX: u64 = 1 << 20;
 
@@ -36,6 +39,8 @@ pub(crate) struct Slot {
     tagged: AtomicUsize,
     /// Forks there were when it was made: later children share it.
     pub(crate) forks: AtomicU32,
+    /// How often the number was closed.
+    closes: AtomicU32,
 }
 
 /// What belongs to this process and not to its children. Zeroed in a child.
@@ -48,6 +53,8 @@ pub(crate) struct ProcessState {
     /// For making flows, for fork and for what stops executors.
     pub(crate) lock: AtomicU32,
     pub(crate) pid: AtomicI32,
+    /// The first thread of the process, as pthread_self() calls it.
+    pub(crate) first_thread: AtomicUsize,
     pub(crate) runtime: AtomicPtr<crate::start::Started>,
     /// The highest number that ever was a candidate or the library's own.
     pub(crate) highest: AtomicI32,
@@ -99,6 +106,16 @@ pub(crate) fn set_up(descriptors: u64) -> bool {
     true
 }
 
+/// From here on there is no table: every hook lets through.
+pub(crate) fn leave() {
+    LENGTH.store(0, Ordering::SeqCst);
+}
+
+/// Is there a table?
+pub(crate) fn is_there() -> bool {
+    LENGTH.load(Ordering::Acquire) != 0
+}
+
 #[inline(always)]
 pub(crate) fn slot(fd: RawFd) -> Option<&'static Slot> {
     // A negative one is a very high one.
@@ -126,7 +143,7 @@ pub(crate) fn is_ours(process: &ProcessState) -> bool {
 
 /// [`is_ours`], where there is a table.
 pub(crate) fn is_ours_now() -> bool {
-    process_state().is_some_and(is_ours)
+    is_there() && process_state().is_some_and(is_ours)
 }
 
 impl Slot {
@@ -138,6 +155,19 @@ impl Slot {
     #[inline]
     pub(crate) fn set(&self, tagged: usize) {
         self.tagged.store(tagged, Ordering::SeqCst);
+    }
+
+    pub(crate) fn closes(&self) -> u32 {
+        self.closes.load(Ordering::Acquire)
+    }
+
+    /// The number is closed, and what it was is forgotten; false: it is another by now.
+    pub(crate) fn close(&self, tagged: usize) -> bool {
+        let closed = self.replace(tagged, UNKNOWN);
+        if closed {
+            self.closes.fetch_add(1, Ordering::Release);
+        }
+        closed
     }
 
     pub(crate) fn replace(&self, from: usize, to: usize) -> bool {
@@ -157,10 +187,23 @@ pub(crate) fn is_entry(tagged: usize) -> bool {
     tagged > CANDIDATE
 }
 
+/// The entry of a slot, while it is used.
+pub(crate) fn entry(slot: &Slot) -> Option<crate::entry::Used> {
+    let tagged = slot.tagged();
+    is_entry(tagged).then(|| Entry::of(slot, tagged)).flatten()
+}
+
 /// A new descriptor of a socket, made by this process.
 #[inline]
 pub(crate) fn made(fd: RawFd) {
-    mark(fd, CANDIDATE);
+    mark(
+        fd,
+        if fd > STDIO_LAST {
+            CANDIDATE
+        } else {
+            PASSTHROUGH
+        },
+    );
 }
 
 /// A new descriptor that this process made: a [`CANDIDATE`] or an [`EPOLL`].

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! What makes, doubles and closes descriptors, and what sends past the queue.
+//! What makes, connects, doubles and closes descriptors.
 
 use super::options::with_entry;
-use crate::barrier::{self, BarrierResult};
+use crate::barrier;
 use crate::entry::Kind;
 use crate::real;
+use crate::send::clear;
 use crate::table::{self, CANDIDATE, EPOLL, PASSTHROUGH, UNKNOWN};
-use libc::{FILE, c_char, c_int, c_uint, off_t, off64_t, size_t, sockaddr, socklen_t, ssize_t};
+use libc::{FILE, c_char, c_int, c_uint, sockaddr, socklen_t};
 use std::sync::atomic::Ordering;
 
 /// # Safety
@@ -87,11 +88,9 @@ pub unsafe extern "C-unwind" fn connect(
     length: socklen_t,
 ) -> c_int {
     // Datagrams to the peer there was; then another one's flow.
-    let datagrams = with_entry(fd, |guard, entry| {
-        let datagrams = entry.kind() == Kind::Datagrams;
-        (datagrams, barrier::drain(guard, entry, fd, true))
-    });
-    if let Some((true, _)) = datagrams {
+    let datagrams = with_entry(fd, |_, entry| entry.kind() == Kind::Datagrams);
+    let _ = clear(fd, true);
+    if datagrams == Some(true) {
         barrier::forget(fd);
         table::made(fd);
     }
@@ -115,6 +114,8 @@ pub unsafe extern "C-unwind" fn shutdown(fd: c_int, how: c_int) -> c_int {
                 return false;
             }
             entry.flow().end_when_drained();
+            // Who waits for room has none to expect.
+            entry.bell().ring();
             true
         });
         if behind.is_none()
@@ -227,6 +228,9 @@ fn doubled(fd: c_int, to: c_int) {
         // Out of sight: its sends could not be kept in order.
         return barrier::pass_through_permanently(fd);
     };
+    if to <= table::STDIO_LAST {
+        barrier::pass_through_permanently(fd);
+    }
     if tagged == CANDIDATE || tagged == PASSTHROUGH {
         // Two numbers, and no flow that both could share.
         slot.replace(CANDIDATE, PASSTHROUGH);
@@ -340,75 +344,51 @@ pub unsafe extern "C-unwind" fn fdopen(fd: c_int, mode: *const c_char) -> *mut F
     unsafe { real::fdopen(fd, mode) }
 }
 
-/// What the kernel sends to `to` by itself comes after what is queued. The errno
-/// if it cannot now.
-fn before_sending_to(to: c_int, waits: bool) -> Option<c_int> {
-    let result = with_entry(to, |guard, entry| {
-        if !entry.flow().is_drained()
-            && let BarrierResult::Failed(errno) = barrier::drain(guard, entry, to, waits)
-        {
-            return Some(errno);
-        }
-        entry.flow().error().and_then(|_| entry.take_error())
-    });
-    result.flatten()
-}
+/// The C library's other names of some of the above.
+mod other_names {
+    use super::*;
 
-fn failed(errno: c_int) -> ssize_t {
-    if errno == libc::EPIPE {
-        // SAFETY: a plain call, as the kernel would have.
-        unsafe { libc::raise(libc::SIGPIPE) };
+    /// # Safety
+    /// As for connect.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C-unwind" fn __connect(
+        fd: c_int,
+        to: *const sockaddr,
+        length: socklen_t,
+    ) -> c_int {
+        // SAFETY: as promised by the caller.
+        unsafe { connect(fd, to, length) }
     }
-    real::set_errno(errno);
-    -1
-}
 
-/// # Safety
-/// As for sendfile(2).
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn sendfile(
-    to: c_int,
-    from: c_int,
-    offset: *mut off_t,
-    count: size_t,
-) -> ssize_t {
-    if let Some(errno) = before_sending_to(to, true) {
-        return failed(errno);
+    /// # Safety
+    /// As for close.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C-unwind" fn __close(fd: c_int) -> c_int {
+        // SAFETY: as promised by the caller.
+        unsafe { close(fd) }
     }
-    // SAFETY: as promised by the caller.
-    unsafe { real::sendfile(to, from, offset, count) }
-}
 
-/// # Safety
-/// As for sendfile(2).
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn sendfile64(
-    to: c_int,
-    from: c_int,
-    offset: *mut off64_t,
-    count: size_t,
-) -> ssize_t {
-    if let Some(errno) = before_sending_to(to, true) {
-        return failed(errno);
+    /// # Safety
+    /// As for dup2.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C-unwind" fn __dup2(fd: c_int, to: c_int) -> c_int {
+        // SAFETY: as promised by the caller.
+        unsafe { dup2(fd, to) }
     }
-    // SAFETY: as promised by the caller.
-    unsafe { real::sendfile64(to, from, offset, count) }
-}
 
-/// # Safety
-/// As for splice(2).
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn splice(
-    from: c_int,
-    from_offset: *mut off64_t,
-    to: c_int,
-    to_offset: *mut off64_t,
-    length: size_t,
-    flags: c_uint,
-) -> ssize_t {
-    if let Some(errno) = before_sending_to(to, flags & libc::SPLICE_F_NONBLOCK == 0) {
-        return failed(errno);
+    /// # Safety
+    /// As for fcntl.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C-unwind" fn __fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
+        // SAFETY: as promised by the caller.
+        unsafe { fcntl(fd, command, argument) }
     }
-    // SAFETY: as promised by the caller.
-    unsafe { real::splice(from, from_offset, to, to_offset, length, flags) }
+
+    /// # Safety
+    /// As for fdopen.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C-unwind" fn _IO_fdopen(fd: c_int, mode: *const c_char) -> *mut FILE {
+        // SAFETY: as promised by the caller.
+        unsafe { fdopen(fd, mode) }
+    }
 }

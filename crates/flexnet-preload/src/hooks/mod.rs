@@ -8,6 +8,7 @@
 
 pub(crate) mod descriptors;
 pub(crate) mod options;
+pub(crate) mod others;
 pub(crate) mod process;
 pub(crate) mod receive;
 pub(crate) mod sends;

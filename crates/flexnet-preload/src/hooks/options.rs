@@ -2,10 +2,11 @@
 //! Socket options and requests: those that a queue would falsify.
 
 use super::receive::unreported_error;
-use crate::barrier::{self, BarrierResult};
+use crate::barrier;
 use crate::entry::{Entry, Used};
 use crate::hook_guard::HookGuard;
 use crate::real;
+use crate::send::{clear, quiet_drain};
 use crate::table::{self, is_entry};
 use libc::{c_int, c_void, socklen_t};
 use std::sync::atomic::Ordering;
@@ -49,16 +50,12 @@ pub unsafe extern "C-unwind" fn setsockopt(
     length: socklen_t,
 ) -> c_int {
     let ends = is_the_end(level, name);
-    let result = with_entry(fd, |guard, entry| {
-        if ends {
-            entry.passthrough.store(true, Ordering::SeqCst);
-            return barrier::drain(guard, entry, fd, true);
-        }
-        entry.flow().drain();
-        BarrierResult::Drained
+    with_entry(fd, |_, entry| match ends {
+        true => entry.passthrough.store(true, Ordering::SeqCst),
+        false => drop(quiet_drain(entry)),
     });
-    if let Some(BarrierResult::Failed(errno)) = result {
-        // What is queued may not come behind the option: encrypted, say.
+    // What is queued may not come behind the option: encrypted, say.
+    if ends && let Some(errno) = clear(fd, true) {
         real::set_errno(errno);
         return -1;
     }

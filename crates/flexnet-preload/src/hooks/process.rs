@@ -6,15 +6,17 @@ use crate::barrier::{self, Patience};
 use crate::hook_guard::{HookGuard, SignalsBlocked};
 use crate::real;
 use crate::start;
-use crate::table::{self, is_ours, is_ours_now};
+use crate::table::{self, ProcessState, is_ours_now};
 use libc::{FILE, c_char, c_int, c_long, c_void, pid_t};
 use std::sync::atomic::Ordering;
 
 /// Gives the kernel what was accepted.
 fn drain_all(patience: Patience) {
-    let started =
-        table::process_state().filter(|process| !process.runtime.load(Ordering::Acquire).is_null());
-    if started.is_none() {
+    let some = |process: &&ProcessState| {
+        !process.runtime.load(Ordering::Acquire).is_null()
+            || process.flows.load(Ordering::Acquire) > 0
+    };
+    if !table::is_there() || table::process_state().filter(some).is_none() {
         return;
     }
     if let Some(guard) = HookGuard::enter() {
@@ -30,26 +32,41 @@ fn before_exec() {
     drain_all(Patience::Bounded);
 }
 
-/// At the end, which is not the parent's if this is a vfork child.
+/// At the end, which is not the parent's if this is a vfork child. Other libraries'
+/// destructors, and other threads, may go on sending: nothing is queued any more.
 fn before_end() {
-    if is_ours_now() {
+    if let Some(process) = table::process_state()
+        && is_ours_now()
+    {
+        process.off.store(1, Ordering::SeqCst);
         drain_all(Patience::Bounded);
     }
 }
 
 /// Before a child is started that may have the sockets there are.
 fn before_spawn() {
-    drain_all(Patience::Blocking);
+    drain_all(Patience::Forking);
 }
 
 /// No executors from here on.
 fn stop(why: &str) {
-    let Some(process) = table::process_state().filter(|process| is_ours(process)) else {
-        return;
-    };
-    if let Some(_guard) = HookGuard::enter() {
+    if is_ours_now()
+        && let Some(process) = table::process_state()
+        && let Some(_guard) = HookGuard::enter()
+    {
         let _signals = SignalsBlocked::new();
         start::stop(process, why);
+    }
+}
+
+/// A filter may kill for any system call of the library's.
+fn leave() {
+    if is_ours_now()
+        && let Some(process) = table::process_state()
+        && let Some(_guard) = HookGuard::enter()
+    {
+        let _signals = SignalsBlocked::new();
+        start::leave(process, "the program installs a seccomp filter");
     }
 }
 
@@ -253,6 +270,60 @@ pub(crate) extern "C" fn at_exit() {
     before_end();
 }
 
+const FIRST_ENDS: &str = "the program's first thread ends";
+
+/// A process ends with its last thread, and executors count: once the first thread
+/// has gone there may be no other left. So they go before.
+fn is_first_thread() -> bool {
+    rustix::thread::gettid() == rustix::process::getpid()
+}
+
+/// # Safety
+/// As for pthread_exit(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn pthread_exit(value: *mut c_void) {
+    if is_first_thread() {
+        stop(FIRST_ENDS);
+    }
+    // SAFETY: as promised by the caller.
+    unsafe { real::pthread_exit(value) }
+}
+
+/// # Safety
+/// As for thrd_exit(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn thrd_exit(value: c_int) {
+    if is_first_thread() {
+        stop(FIRST_ENDS);
+    }
+    // SAFETY: as promised by the caller.
+    unsafe { real::thrd_exit(value) }
+}
+
+/// # Safety
+/// As for pthread_cancel(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn pthread_cancel(thread: libc::pthread_t) -> c_int {
+    let first =
+        |process: &ProcessState| process.first_thread.load(Ordering::Relaxed) == thread as usize;
+    if table::process_state().is_some_and(first) {
+        stop(FIRST_ENDS);
+    }
+    // SAFETY: as promised by the caller.
+    unsafe { real::pthread_cancel(thread) }
+}
+
+/// The parent ends past every hook.
+///
+/// # Safety
+/// As for daemon(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn daemon(stay: c_int, keep: c_int) -> c_int {
+    before_exec();
+    // SAFETY: as promised by the caller.
+    unsafe { real::daemon(stay, keep) }
+}
+
 /// # Safety
 /// As for unshare(2).
 #[unsafe(no_mangle)]
@@ -271,7 +342,11 @@ pub unsafe extern "C-unwind" fn setns(fd: c_int, kind: c_int) -> c_int {
     unsafe { real::setns(fd, kind) }
 }
 
-const FILTERED: &str = "the program installs a seccomp filter";
+/// SECCOMP_SET_MODE_STRICT, SECCOMP_SET_MODE_FILTER; without a program the latter
+/// only asks what the kernel knows.
+fn installs_filter(operation: usize, program: usize) -> bool {
+    operation == 0 || (operation == 1 && program != 0)
+}
 
 /// # Safety
 /// As for prctl(2).
@@ -283,8 +358,9 @@ pub unsafe extern "C-unwind" fn prctl(
     c: usize,
     d: usize,
 ) -> c_int {
-    if option == libc::PR_SET_SECCOMP {
-        stop(FILTERED);
+    let strict = a == libc::SECCOMP_MODE_STRICT as usize;
+    if option == libc::PR_SET_SECCOMP && (strict || b != 0) {
+        leave();
     }
     // SAFETY: as promised by the caller.
     unsafe { real::prctl(option, a, b, c, d) }
@@ -305,14 +381,19 @@ pub unsafe extern "C-unwind" fn syscall(
     f: usize,
 ) -> c_long {
     match number {
-        // SECCOMP_SET_MODE_STRICT, SECCOMP_SET_MODE_FILTER.
-        libc::SYS_seccomp if a <= 1 => stop(FILTERED),
+        libc::SYS_seccomp if installs_filter(a, c) => leave(),
+        libc::SYS_prctl if a == libc::PR_SET_SECCOMP as usize => leave(),
         libc::SYS_unshare => stop("the program calls unshare"),
         libc::SYS_setns => stop("the program calls setns"),
         libc::SYS_close => barrier::forget(a as c_int),
+        libc::SYS_exit if is_first_thread() => stop(FIRST_ENDS),
         libc::SYS_execve | libc::SYS_execveat => before_exec(),
         libc::SYS_exit_group => before_end(),
-        _ => {}
+        // SAFETY: as promised by the caller.
+        _ => match unsafe { super::others::by_number(number, [a, b, c, d, e, f]) } {
+            Some(result) => return result,
+            None => {}
+        },
     }
     // SAFETY: as promised by the caller.
     unsafe { real::syscall(number, a, b, c, d, e, f) }

@@ -1,28 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! write, writev, send, sendto, sendmsg, sendmmsg.
+//! What sends bytes of the program's: write, writev, send, sendto, sendmsg,
+//! sendmmsg. All of it goes out by [`crate::send`].
 
-use super::options::with_entry;
 use crate::barrier;
 use crate::real;
-use crate::send::{Message, Verdict, concerns, offer};
-use crate::table::Slot;
+use crate::send::{self, Message};
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t};
+use std::cell::Cell;
 use std::io::IoSlice;
 use std::os::fd::RawFd;
 
-/// More slices than writev takes (IOV_MAX).
+/// More slices than the kernel takes (IOV_MAX).
 const SLICES_MAX: usize = 1024;
-
-/// Says the errno, and raises SIGPIPE in this thread as the kernel would have.
-#[cold]
-fn fail(errno: c_int, flags: c_int) -> ssize_t {
-    if errno == libc::EPIPE && flags & libc::MSG_NOSIGNAL == 0 {
-        // SAFETY: a plain call; the handler, if any, runs here and now.
-        unsafe { libc::raise(libc::SIGPIPE) };
-    }
-    real::set_errno(errno);
-    -1
-}
+/// Slices of a send, empty ones not counted, that is queued although an empty one has
+/// no address.
+const SLICES_WITHOUT_ADDRESS: usize = 16;
 
 /// One contiguous send.
 #[inline(always)]
@@ -33,92 +25,124 @@ unsafe fn one(
     flags: c_int,
     real: impl FnOnce() -> ssize_t,
 ) -> ssize_t {
-    match concerns(fd) {
-        None => real(),
-        // SAFETY: as for the function that was called.
-        Some((slot, tagged)) => unsafe {
-            one_of_ours((fd, slot, tagged), data, length, flags, real)
-        },
-    }
-}
-
-unsafe fn one_of_ours(
-    (fd, slot, tagged): (RawFd, &'static Slot, usize),
-    data: *const c_void,
-    length: size_t,
-    flags: c_int,
-    real: impl FnOnce() -> ssize_t,
-) -> ssize_t {
-    if data.is_null() || length > isize::MAX as usize {
-        return real();
-    }
-    // SAFETY: the caller's bytes, which write() would read too.
-    let bytes = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), length) };
-    let slices = [IoSlice::new(bytes)];
-    let message = Message {
-        slices: &slices,
-        length,
-        flags,
-        plain: true,
-    };
-    match offer(fd, slot, tagged, &message) {
-        Verdict::Real => real(),
-        Verdict::Accepted(bytes) => bytes as ssize_t,
-        Verdict::Failed(errno) => fail(errno, flags),
-        Verdict::RealFrom(sent) => {
-            let rest = &bytes[sent..];
-            // SAFETY: a part of the caller's bytes.
-            let more = unsafe { real::send(fd, rest.as_ptr().cast(), rest.len(), flags) };
-            match (more, sent) {
-                (-1, 0) => -1,
-                (-1, sent) => sent as ssize_t,
-                (more, sent) => more + sent as ssize_t,
-            }
-        }
-    }
-}
-
-/// The slices and their bytes; `None`: the kernel's to judge.
-unsafe fn gathered<'a>(slices: *const iovec, count: usize) -> Option<(&'a [IoSlice<'a>], usize)> {
-    if slices.is_null() || count > SLICES_MAX {
-        return None;
-    }
-    // SAFETY: the caller's array, which the kernel would read too.
-    let vectors = unsafe { std::slice::from_raw_parts(slices, count) };
-    let mut length = 0usize;
-    for vector in vectors {
-        if vector.iov_base.is_null() {
-            return None;
-        }
-        length = length.checked_add(vector.iov_len)?;
-    }
-    if length > isize::MAX as usize {
-        return None;
-    }
-    // SAFETY: IoSlice has the layout of iovec, and no base is null.
-    Some((
-        unsafe { std::slice::from_raw_parts(slices.cast(), count) },
-        length,
-    ))
-}
-
-unsafe fn gathered_of_ours(
-    (fd, slot, tagged): (RawFd, &'static Slot, usize),
-    (slices, count): (*const iovec, usize),
-    (flags, plain): (c_int, bool),
-) -> Verdict {
-    // SAFETY: as for the function that was called.
-    match unsafe { gathered(slices, count) } {
-        None => Verdict::Real,
-        Some((slices, length)) => {
-            let message = Message {
-                slices,
+    let slice = Cell::new([IoSlice::new(&[])]);
+    // SAFETY: as for the function that was called; the message is used before `slice`
+    // goes, and `slice` is not set again.
+    let message = || match unsafe { bytes(data, length) } {
+        Some(bytes) => {
+            slice.set([IoSlice::new(bytes)]);
+            Message {
+                // SAFETY: as above.
+                slices: unsafe { &*slice.as_ptr() },
                 length,
                 flags,
-                plain,
-            };
-            offer(fd, slot, tagged, &message)
+                plain: true,
+            }
         }
+        None => Message {
+            flags,
+            ..Message::other(true)
+        },
+    };
+    send::send(fd, message, real)
+}
+
+/// The caller's bytes; `None`: the kernel's to judge.
+unsafe fn bytes<'a>(data: *const c_void, length: size_t) -> Option<&'a [u8]> {
+    if length == 0 {
+        return Some(&[]);
+    }
+    let can = !data.is_null() && length <= isize::MAX as usize;
+    // SAFETY: the caller's bytes, which write() would read too.
+    can.then(|| unsafe { std::slice::from_raw_parts(data.cast::<u8>(), length) })
+}
+
+/// The slices of a call, gathered when it is looked at.
+struct Gathered<'a> {
+    /// Where they are copied to without the empty ones.
+    copied: Cell<[IoSlice<'a>; SLICES_WITHOUT_ADDRESS]>,
+}
+
+impl<'a> Gathered<'a> {
+    #[inline(always)]
+    fn new() -> Self {
+        Self {
+            copied: Cell::new([IoSlice::new(&[]); SLICES_WITHOUT_ADDRESS]),
+        }
+    }
+
+    /// The message of these slices; one that is not plain is the kernel's to judge,
+    /// behind what is queued.
+    ///
+    /// # Safety
+    /// The caller's array is as for writev; it is asked for once at a time.
+    unsafe fn message(
+        &'a self,
+        (slices, count): (*const iovec, usize),
+        (flags, plain): (c_int, bool),
+    ) -> Message<'a> {
+        let other = Message {
+            flags,
+            ..Message::other(true)
+        };
+        if (slices.is_null() && count > 0) || count > SLICES_MAX {
+            return other;
+        }
+        let (mut length, mut lacks) = (0usize, false);
+        for i in 0..count {
+            // SAFETY: the caller's array, which the kernel would read too.
+            let vector = unsafe { &*slices.add(i) };
+            let Some(sum) = length.checked_add(vector.iov_len) else {
+                return other;
+            };
+            length = sum;
+            lacks |= vector.iov_base.is_null();
+        }
+        if length > isize::MAX as usize {
+            return other;
+        }
+        let slices: &[IoSlice<'_>] = match (count, lacks) {
+            (0, _) => &[],
+            // SAFETY: IoSlice has the layout of iovec, and no base is null.
+            (_, false) => unsafe { std::slice::from_raw_parts(slices.cast(), count) },
+            // SAFETY: as promised by the caller.
+            (_, true) => match unsafe { self.without_empty(slices, count) } {
+                Some(slices) => slices,
+                None => return other,
+            },
+        };
+        Message {
+            slices,
+            length,
+            flags,
+            plain,
+        }
+    }
+
+    /// The slices that are not empty. `None`: too many, or one that is not empty has
+    /// no address.
+    #[cold]
+    unsafe fn without_empty(
+        &'a self,
+        slices: *const iovec,
+        count: usize,
+    ) -> Option<&'a [IoSlice<'a>]> {
+        let mut copied = [IoSlice::new(&[]); SLICES_WITHOUT_ADDRESS];
+        let mut filled = 0;
+        for i in 0..count {
+            // SAFETY: the caller's array.
+            let vector = unsafe { &*slices.add(i) };
+            if vector.iov_len == 0 {
+                continue;
+            }
+            // SAFETY: the caller's bytes.
+            let bytes = unsafe { bytes(vector.iov_base, vector.iov_len) }?;
+            *copied.get_mut(filled)? = IoSlice::new(bytes);
+            filled += 1;
+        }
+        self.copied.set(copied);
+        // SAFETY: set again only when the message is not used any more.
+        Some(unsafe { &(&*self.copied.as_ptr())[..filled] })
     }
 }
 
@@ -131,6 +155,14 @@ pub unsafe extern "C-unwind" fn write(fd: c_int, data: *const c_void, length: si
 }
 
 /// # Safety
+/// As for write(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn __write(fd: c_int, data: *const c_void, length: size_t) -> ssize_t {
+    // SAFETY: as promised by the caller.
+    unsafe { write(fd, data, length) }
+}
+
+/// # Safety
 /// As for send(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn send(
@@ -140,11 +172,22 @@ pub unsafe extern "C-unwind" fn send(
     flags: c_int,
 ) -> ssize_t {
     // SAFETY: as promised by the caller.
-    unsafe {
-        one(fd, data, length, flags, || {
-            real::send(fd, data, length, flags)
-        })
-    }
+    let real = || unsafe { real::send(fd, data, length, flags) };
+    // SAFETY: as promised by the caller.
+    unsafe { one(fd, data, length, flags, real) }
+}
+
+/// # Safety
+/// As for send(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn __send(
+    fd: c_int,
+    data: *const c_void,
+    length: size_t,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: as promised by the caller.
+    unsafe { send(fd, data, length, flags) }
 }
 
 /// # Safety
@@ -164,56 +207,24 @@ pub unsafe extern "C-unwind" fn sendto(
         // SAFETY: as promised by the caller.
         return unsafe { one(fd, data, length, flags, real) };
     }
-    let Some((slot, tagged)) = concerns(fd) else {
-        return real();
-    };
     // To an address of its own: after what is queued.
-    let message = Message {
-        slices: &[],
-        length: 0,
+    let message = || Message {
         flags,
-        plain: false,
+        ..Message::other(true)
     };
-    match offer(fd, slot, tagged, &message) {
-        Verdict::Failed(errno) => fail(errno, flags),
-        _ => real(),
-    }
+    send::send(fd, message, real)
 }
 
 /// # Safety
 /// As for writev(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn writev(fd: c_int, slices: *const iovec, count: c_int) -> ssize_t {
-    if let Some((slot, tagged)) = concerns(fd) {
-        let array = (slices, usize::try_from(count).unwrap_or(usize::MAX));
-        // SAFETY: as promised by the caller.
-        match unsafe { gathered_of_ours((fd, slot, tagged), array, (0, true)) } {
-            Verdict::Accepted(bytes) => return bytes as ssize_t,
-            Verdict::Failed(errno) => return fail(errno, 0),
-            Verdict::RealFrom(sent) => {
-                // SAFETY: as promised by the caller; only one slice is handed
-                // over.
-                return unsafe { rest_of(fd, slices, sent, 0) };
-            }
-            Verdict::Real => {}
-        }
-    }
+    let gathered = Gathered::new();
+    let array = (slices, usize::try_from(count).unwrap_or(usize::MAX));
     // SAFETY: as promised by the caller.
-    unsafe { real::writev(fd, slices, count) }
-}
-
-/// Sends the rest of a slice that was given back.
-unsafe fn rest_of(fd: c_int, slice: *const iovec, sent: usize, flags: c_int) -> ssize_t {
-    // SAFETY: the caller's slice, whose first `sent` bytes are sent.
-    let more = unsafe {
-        let from = (*slice).iov_base.cast::<u8>().add(sent);
-        real::send(fd, from.cast(), (*slice).iov_len - sent, flags)
-    };
-    match (more, sent) {
-        (-1, 0) => -1,
-        (-1, sent) => sent as ssize_t,
-        (more, sent) => more + sent as ssize_t,
-    }
+    let message = || unsafe { gathered.message(array, (0, true)) };
+    // SAFETY: as promised by the caller.
+    send::send(fd, message, || unsafe { real::writev(fd, slices, count) })
 }
 
 /// Descriptors that are sent to another process may be written to there.
@@ -237,15 +248,11 @@ unsafe fn pass_rights_through(message: &msghdr) {
     }
 }
 
-unsafe fn message_of_ours(
-    of: (RawFd, &'static Slot, usize),
-    message: &msghdr,
-    flags: c_int,
-) -> Verdict {
-    let plain = message.msg_controllen == 0 && message.msg_namelen == 0;
-    let array = (message.msg_iov.cast_const(), message.msg_iovlen);
+unsafe fn message_of<'a>(gathered: &'a Gathered<'a>, header: &msghdr, flags: c_int) -> Message<'a> {
+    let plain = header.msg_controllen == 0 && header.msg_namelen == 0;
+    let array = (header.msg_iov.cast_const(), header.msg_iovlen);
     // SAFETY: as for sendmsg.
-    unsafe { gathered_of_ours(of, array, (flags, plain)) }
+    unsafe { gathered.message(array, (flags, plain)) }
 }
 
 /// # Safety
@@ -257,25 +264,17 @@ pub unsafe extern "C-unwind" fn sendmsg(
     flags: c_int,
 ) -> ssize_t {
     // SAFETY: as promised by the caller.
-    if let Some(header) = unsafe { message.as_ref() } {
-        // SAFETY: as promised by the caller.
-        unsafe { pass_rights_through(header) };
-        if let Some((slot, tagged)) = concerns(fd) {
-            // SAFETY: as promised by the caller.
-            match unsafe { message_of_ours((fd, slot, tagged), header, flags) } {
-                Verdict::Accepted(bytes) => return bytes as ssize_t,
-                Verdict::Failed(errno) => return fail(errno, flags),
-                Verdict::RealFrom(sent) => {
-                    // SAFETY: as promised by the caller; only one slice is
-                    // handed over.
-                    return unsafe { rest_of(fd, header.msg_iov, sent, flags) };
-                }
-                Verdict::Real => {}
-            }
-        }
-    }
+    let real = || unsafe { real::sendmsg(fd, message, flags) };
     // SAFETY: as promised by the caller.
-    unsafe { real::sendmsg(fd, message, flags) }
+    let Some(header) = (unsafe { message.as_ref() }) else {
+        return real(); // EFAULT
+    };
+    // SAFETY: as promised by the caller.
+    unsafe { pass_rights_through(header) };
+    let gathered = Gathered::new();
+    // SAFETY: as promised by the caller.
+    let message = || unsafe { message_of(&gathered, header, flags) };
+    send::send(fd, message, real)
 }
 
 /// # Safety
@@ -288,61 +287,23 @@ pub unsafe extern "C-unwind" fn sendmmsg(
     flags: c_int,
 ) -> c_int {
     if messages.is_null() {
-        // SAFETY: as promised by the caller.
+        // SAFETY: as promised by the caller; EFAULT.
         return unsafe { real::sendmmsg(fd, messages, count, flags) };
     }
-    let count = count as usize;
-    for i in 0..count {
+    let number = count as usize;
+    for i in 0..number {
         // SAFETY: the caller's array.
         unsafe { pass_rights_through(&(*messages.add(i)).msg_hdr) };
     }
-    let mut sent = 0;
-    while sent < count
-        && let Some((slot, tagged)) = concerns(fd)
-    {
+    let gathered = Gathered::new();
+    send::send_several(
+        fd,
+        number,
+        // SAFETY: as promised by the caller; one message is used at a time.
+        |i| unsafe { message_of(&gathered, &(*messages.add(i)).msg_hdr, flags) },
         // SAFETY: the caller's array.
-        let message = unsafe { &mut *messages.add(sent) };
-        // SAFETY: as promised by the caller.
-        match unsafe { message_of_ours((fd, slot, tagged), &message.msg_hdr, flags) } {
-            Verdict::Real => break,
-            Verdict::Accepted(bytes) => message.msg_len = bytes as c_uint,
-            Verdict::Failed(errno) if sent == 0 => return fail(errno, flags) as c_int,
-            Verdict::Failed(errno) => {
-                report_later(fd, errno);
-                return sent as c_int;
-            }
-            Verdict::RealFrom(from) => {
-                let slice = message.msg_hdr.msg_iov;
-                // SAFETY: as promised by the caller; only one slice is handed
-                // over.
-                let (done, whole) = unsafe { (rest_of(fd, slice, from, flags), (*slice).iov_len) };
-                if done < 0 {
-                    return if sent == 0 { -1 } else { sent as c_int };
-                }
-                message.msg_len = done as c_uint;
-                if (done as usize) < whole {
-                    return sent as c_int + 1;
-                }
-            }
-        }
-        sent += 1;
-    }
-    if sent == count && count > 0 {
-        return sent as c_int;
-    }
-    // SAFETY: as promised by the caller, for the messages that are left.
-    let more = unsafe { real::sendmmsg(fd, messages.add(sent), (count - sent) as c_uint, flags) };
-    match (more, sent) {
-        (-1, 0) => -1,
-        (-1, sent) => sent as c_int,
-        (more, sent) => more + sent as c_int,
-    }
-}
-
-/// An error of a message behind others that were sent: the next call says it, as
-/// the kernel does.
-fn report_later(fd: RawFd, errno: c_int) {
-    if !matches!(errno, libc::EAGAIN | libc::EINTR | libc::ENOBUFS) {
-        with_entry(fd, |_, entry| entry.restore_error(errno));
-    }
+        |i, bytes| unsafe { (*messages.add(i)).msg_len = bytes as c_uint },
+        // SAFETY: as promised by the caller, for the messages that are left.
+        |from| unsafe { real::sendmmsg(fd, messages.add(from), (number - from) as c_uint, flags) },
+    )
 }

@@ -145,9 +145,12 @@ fn exports() -> bool {
 }
 
 const INTERPOSED: &str = "
-    write writev send sendto sendmsg sendmmsg
+    write writev send sendto sendmsg sendmmsg __write __send
+    pwritev2 pwritev64v2 dprintf vdprintf __dprintf_chk __vdprintf_chk eventfd_write
+    backtrace_symbols_fd __backtrace_symbols_fd aio_write aio_write64 lio_listio lio_listio64
     read readv recv recvfrom recvmsg __read_chk __recv_chk __recvfrom_chk
     socket accept accept4 epoll_create epoll_create1 connect shutdown close close_range closefrom
+    __connect __close __dup2 __fcntl _IO_fdopen pthread_exit thrd_exit pthread_cancel daemon
     dup dup2 dup3 fcntl fcntl64 fdopen sendfile sendfile64 splice
     setsockopt getsockopt ioctl
     execve execv execvp execvpe fexecve execveat execl execlp execle

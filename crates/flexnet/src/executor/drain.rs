@@ -53,12 +53,6 @@ pub trait Drain: Send {
     /// Ends the stream once nothing is left to send, at once if nothing is.
     fn end_when_empty(&mut self, _work: &mut Work<'_>) {}
 
-    /// Takes a record of [`crate::queue::RecordKind::Handover`] off, if it is the oldest;
-    /// bytes of it that are sent.
-    fn withdraw(&mut self, _work: &mut Work<'_>, _data: u64) -> Option<usize> {
-        None
-    }
-
     /// Nothing is sent any more: drops what there is.
     fn abort(&mut self, _work: &mut Work<'_>, _errno: i32) {}
 

@@ -35,7 +35,7 @@ pub use handle::{Flow, SubmitError, current_flow};
 pub use link::{Link, PageRef};
 pub use reactor::{Writable, writable};
 pub use runtime::Runtime;
-pub use waiters::Slept;
+pub use waiters::Bell;
 pub use worker::is_library_thread;
 
 pub(crate) use flow::{FlowCore, FlowGuard};

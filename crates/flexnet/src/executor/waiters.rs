@@ -2,35 +2,72 @@
 //! Submitters that wait for a flow: for room in its ring, or until it is
 //! drained.
 
-use rustix::io::Errno;
 use rustix::thread::futex;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
+
+/// A word that threads sleep on while they hold nothing else of a flow.
+///
+/// It lies in memory that is never freed, so a thread that is cancelled or leaves
+/// its sleep by longjmp owes nothing.
+#[derive(Debug, Default)]
+pub struct Bell(AtomicU32);
+
+/// Somebody sleeps on the bell, or is about to.
+const AWAITED: u32 = 1;
+
+impl Bell {
+    /// A bell that nobody awaits.
+    pub const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// The value to sleep on. What changes after this call ends the sleep, so the
+    /// caller looks at what it waits for once more before it sleeps.
+    pub fn await_ring(&self) -> u32 {
+        let value = self.0.fetch_or(AWAITED, Ordering::SeqCst) | AWAITED;
+        // Pairs with the one before `ring`: either this thread sees the change or
+        // the thread that made it sees the flag.
+        fence(Ordering::SeqCst);
+        value
+    }
+
+    /// Wakes all who sleep. Call it after a change and a fence.
+    #[inline]
+    pub fn ring(&self) {
+        if self.0.load(Ordering::Relaxed) & AWAITED != 0 {
+            self.ring_slow();
+        }
+    }
+
+    #[cold]
+    fn ring_slow(&self) {
+        let next = |value| (value & AWAITED != 0).then(|| u32::wrapping_add(value, 1));
+        if self
+            .0
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, next)
+            .is_ok()
+        {
+            let _ = futex::wake(&self.0, futex::Flags::PRIVATE, i32::MAX as u32);
+        }
+    }
+
+    /// The word, for a futex of the caller's own.
+    pub fn as_word(&self) -> &AtomicU32 {
+        &self.0
+    }
+}
 
 #[derive(Default)]
 pub(crate) struct Waiters {
     any: AtomicBool,
     list: Mutex<Vec<Waker>>,
-    /// Threads that sleep on `moves`: they allocate nothing, and a signal ends
-    /// their sleep.
-    sleepers: AtomicU32,
-    moves: AtomicU32,
-}
-
-/// How a sleep ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slept {
-    /// What was waited for is there.
-    Done,
-    /// Too late.
-    TimedOut,
-    /// A signal handler ran, which was not asked to restart system calls (with a
-    /// deadline: any handler), as the kernel's own waits for a socket do.
-    Interrupted,
+    /// Rings as well, where the flow's owner has one.
+    bell: AtomicPtr<Bell>,
 }
 
 impl Waiters {
@@ -53,50 +90,16 @@ impl Waiters {
         if self.any.load(Ordering::Relaxed) {
             self.wake_slow();
         }
-        if self.sleepers.load(Ordering::Relaxed) != 0 {
-            self.wake_sleepers();
+        // SAFETY: null, or what `set_bell` was given.
+        if let Some(bell) = unsafe { self.bell.load(Ordering::Relaxed).as_ref() } {
+            bell.ring();
         }
     }
 
-    #[cold]
-    fn wake_sleepers(&self) {
-        self.moves.fetch_add(1, Ordering::Release);
-        let _ = futex::wake(&self.moves, futex::Flags::PRIVATE, i32::MAX as u32);
-    }
-
-    /// Sleeps until `done`, which is asked after each change.
-    pub(crate) fn sleep_until(
-        &self,
-        deadline: Option<Instant>,
-        mut done: impl FnMut() -> bool,
-    ) -> Slept {
-        self.sleepers.fetch_add(1, Ordering::Relaxed);
-        // Pairs with the one before `wake`, as in `register`.
-        fence(Ordering::SeqCst);
-        let slept = loop {
-            let seen = self.moves.load(Ordering::Acquire);
-            if done() {
-                break Slept::Done;
-            }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                break Slept::TimedOut;
-            }
-            let left = left.map(|left| futex::Timespec {
-                tv_sec: left.as_secs() as i64,
-                tv_nsec: left.subsec_nanos().into(),
-            });
-            let slept = futex::wait(&self.moves, futex::Flags::PRIVATE, seen, left.as_ref());
-            if slept == Err(Errno::INTR) {
-                break if done() {
-                    Slept::Done
-                } else {
-                    Slept::Interrupted
-                };
-            }
-        };
-        self.sleepers.fetch_sub(1, Ordering::Relaxed);
-        slept
+    /// Rings `bell` at each [`Waiters::wake`] from here on. Before the flow is used.
+    pub(crate) fn set_bell(&self, bell: &'static Bell) {
+        let bell = std::ptr::from_ref(bell).cast_mut();
+        self.bell.store(bell, Ordering::Release);
     }
 
     #[cold]

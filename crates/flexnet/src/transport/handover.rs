@@ -61,14 +61,6 @@ impl Completion {
         futex_wait(&self.state, HANDED_OVER, timeout);
     }
 
-    /// Sleeps until it is finished or given back; true when a signal ended that
-    /// which was to interrupt system calls.
-    pub(crate) fn wait_interruptible(&self) -> bool {
-        use rustix::thread::futex;
-        let flags = futex::Flags::PRIVATE;
-        futex::wait(&self.state, flags, HANDED_OVER, None) == Err(rustix::io::Errno::INTR)
-    }
-
     /// Was it given back, since this was asked last?
     pub(crate) fn take_given_back(&self) -> bool {
         self.state

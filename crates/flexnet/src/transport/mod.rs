@@ -33,6 +33,6 @@ mod tcp;
 mod tests;
 mod udp;
 
-pub use raw::{Drained, HandedOver, RawFlow};
+pub use raw::{Drained, RawFlow};
 pub use tcp::TcpFlow;
 pub use udp::UdpFlow;

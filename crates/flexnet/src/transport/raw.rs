@@ -2,18 +2,16 @@
 //! Flows over a descriptor that stays somebody else's: for the preload library,
 //! whose program goes on using the descriptor as ever.
 //!
-//! Promised: nothing here allocates but making a flow; a wait is ended by a
-//! signal as the kernel's own is; the descriptor is used by who is inside the
+//! Promised: nothing here allocates but making a flow; nothing here waits but
+//! [`RawFlow::wait_and_drain`] and for a thread inside the gate; the descriptor is used by who is inside the
 //! flow's gate only, so once [`RawFlow::retire`] has returned it is the owner's
 //! to close. Left to the caller: which sends go through here, and that the
 //! descriptor is open until then.
 
 use super::datagram::DatagramDrain;
-use super::handover::Completion;
 use super::socket::{Socket, has_segmentation, sendmsg_segments};
 use super::stream::StreamDrain;
-use crate::executor::{Drain, FlowCore, FlowGuard, Progress, Runtime, Slept};
-use crate::queue::RecordKind;
+use crate::executor::{Bell, Drain, FlowCore, FlowGuard, Progress, Runtime};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg, shutdown};
 use std::io::{self, IoSlice};
@@ -88,20 +86,6 @@ pub enum Drained {
     NoMemory,
 }
 
-/// How a hand-over ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandedOver {
-    /// All is sent.
-    Sent,
-    /// The socket's errno; some of it may have been sent.
-    Failed(i32),
-    /// A signal came when so many bytes were sent; the rest is the caller's.
-    Interrupted(usize),
-    /// There are too few cores for it: the rest, from so many bytes on, is
-    /// better sent by the caller.
-    GivenBack(usize),
-}
-
 /// A flow over a descriptor of somebody else's.
 pub struct RawFlow {
     core: Arc<FlowCore>,
@@ -109,7 +93,8 @@ pub struct RawFlow {
 }
 
 impl RawFlow {
-    /// A flow over a connected stream socket, with a ring of `ring_bytes`.
+    /// A flow over a connected stream socket, with a ring of `ring_bytes`. `bell`
+    /// rings when there may be room, when all is drained, and when the flow fails.
     ///
     /// # Errors
     /// The executor threads cannot be started.
@@ -117,9 +102,14 @@ impl RawFlow {
     /// # Safety
     /// `fd` stays open, and the same socket, until [`RawFlow::retire`] or
     /// [`RawFlow::keep`] has returned.
-    pub unsafe fn stream(runtime: &Runtime, fd: RawFd, ring_bytes: usize) -> io::Result<Self> {
+    pub unsafe fn stream(
+        runtime: &Runtime,
+        fd: RawFd,
+        ring_bytes: usize,
+        bell: &'static Bell,
+    ) -> io::Result<Self> {
         let drain = |socket| Box::new(StreamDrain::new(socket)) as Box<dyn Drain>;
-        Self::new(runtime, fd, ring_bytes, drain)
+        Self::new(runtime, fd, ring_bytes, bell, drain)
     }
 
     /// A flow over a connected datagram socket.
@@ -129,17 +119,23 @@ impl RawFlow {
     ///
     /// # Safety
     /// As for [`RawFlow::stream`].
-    pub unsafe fn datagram(runtime: &Runtime, fd: RawFd, ring_bytes: usize) -> io::Result<Self> {
+    pub unsafe fn datagram(
+        runtime: &Runtime,
+        fd: RawFd,
+        ring_bytes: usize,
+        bell: &'static Bell,
+    ) -> io::Result<Self> {
         // SAFETY: open, as promised.
         let cuts = has_segmentation(unsafe { BorrowedFd::borrow_raw(fd) });
         let drain = |socket| Box::new(DatagramDrain::new(socket, cuts)) as Box<dyn Drain>;
-        Self::new(runtime, fd, ring_bytes, drain)
+        Self::new(runtime, fd, ring_bytes, bell, drain)
     }
 
     fn new(
         runtime: &Runtime,
         fd: RawFd,
         ring_bytes: usize,
+        bell: &'static Bell,
         drain: impl FnOnce(RawSocket) -> Box<dyn Drain>,
     ) -> io::Result<Self> {
         let target = Arc::new(Target {
@@ -148,6 +144,7 @@ impl RawFlow {
         });
         let drain = drain(RawSocket(target.clone()));
         let core = runtime.shared().new_flow(ring_bytes, drain)?;
+        core.waiters().set_bell(bell);
         Ok(Self { core, target })
     }
 
@@ -250,76 +247,22 @@ impl RawFlow {
         }
     }
 
-    /// Sleeps until all that was accepted by now is given to the kernel, which
-    /// an executor does.
-    pub fn wait_drained(&self, deadline: Option<Instant>) -> Slept {
-        if self.core.shared().is_stopped() {
-            return self.wait_and_drain(deadline);
-        }
-        let tail = self.core.ring().tail();
-        self.core.waiters().sleep_until(deadline, || {
-            self.core.is_drained_to(tail) || self.core.error().is_some()
-        })
-    }
-
-    /// Sleeps until half of the ring is free, which any record fits: so a sender
-    /// is not woken for each one.
-    pub fn wait_room(&self, deadline: Option<Instant>) -> Slept {
-        if self.core.shared().is_stopped() {
-            return self.wait_and_drain(deadline);
-        }
+    /// Is half of the ring free, which any record fits? A sender that waits for that
+    /// is not woken for each record.
+    pub fn has_room(&self) -> bool {
         let ring = self.core.ring();
-        let room = || ring.used() <= ring.capacity() / 2;
-        self.core
-            .waiters()
-            .sleep_until(deadline, || room() || self.core.error().is_some())
+        ring.used() <= ring.capacity() / 2
     }
 
-    /// Without executors: waits for the socket and drains here.
-    fn wait_and_drain(&self, deadline: Option<Instant>) -> Slept {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        if left == Some(Duration::ZERO) {
-            return Slept::TimedOut;
-        }
-        self.core.wait_and_drain(left);
-        Slept::Done
+    /// Have the executors ended? Then nobody drains the flow but its senders.
+    pub fn is_stopped(&self) -> bool {
+        self.core.shared().is_stopped()
     }
 
-    /// Has an executor send `bytes`, without a copy, while this waits; `sleeps`
-    /// is told before (true) and after (false) this thread sleeps, when it holds
-    /// nothing.
-    pub fn hand_over(&self, bytes: &[u8], sleeps: impl Fn(bool)) -> HandedOver {
-        let completion = Completion::new(bytes);
-        let data = completion.to_bits();
-        if self.core.submit(RecordKind::Handover, data, &[]).is_err() {
-            return HandedOver::GivenBack(0);
-        }
-        loop {
-            match completion.result() {
-                None => {}
-                Some(Ok(())) => return HandedOver::Sent,
-                Some(Err(error)) => {
-                    return HandedOver::Failed(error.raw_os_error().unwrap_or(libc::EIO));
-                }
-            }
-            sleeps(true);
-            let interrupted = completion.wait_interruptible();
-            sleeps(false);
-            let given_back = completion.take_given_back();
-            if !interrupted && !given_back {
-                continue;
-            }
-            let mut guard = self.enter();
-            let mut work = self.core.work(&guard, None);
-            let sent = guard.drain_mut(|drain| drain.withdraw(&mut work, data));
-            drop(work);
-            // None: it is done just now, or others' bytes are still before it.
-            match sent {
-                Some(sent) if interrupted => return HandedOver::Interrupted(sent),
-                Some(sent) => return HandedOver::GivenBack(sent),
-                None => {}
-            }
-        }
+    /// Without executors: waits for the socket, at most until then, and drains here.
+    pub fn wait_and_drain(&self, until: Instant) {
+        let left = until.saturating_duration_since(Instant::now());
+        self.core.wait_and_drain(Some(left));
     }
 
     /// The stream ends (FIN) once what was accepted is sent: at once, or by an

@@ -255,14 +255,6 @@ impl<S: Socket> Drain for StreamDrain<S> {
         self.end_if_empty(work);
     }
 
-    fn withdraw(&mut self, work: &mut Work<'_>, data: u64) -> Option<usize> {
-        let oldest = work.records().next();
-        let record = oldest.filter(|r| r.kind == RecordKind::Handover && r.data == data)?;
-        let sent = self.sent;
-        self.take_off(work, &record);
-        Some(sent)
-    }
-
     fn abort(&mut self, work: &mut Work<'_>, errno: i32) {
         self.discard(work, errno);
     }

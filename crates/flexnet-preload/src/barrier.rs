@@ -114,9 +114,12 @@ fn give_kernel(entry: &Used, fd: RawFd, until: Instant) {
         // A size above the limit would not fail, but make the buffer smaller.
         || (larger <= send_buffer_limit()
             && sockopt::set_socket_send_buffer_size(borrowed(fd), larger).is_ok());
-    drain_until(entry, until);
+    let drained = drain_until(entry, until);
     if raised {
         let _ = sockopt::set_socket_send_buffer_size(borrowed(fd), before / 2);
+        if drained {
+            entry.flow().stop_waiting();
+        }
     }
 }
 

@@ -275,7 +275,7 @@ const FIRST_ENDS: &str = "the program's first thread ends";
 /// A process ends with its last thread, and executors count: once the first thread
 /// has gone there may be no other left. So they go before.
 fn is_first_thread() -> bool {
-    rustix::thread::gettid() == rustix::process::getpid()
+    table::is_there() && rustix::thread::gettid() == rustix::process::getpid()
 }
 
 /// # Safety

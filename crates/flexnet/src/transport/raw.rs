@@ -314,6 +314,17 @@ impl RawFlow {
         self.core.unblocked();
     }
 
+    /// Nobody waits for the socket any more: it was drained in another way. Else a
+    /// shutdown of the runtime would wait for it.
+    pub fn stop_waiting(&self) {
+        let guard = self.enter();
+        if let Some(fd) = self.core.fd() {
+            self.core.set_fd(fd.as_raw_fd());
+        }
+        drop(guard);
+        self.core.unblocked();
+    }
+
     /// What was accepted and not sent is dropped, as the kernel does with its
     /// own at an abortive close.
     pub fn discard(&self, errno: i32) {

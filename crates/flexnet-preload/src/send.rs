@@ -53,6 +53,8 @@ pub(crate) struct Message<'a> {
     pub(crate) flags: c_int,
     /// Nothing but these bytes: without an address or control messages.
     pub(crate) plain: bool,
+    /// The kernel does not even look at the socket.
+    pub(crate) nothing: bool,
 }
 
 impl Message<'_> {
@@ -64,6 +66,7 @@ impl Message<'_> {
             length: 0,
             flags: if waits { 0 } else { libc::MSG_DONTWAIT },
             plain: false,
+            nothing: false,
         }
     }
 
@@ -96,6 +99,9 @@ pub(crate) fn send<'a>(
         return real();
     };
     let message = message();
+    if message.nothing {
+        return real();
+    }
     match offer(fd, slot, &message) {
         Verdict::Out => real(),
         Verdict::Accepted(bytes) => bytes as isize,
@@ -273,6 +279,10 @@ impl Offer<'_> {
         if entry.ended.load(Ordering::Relaxed) && !entry.flow().is_drained() {
             return Step::Done(Verdict::Failed(libc::EPIPE));
         }
+        if message.may_queue() && message.length == 0 && entry.kind() == Kind::Stream {
+            // Overtakes nothing: no byte of it is sent.
+            return Step::Done(Verdict::Out);
+        }
         if message.flags & libc::MSG_MORE != 0 && entry.kind() == Kind::Datagrams {
             // A datagram that the kernel keeps open for the next send's bytes.
             entry.passthrough.store(true, Ordering::Relaxed);
@@ -298,11 +308,11 @@ impl Offer<'_> {
         self.behind_rest(entry, may_queue)
     }
 
-    /// As one record. A send of nothing is the kernel's, but for datagrams.
+    /// As one record.
     fn fits(&self, entry: &Used) -> bool {
         let length = self.message.length;
         length <= entry.flow().message_max()
-            && (entry.kind() == Kind::Datagrams || (1..LONG_BYTES).contains(&length))
+            && (entry.kind() == Kind::Datagrams || length < LONG_BYTES)
     }
 
     fn submit(&self, entry: &Used) -> bool {

@@ -344,6 +344,17 @@ pub unsafe extern "C-unwind" fn fdopen(fd: c_int, mode: *const c_char) -> *mut F
     unsafe { real::fdopen(fd, mode) }
 }
 
+/// What fdopen does within the C library, which exports it.
+///
+/// # Safety
+/// As for fdopen(3), with a FILE that has no descriptor.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn _IO_file_attach(file: *mut FILE, fd: c_int) -> *mut FILE {
+    barrier::pass_through_permanently(fd);
+    // SAFETY: as promised by the caller.
+    unsafe { real::_IO_file_attach(file, fd) }
+}
+
 /// The C library's other names of some of the above.
 mod other_names {
     use super::*;

@@ -8,6 +8,7 @@ use crate::send::{self, Message};
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 use std::cell::Cell;
 use std::io::IoSlice;
+use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 
 /// More slices than the kernel takes (IOV_MAX).
@@ -37,6 +38,7 @@ unsafe fn one(
                 length,
                 flags,
                 plain: true,
+                nothing: false,
             }
         }
         None => Message {
@@ -60,14 +62,14 @@ unsafe fn bytes<'a>(data: *const c_void, length: size_t) -> Option<&'a [u8]> {
 /// The slices of a call, gathered when it is looked at.
 struct Gathered<'a> {
     /// Where they are copied to without the empty ones.
-    copied: Cell<[IoSlice<'a>; SLICES_WITHOUT_ADDRESS]>,
+    copied: Cell<MaybeUninit<[IoSlice<'a>; SLICES_WITHOUT_ADDRESS]>>,
 }
 
 impl<'a> Gathered<'a> {
     #[inline(always)]
     fn new() -> Self {
         Self {
-            copied: Cell::new([IoSlice::new(&[]); SLICES_WITHOUT_ADDRESS]),
+            copied: Cell::new(MaybeUninit::uninit()),
         }
     }
 
@@ -116,6 +118,7 @@ impl<'a> Gathered<'a> {
             length,
             flags,
             plain,
+            nothing: false,
         }
     }
 
@@ -140,9 +143,9 @@ impl<'a> Gathered<'a> {
             *copied.get_mut(filled)? = IoSlice::new(bytes);
             filled += 1;
         }
-        self.copied.set(copied);
-        // SAFETY: set again only when the message is not used any more.
-        Some(unsafe { &(&*self.copied.as_ptr())[..filled] })
+        self.copied.set(MaybeUninit::new(copied));
+        // SAFETY: just written, and again only when the message is not used any more.
+        Some(unsafe { &(*self.copied.as_ptr()).assume_init_ref()[..filled] })
     }
 }
 
@@ -221,8 +224,13 @@ pub unsafe extern "C-unwind" fn sendto(
 pub unsafe extern "C-unwind" fn writev(fd: c_int, slices: *const iovec, count: c_int) -> ssize_t {
     let gathered = Gathered::new();
     let array = (slices, usize::try_from(count).unwrap_or(usize::MAX));
-    // SAFETY: as promised by the caller.
-    let message = || unsafe { gathered.message(array, (0, true)) };
+    let message = || {
+        // SAFETY: as promised by the caller.
+        let message = unsafe { gathered.message(array, (0, true)) };
+        // Even of a datagram socket: writev of nothing ends before the socket.
+        let nothing = message.plain && message.length == 0;
+        Message { nothing, ..message }
+    };
     // SAFETY: as promised by the caller.
     send::send(fd, message, || unsafe { real::writev(fd, slices, count) })
 }

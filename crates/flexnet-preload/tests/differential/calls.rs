@@ -3,7 +3,7 @@
 //! a program makes them (by the C library's functions, so through the hooks).
 
 use rustix::fd::RawFd;
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::io;
 use std::ptr;
 use syscalls::Sysno;
@@ -20,6 +20,33 @@ pub enum Via {
     Sendto,
     Sendmsg,
     Sendmmsg,
+    /// writev with slices that are empty, with and without an address.
+    WritevEmpty,
+    SendmsgEmpty,
+    /// The C library formats it; plain, it is a write. For sockets that block: it does
+    /// not tell which part was taken.
+    Dprintf,
+    Pwritev2,
+    /// The C library's other names.
+    WriteAlias,
+    SendAlias,
+    /// syscall(2).
+    Number,
+}
+
+impl Via {
+    /// Does it take flags?
+    pub fn has_flags(self) -> bool {
+        matches!(
+            self,
+            Self::Send
+                | Self::Sendto
+                | Self::Sendmsg
+                | Self::Sendmmsg
+                | Self::SendmsgEmpty
+                | Self::SendAlias
+        )
+    }
 }
 
 /// How a descriptor is doubled.
@@ -57,6 +84,29 @@ macro_rules! call {
     };
 }
 
+unsafe extern "C" {
+    fn dprintf(fd: c_int, format: *const c_char, ...) -> c_int;
+    fn __write(fd: c_int, data: *const c_void, length: usize) -> isize;
+    fn __send(fd: c_int, data: *const c_void, length: usize, flags: c_int) -> isize;
+}
+
+/// The slices, with empty ones before, between and after.
+fn with_empty(bytes: &[u8]) -> Vec<libc::iovec> {
+    let none = libc::iovec {
+        iov_base: ptr::null_mut(),
+        iov_len: 0,
+    };
+    let empty = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: 0,
+    };
+    let mut all = vec![none];
+    for slice in slices(bytes) {
+        all.extend([slice, empty, none]);
+    }
+    all
+}
+
 /// Cuts bytes into a few slices.
 fn slices(bytes: &[u8]) -> Vec<libc::iovec> {
     let piece = (bytes.len() / 3).max(1);
@@ -83,8 +133,11 @@ impl Calls {
         let (data, length) = (bytes.as_ptr().cast::<c_void>(), bytes.len());
         match via {
             Via::Write => call!(self, write(fd, data, length), libc::write(fd, data, length)),
-            Via::Writev => {
-                let vectors = slices(bytes);
+            Via::Writev | Via::WritevEmpty => {
+                let vectors = match via {
+                    Via::Writev => slices(bytes),
+                    _ => with_empty(bytes),
+                };
                 let (first, count) = (vectors.as_ptr(), vectors.len() as c_int);
                 call!(
                     self,
@@ -102,8 +155,11 @@ impl Calls {
                 sendto(fd, data, length, flags, 0, 0),
                 libc::sendto(fd, data, length, flags, ptr::null(), 0)
             ),
-            Via::Sendmsg => {
-                let mut vectors = slices(bytes);
+            Via::Sendmsg | Via::SendmsgEmpty => {
+                let mut vectors = match via {
+                    Via::Sendmsg => slices(bytes),
+                    _ => with_empty(bytes),
+                };
                 let header = header(&mut vectors);
                 let header = &raw const header;
                 call!(
@@ -112,6 +168,35 @@ impl Calls {
                     libc::sendmsg(fd, header, flags)
                 )
             }
+            Via::Dprintf => {
+                // By its length: a case's bytes have no end as text.
+                let count = length as c_int;
+                call!(
+                    self,
+                    write(fd, data, length),
+                    dprintf(fd, c"%.*s".as_ptr(), count, data)
+                )
+            }
+            Via::Pwritev2 => {
+                let vectors = slices(bytes);
+                let (first, count) = (vectors.as_ptr(), vectors.len() as c_int);
+                call!(
+                    self,
+                    pwritev2(fd, first, count, usize::MAX, usize::MAX, 0),
+                    libc::pwritev2(fd, first, count, -1, 0)
+                )
+            }
+            Via::WriteAlias => call!(self, write(fd, data, length), __write(fd, data, length)),
+            Via::SendAlias => call!(
+                self,
+                sendto(fd, data, length, flags, 0, 0),
+                __send(fd, data, length, flags)
+            ),
+            Via::Number => call!(
+                self,
+                write(fd, data, length),
+                libc::syscall(libc::SYS_write, fd, data, length)
+            ),
             Via::Sendmmsg => self.send_several(fd, &[bytes], flags).map(|sent| sent[0]),
         }
     }

@@ -4,7 +4,7 @@
 //! results and ends are compared. What may differ: through the library more is
 //! accepted than the kernel's buffer holds.
 //!
-//! usage: differential [--cases N] [--seed S [--mode always|adaptive|strict]]
+//! usage: differential [--cases N] [--seed S [--mode MODE]]
 //!
 //! It runs itself under the library, once for each mode. A case that fails or
 //! hangs is named with its seed.
@@ -137,6 +137,7 @@ fn main() -> ExitCode {
     let mode = match value("--mode").as_deref() {
         Some("strict") => "strict",
         Some("adaptive") => "adaptive",
+        Some("adaptive-queued") => "adaptive-queued",
         _ => "always",
     };
     let workers = match number("--seed") {
@@ -147,7 +148,7 @@ fn main() -> ExitCode {
             let (few, most) = (cases / 10, cases - 2 * (cases / 10));
             vec![
                 start("always", 0, most / 2),
-                start("always", most / 2 + 1, most + 1),
+                start("adaptive-queued", most / 2 + 1, most + 1),
                 start("strict", most + 1, most + few + 1),
                 start("adaptive", most + few + 1, cases + 1),
             ]

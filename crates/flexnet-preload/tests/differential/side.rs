@@ -7,10 +7,10 @@ use crate::calls::{Calls, Outcome, Via};
 use rustix::fd::RawFd;
 use std::time::Duration;
 
-/// The byte at a place of the stream.
+/// The byte at a place of the stream; none is zero, so any stretch may be text.
 pub fn byte_at(seed: u64, place: usize) -> u8 {
     let mixed = (place as u64 ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (mixed >> 56) as u8
+    ((mixed >> 56) as u8).max(1)
 }
 
 pub fn bytes_at(seed: u64, place: usize, length: usize) -> Vec<u8> {

@@ -14,13 +14,19 @@ pub extern "C" fn on_broken_pipe(_: i32) {
     BROKEN_PIPES.fetch_add(1, Ordering::Relaxed);
 }
 
-const VIAS: [Via; 6] = [
+const VIAS: [Via; 12] = [
     Via::Write,
     Via::Writev,
     Via::Send,
     Via::Sendto,
     Via::Sendmsg,
     Via::Sendmmsg,
+    Via::WritevEmpty,
+    Via::SendmsgEmpty,
+    Via::Pwritev2,
+    Via::WriteAlias,
+    Via::SendAlias,
+    Via::Number,
 ];
 const DOUBLES: [Double; 4] = [Double::Dup, Double::Dup2, Double::Dup3, Double::Fcntl];
 
@@ -123,11 +129,12 @@ impl Case {
             self.random.pick(&VIAS),
             self.random.size(),
         );
-        let flags = match via {
-            Via::Write | Via::Writev => 0,
-            _ => self
-                .random
-                .pick(&[0, 0, libc::MSG_NOSIGNAL, libc::MSG_DONTWAIT, libc::MSG_MORE]),
+        let flags = match via.has_flags() {
+            false => 0,
+            true => {
+                self.random
+                    .pick(&[0, 0, libc::MSG_NOSIGNAL, libc::MSG_DONTWAIT, libc::MSG_MORE])
+            }
         };
         self.send_so(at, via, length, flags);
     }
@@ -346,9 +353,9 @@ impl Case {
         }
         for _ in 0..3 {
             let via = self.random.pick(&VIAS);
-            let flags = match via {
-                Via::Write | Via::Writev => 0,
-                _ => self.random.pick(&[0, libc::MSG_NOSIGNAL]),
+            let flags = match via.has_flags() {
+                false => 0,
+                true => self.random.pick(&[0, libc::MSG_NOSIGNAL]),
             };
             self.send_so(0, via, 10, flags);
         }

@@ -10,6 +10,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod names;
 mod net;
 mod process;
 mod sends;
@@ -141,7 +142,9 @@ fn exports() -> bool {
     found.sort_unstable();
     let mut expected: Vec<&str> = INTERPOSED.split_whitespace().collect();
     expected.sort_unstable();
-    report("exports", "-", found == expected, &format!("{found:?}"))
+    let wrong = names::wrong(&found);
+    report("names", "-", wrong.is_empty(), &format!("{wrong:#?}"))
+        & report("exports", "-", found == expected, &format!("{found:?}"))
 }
 
 const INTERPOSED: &str = "
@@ -150,7 +153,7 @@ const INTERPOSED: &str = "
     backtrace_symbols_fd __backtrace_symbols_fd aio_write aio_write64 lio_listio lio_listio64
     read readv recv recvfrom recvmsg __read_chk __recv_chk __recvfrom_chk
     socket accept accept4 epoll_create epoll_create1 connect shutdown close close_range closefrom
-    __connect __close __dup2 __fcntl _IO_fdopen pthread_exit thrd_exit pthread_cancel daemon
+    __connect __close __dup2 __fcntl _IO_fdopen _IO_file_attach pthread_exit thrd_exit pthread_cancel daemon
     dup dup2 dup3 fcntl fcntl64 fdopen sendfile sendfile64 splice
     setsockopt getsockopt ioctl
     execve execv execvp execvpe fexecve execveat execl execlp execle
@@ -207,7 +210,7 @@ fn main() -> ExitCode {
     for test in TESTS.iter().filter(|test| wanted(test.0)) {
         well &= run(test);
     }
-    if wanted("exports") {
+    if wanted("exports") || wanted("names") {
         well &= exports();
     }
     if wanted("messages") {

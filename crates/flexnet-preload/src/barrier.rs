@@ -19,6 +19,10 @@ use std::time::{Duration, Instant};
 /// How long the end of the process, and exec, wait for peers that take nothing.
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
+/// How long a closed socket's rest waits for a peer that takes nothing: as the kernel's
+/// own does in FIN-WAIT-2 (tcp_fin_timeout).
+const REST_MAX: Duration = Duration::from_secs(60);
+
 /// How long to wait for a rest that the kernel cannot be made to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
@@ -108,12 +112,13 @@ fn give_kernel(entry: &Used, fd: RawFd, until: Instant) {
     if drain_until(entry, Instant::now()) {
         return;
     }
-    // The kernel doubles what it is told, and counts its own overhead.
+    // The kernel doubles what it is told, and counts its own overhead. A size above its
+    // limit does not fail, so one that would make the buffer smaller is not asked for.
     let larger = before / 2 + 2 * crate::start::RING_BYTES;
+    let allowed = larger.min(send_buffer_limit());
     let raised = sockopt::set_socket_send_buffer_size_force(borrowed(fd), larger).is_ok()
-        // A size above the limit would not fail, but make the buffer smaller.
-        || (larger <= send_buffer_limit()
-            && sockopt::set_socket_send_buffer_size(borrowed(fd), larger).is_ok());
+        || (2 * allowed > before
+            && sockopt::set_socket_send_buffer_size(borrowed(fd), allowed).is_ok());
     let drained = drain_until(entry, until);
     if raised {
         let _ = sockopt::set_socket_send_buffer_size(borrowed(fd), before / 2);
@@ -261,25 +266,44 @@ fn retire(entry: &Used, fd: RawFd, has_others: bool) {
     }
     if !has_others {
         finish(entry, fd);
-        if flow.is_drained() && flow.retire(shared) {
-            return;
-        }
+    }
+    if !flow.is_drained() {
+        give_kernel(entry, fd, Instant::now());
+    }
+    if flow.is_drained() && flow.retire(shared) {
+        return;
     }
     match duplicate(fd) {
         Some(copy) => {
             if !has_others {
                 leave_epolls(fd);
+                limit_rest(fd);
             }
             entry.fd.store(-1, Ordering::SeqCst);
             flow.keep(copy);
         }
         None => {
-            // No descriptor left for the rest: wait for it as far as is bearable.
-            drain_until(entry, Instant::now() + LINGER);
-            flow.discard(libc::EMFILE);
+            if !flow.is_drained() {
+                // The peer must not take what it has for all there was.
+                let _ = sockopt::set_socket_linger(borrowed(fd), Some(Duration::ZERO));
+                flow.discard(libc::ECONNRESET);
+                log::warn!("a connection was reset: no descriptor for its rest");
+            }
+            entry.passthrough.store(true, Ordering::SeqCst);
             flow.retire(false);
-            log::warn!("a socket's rest was lost: no descriptor for it");
         }
+    }
+}
+
+/// A closed socket's rest is sent for as long as the kernel would send its own, or a
+/// peer that takes nothing would keep it for ever.
+fn limit_rest(fd: RawFd) {
+    let limit = REST_MAX.as_millis() as u32;
+    // Datagrams have no such option, and no such peer.
+    if let Ok(set) = sockopt::tcp_user_timeout(borrowed(fd))
+        && (set == 0 || set > limit)
+    {
+        let _ = sockopt::set_tcp_user_timeout(borrowed(fd), limit);
     }
 }
 

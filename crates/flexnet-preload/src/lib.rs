@@ -58,7 +58,7 @@ extern "C" fn at_load() {
     }
     let mode = config.mode;
     start::set_config(config);
-    if mode == Mode::Off {
+    if matches!(mode, Mode::Off | Mode::Strict) {
         return;
     }
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);

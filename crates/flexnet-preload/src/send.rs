@@ -18,10 +18,15 @@ use libc::c_int;
 use std::io::IoSlice;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// Longer sends are the caller's own. The kernel's call for one takes as long as an
 /// executor's, so there is little to gain, and its waits are the kernel's.
 const LONG_BYTES: usize = 16 * 1024;
+/// How long a handler that interrupts another send waits for the queue, and how often it
+/// looks. A peer that takes nothing may take longer.
+const NESTED_MAX: Duration = Duration::from_millis(100);
+const NESTED_LOOK: Duration = Duration::from_micros(20);
 /// Flags of a send that may be queued.
 const QUEUED_FLAGS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
@@ -222,7 +227,7 @@ impl Offer<'_> {
             return Step::Done(Verdict::Out);
         }
         let Some(_guard) = HookGuard::enter() else {
-            return Step::Done(Verdict::Out);
+            return Step::Done(self.nested(tagged));
         };
         let Some(entry) = Entry::of(self.slot, tagged) else {
             return Step::Again; // closed, or made anew, just now
@@ -233,6 +238,26 @@ impl Offer<'_> {
         self.decide(&entry)
     }
 
+    /// In a handler that interrupts another hook of this thread, which may hold what is
+    /// needed to drain: the executors do it, for as long as that can take.
+    #[cold]
+    fn nested(&self, tagged: usize) -> Verdict {
+        if flexnet::executor::is_library_thread() {
+            return Verdict::Out;
+        }
+        let Some(entry) = Entry::of(self.slot, tagged) else {
+            return Verdict::Out;
+        };
+        let until = Instant::now() + NESTED_MAX;
+        while !entry.flow().is_drained() && Instant::now() < until {
+            std::thread::sleep(NESTED_LOOK);
+        }
+        match entry.flow().is_drained() || self.blocks() {
+            true => Verdict::Out,
+            false => Verdict::Failed(libc::EAGAIN),
+        }
+    }
+
     /// A candidate's send: is it time that it has a flow?
     fn make(&mut self) -> bool {
         let (process, message) = (self.process, self.message);
@@ -240,7 +265,7 @@ impl Offer<'_> {
             return false;
         }
         let worth = match self.mode {
-            Mode::Off | Mode::Strict => false,
+            Mode::Off | Mode::Strict => false, // without a table they do not come here
             Mode::Always => true,
             Mode::Adaptive | Mode::AdaptiveQueued => {
                 // Nothing is made for what may not be queued.

@@ -389,11 +389,13 @@ pub unsafe extern "C-unwind" fn syscall(
         libc::SYS_exit if is_first_thread() => stop(FIRST_ENDS),
         libc::SYS_execve | libc::SYS_execveat => before_exec(),
         libc::SYS_exit_group => before_end(),
-        // SAFETY: as promised by the caller.
-        _ => match unsafe { super::others::by_number(number, [a, b, c, d, e, f]) } {
-            Some(result) => return result,
-            None => {}
-        },
+        _ => {
+            // SAFETY: as promised by the caller.
+            let sent = unsafe { super::others::by_number(number, [a, b, c, d, e, f]) };
+            if let Some(result) = sent {
+                return result;
+            }
+        }
     }
     // SAFETY: as promised by the caller.
     unsafe { real::syscall(number, a, b, c, d, e, f) }

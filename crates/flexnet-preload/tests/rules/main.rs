@@ -209,6 +209,9 @@ fn main() -> ExitCode {
     let mut well = true;
     for test in TESTS.iter().filter(|test| wanted(test.0)) {
         well &= run(test);
+        if test.1 == "always" {
+            well &= run(&(test.0, "adaptive-queued", test.2));
+        }
     }
     if wanted("exports") || wanted("names") {
         well &= exports();

@@ -150,7 +150,7 @@ impl Alarm {
             while !stopped.load(Ordering::SeqCst) {
                 // SAFETY: as above.
                 unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
-                std::thread::sleep(std::time::Duration::from_millis(2));
+                std::thread::sleep(std::time::Duration::from_micros(500));
             }
         });
         Self(stop, Some(rings))
@@ -307,12 +307,16 @@ pub fn large_sends_are_handed_over() {
     assert!(reading.join().expect("the reader") == expected);
 }
 
-/// A handler that interrupts a send, and sends on the same socket itself.
+/// A handler that interrupts a send, and sends on the same socket itself: what it sends
+/// comes behind what was accepted before.
 pub fn handlers_may_send() {
     static FD: AtomicI32 = AtomicI32::new(-1);
     static SENT: AtomicU32 = AtomicU32::new(0);
+    static ACCEPTED: AtomicU32 = AtomicU32::new(0);
+    const HANDLERS: u32 = 1 << 31;
     extern "C" fn send(_: i32) {
-        if write(FD.load(Ordering::SeqCst), b"b") == Ok(1) {
+        let record = HANDLERS | ACCEPTED.load(Ordering::SeqCst);
+        if write(FD.load(Ordering::SeqCst), &record.to_ne_bytes()) == Ok(4) {
             SENT.fetch_add(1, Ordering::SeqCst);
         }
     }
@@ -325,19 +329,31 @@ pub fn handlers_may_send() {
     }
     let reading = std::thread::spawn(move || read_to_end(&peer).expect("the stream"));
     let alarm = Alarm::new();
-    let (mut sent, begun) = (0, SENT.load(Ordering::SeqCst));
-    while SENT.load(Ordering::SeqCst) < begun + 100 {
-        if write(fd, &[b'a'; 90]) == Ok(90) {
-            sent += 90;
+    let mut next = 0u32;
+    while SENT.load(Ordering::SeqCst) < 300 {
+        if write(fd, &next.to_ne_bytes()) == Ok(4) {
+            next += 1;
+            ACCEPTED.store(next, Ordering::SeqCst);
         }
     }
     drop(alarm);
     // SAFETY: the test's.
     unsafe { libc::close(fd) };
     let got = reading.join().expect("the reader");
-    let count = |byte| got.iter().filter(|&&other| other == byte).count();
-    assert_eq!(count(b'a'), sent);
-    assert_eq!(count(b'b'), SENT.load(Ordering::SeqCst) as usize);
+    let (mut own, mut others) = (0, 0);
+    for record in got.chunks_exact(4) {
+        match u32::from_ne_bytes(record.try_into().expect("four bytes")) {
+            of if of & HANDLERS != 0 => {
+                assert!(of & !HANDLERS <= own, "a handler's send overtook others");
+                others += 1;
+            }
+            number => {
+                assert_eq!(number, own);
+                own += 1;
+            }
+        }
+    }
+    assert_eq!((own, others), (next, SENT.load(Ordering::SeqCst)));
 }
 
 /// What stdio writes comes behind what write() has queued.

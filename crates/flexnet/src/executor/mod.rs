@@ -36,6 +36,7 @@ pub use link::{Link, PageRef};
 pub use reactor::{Writable, writable};
 pub use runtime::Runtime;
 pub use waiters::Bell;
+pub(crate) use worker::as_own_thread;
 pub use worker::is_library_thread;
 
 pub(crate) use flow::{FlowCore, FlowGuard};

@@ -46,6 +46,15 @@ pub fn is_library_thread() -> bool {
     IS_OURS.get()
 }
 
+/// Runs `call` as a thread of the library's own would: it is no send of the
+/// application's, although a thread of the application makes it.
+pub(crate) fn as_own_thread<R>(call: impl FnOnce() -> R) -> R {
+    let before = IS_OURS.replace(true);
+    let result = call();
+    IS_OURS.set(before);
+    result
+}
+
 /// The runtime this thread resumes a coroutine of.
 pub(crate) fn current_shared() -> Option<Arc<Shared>> {
     let shared = CURRENT.get();

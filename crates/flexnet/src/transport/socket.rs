@@ -2,6 +2,7 @@
 //! The little that is asked of a socket, so that the same coroutines run over
 //! the kernel's and over a fake one that fails on purpose.
 
+use crate::executor::as_own_thread;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
@@ -110,7 +111,7 @@ pub(super) fn sendmsg_segments(
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         // In the preload library a symbol of this name is its hook, which lets
         // threads of the library through.
-        libc::sendmsg(fd.as_raw_fd(), &header, flags)
+        as_own_thread(|| libc::sendmsg(fd.as_raw_fd(), &header, flags))
     };
     usize::try_from(sent).map_err(|_| last_errno())
 }

@@ -26,6 +26,7 @@ const CASES: &[(&str, Option<&str>)] = &[
     ("threads_end", None),
     ("goodbye", Some("goodbye_library")),
     ("filters", None),
+    ("stuck", None),
 ];
 const MODES: &[&str] = &["plain", "strict", "always", "adaptive", "adaptive-queued"];
 /// Each takes some seconds; one that is at it so long hangs.

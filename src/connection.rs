@@ -2,73 +2,100 @@
 //! The control socket's two ends: the listening one, and a connection's
 //! packets with the descriptors that travel with them.
 //!
-//! Promises that nothing here blocks. What packets mean is message.rs's.
+//! Promises that nothing here blocks. What packets mean is message.rs's; who accepts,
+//! and is between a client and its connection here, is the front's.
 
+use crate::front::{Arrival, Front};
 use crate::message::REQUEST_BYTES;
+use crate::packets;
 use crate::peer::Peer;
 use anyhow::{Context, Result, bail};
 use flexnet::abi::Message;
-use rustix::io::{Errno, IoSlice, IoSliceMut};
+use flexnet::client::root_door;
+use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind,
-    connect, listen, recvmsg, sendmsg, socket_with,
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
+    listen, socket_with,
 };
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, Permissions};
-use std::mem::MaybeUninit;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a daemon that has just died may take to leave the socket.
+const LEAVING: Duration = Duration::from_secs(1);
 
 /// The listening socket; its file goes with it.
 #[derive(Debug)]
 pub struct Listener {
-    socket: OwnedFd,
+    socket: ManuallyDrop<OwnedFd>,
     path: PathBuf,
     left_to_another: bool,
+    /// Who accepts; `None` before anybody does and after its end.
+    front: Option<Front>,
 }
 
 impl Listener {
     /// Listens at a path, for everybody or for one group.
     pub fn new(path: &Path, group: Option<&str>) -> Result<Self> {
-        let socket = socket_with(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-            None,
-        )?;
-        if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o755)
-                .create(directory)
-                .with_context(|| format!("cannot create {}", directory.display()))?;
-        }
-        let address = SocketAddrUnix::new(path)?;
+        make_directory(path)?;
         // What a daemon left that died; anything but a socket is not ours.
         if fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
-            if connect(&socket, &address).is_ok() {
+            if is_served(path)? {
                 bail!("another daemon serves {}", path.display());
             }
             fs::remove_file(path)?;
         }
-        bind(&socket, &address)
-            .with_context(|| format!("cannot make the socket {}", path.display()))?;
-        let listener = Self::taken(socket, path);
+        let listener = Self::bound(path, path)?;
         // Nobody can connect before listen(): the mode is right by then.
         listener.belong_to(group)?;
-        listen(&listener.socket, 64)?;
+        listen(&listener, 64)?;
         Ok(listener)
     }
 
-    /// What another daemon listened at.
-    pub fn taken(socket: OwnedFd, path: &Path) -> Self {
+    /// Listens beside a path, for root alone. Who listened there before is no longer
+    /// found.
+    pub fn door(path: &Path) -> Result<Self> {
+        let path = root_door(path);
+        make_directory(&path)?;
+        let new = path.with_extension("new");
+        let _ = fs::remove_file(&new);
+        let listener = Self::bound(&new, &path)?;
+        fs::set_permissions(&new, Permissions::from_mode(0o600))?;
+        listen(&listener, 64)?;
+        fs::rename(&new, &path)?;
+        Ok(listener)
+    }
+
+    /// A socket bound at a place, which will be found at a path.
+    fn bound(at: &Path, path: &Path) -> Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        bind(&socket, &SocketAddrUnix::new(at)?)
+            .with_context(|| format!("cannot make the socket {}", at.display()))?;
+        Ok(Self::with(socket, path))
+    }
+
+    fn with(socket: OwnedFd, path: &Path) -> Self {
         Self {
-            socket,
+            socket: ManuallyDrop::new(socket),
             path: path.to_owned(),
             left_to_another: false,
+            front: None,
         }
+    }
+
+    /// What another daemon listened at.
+    ///
+    /// # Errors
+    /// It is no listening socket.
+    pub fn taken(socket: OwnedFd, path: &Path) -> Result<Self> {
+        // Who connects asks who listens: that is this process from here on.
+        listen(&socket, 64)?;
+        Ok(Self::with(socket, path))
     }
 
     /// Is there that group?
@@ -95,29 +122,51 @@ impl Listener {
         Ok(())
     }
 
+    /// Lets in so many connections at a time, from now on.
+    ///
+    /// # Errors
+    /// No process can be started.
+    pub fn open(&mut self, places: usize) -> Result<()> {
+        if self.front.is_none() {
+            self.front = Some(Front::start(self.as_fd(), places)?);
+        }
+        Ok(())
+    }
+
+    /// Lets in nobody any more; who was let in before is still to be taken.
+    pub fn close(&mut self) {
+        if let Some(front) = &mut self.front {
+            front.stop();
+        }
+    }
+
     /// Another daemon listens there from now on.
     pub fn leave(&mut self) {
         self.left_to_another = true;
     }
 
     /// The next connection, if there is one.
-    pub fn accept(&self) -> Option<Connection> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = accept_with(&self.socket, flags).ok()?;
-        match Peer::of(socket.as_fd()) {
-            Ok(peer) => Some(Connection {
-                socket,
-                peer,
-                client: None,
-                hello: None,
-            }),
-            Err(error) => {
-                log::debug!("a connection's peer is gone: {error}");
+    pub fn accept(&mut self) -> Option<Result<Connection, Refused>> {
+        match self.front.as_ref()?.next() {
+            Ok(None) => None,
+            Ok(Some(Arrival::Admitted(socket, peer))) => Some(Ok(Connection::new(socket, peer))),
+            Ok(Some(Arrival::Refused(user))) => Some(Err(Refused(user))),
+            Err(_) => {
+                self.front = None;
                 None
             }
         }
     }
+
+    /// Where connections are told of, while they are let in.
+    pub fn arrivals(&self) -> Option<BorrowedFd<'_>> {
+        self.front.as_ref().map(AsFd::as_fd)
+    }
 }
+
+/// A user's connection for which there was no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused(pub u32);
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -129,6 +178,38 @@ impl Drop for Listener {
     fn drop(&mut self) {
         if !self.left_to_another {
             let _ = fs::remove_file(&self.path);
+        }
+        drop(self.front.take());
+        // Connections that nobody accepted go with the socket, and with them what
+        // was passed over them, whose close may wait. The end of the process does not.
+        // SAFETY: nothing uses it after this, as it is being dropped.
+        let socket = unsafe { ManuallyDrop::take(&mut self.socket) };
+        let _ = std::thread::Builder::new().spawn(move || drop(socket));
+    }
+}
+
+fn make_directory(path: &Path) -> Result<()> {
+    let Some(directory) = path.parent().filter(|directory| !directory.exists()) else {
+        return Ok(());
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(directory)
+        .with_context(|| format!("cannot create {}", directory.display()))
+}
+
+/// Does somebody listen there, and go on to do so?
+fn is_served(path: &Path) -> Result<bool> {
+    let (start, address) = (Instant::now(), SocketAddrUnix::new(path)?);
+    loop {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        match connect(&socket, &address) {
+            Ok(()) | Err(Errno::AGAIN) if start.elapsed() > LEAVING => return Ok(true),
+            // The front of a daemon that was killed ends a moment after it.
+            Ok(()) | Err(Errno::AGAIN) => std::thread::sleep(LEAVING / 20),
+            Err(_) => return Ok(false),
         }
     }
 }
@@ -158,6 +239,8 @@ pub struct Connection {
     pub client: Option<u32>,
     /// The HELLO whose page is being placed; nothing else is read meanwhile.
     pub hello: Option<Message>,
+    /// When it last asked for something.
+    pub heard: Instant,
 }
 
 /// A packet that arrived.
@@ -174,66 +257,45 @@ pub struct Packet {
 }
 
 impl Connection {
+    fn new(socket: OwnedFd, peer: Peer) -> Self {
+        Self {
+            socket,
+            peer,
+            client: None,
+            hello: None,
+            heard: Instant::now(),
+        }
+    }
+
     /// Connects to a daemon's socket.
     pub fn connect(path: &Path) -> Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         connect(&socket, &SocketAddrUnix::new(path)?)?;
-        Ok(Self {
-            peer: Peer::of(socket.as_fd())?,
-            socket,
-            client: None,
-            hello: None,
-        })
+        let peer = Peer::of(socket.as_fd())?;
+        Ok(Self::new(socket, peer))
     }
 
     /// The next packet; `Ok(None)` when there is none yet, an error when the
     /// other end is gone.
     pub fn receive(&self) -> Result<Option<Packet>, Errno> {
         let mut bytes = [0; REQUEST_BYTES];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT | RecvFlags::TRUNC;
-        let received = recvmsg(
-            &self.socket,
-            &mut [IoSliceMut::new(&mut bytes)],
-            &mut control,
-            flags,
-        );
-        let length = match received {
-            Ok(received) if received.bytes > 0 => received.bytes,
-            Ok(_) => return Err(Errno::PIPE),
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
-            Err(errno) => return Err(errno),
-        };
-        // There is room for one: the kernel has closed any others.
-        let fd = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-            _ => None,
-        });
-        Ok(Some(Packet {
-            bytes,
-            kept: length.min(REQUEST_BYTES),
-            length,
-            fd,
-        }))
+        match packets::receive(&self.socket, &mut bytes, RecvFlags::DONTWAIT) {
+            Ok((length, fds)) => Ok(Some(Packet {
+                bytes,
+                kept: length.min(REQUEST_BYTES),
+                length,
+                fd: fds.into_iter().next(),
+            })),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// Sends a packet with up to two descriptors. One who does not read what
     /// he asked for gets an error, and his connection is closed for it.
     pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-            return Err(Errno::INVAL);
-        }
-        sendmsg(
-            &self.socket,
-            &[IoSlice::new(bytes)],
-            &mut control,
-            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
-        )?;
-        Ok(())
+        packets::send(&self.socket, bytes, fds, SendFlags::DONTWAIT)
     }
 }
 
@@ -248,31 +310,25 @@ mod tests {
     use super::*;
     use flexnet::abi::Wire;
 
-    fn pair() -> (Listener, Connection, OwnedFd) {
+    fn path() -> PathBuf {
         let directory = std::env::temp_dir().join(format!(
             "flexnet-{}-{:?}",
             std::process::id(),
             std::thread::current().id()
         ));
-        let path = directory.join("control.sock");
-        let listener = Listener::new(&path, None).unwrap();
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o666);
-        let client = socket_with(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::empty(),
-            None,
-        )
-        .unwrap();
-        connect(&client, &SocketAddrUnix::new(&path).unwrap()).unwrap();
-        let connection = listener.accept().unwrap();
-        (listener, connection, client)
+        directory.join("control.sock")
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
     }
 
     #[test]
     fn packets_arrive_with_length_and_descriptor() {
-        let (_listener, connection, client) = pair();
+        let (client, relay) = packets::pair().unwrap();
+        let peer = Peer::of(relay.as_fd()).unwrap();
+        assert_eq!(peer.pid as u32, std::process::id());
+        let connection = Connection::new(relay, peer);
         assert!(connection.receive().unwrap().is_none());
         rustix::io::write(&client, Message::default().as_bytes()).unwrap();
         let packet = connection.receive().unwrap().unwrap();
@@ -287,8 +343,9 @@ mod tests {
 
     #[test]
     fn a_served_path_is_left_alone_and_a_dead_one_taken() {
-        let (listener, _connection, _client) = pair();
-        let path = listener.path.clone();
+        let path = path();
+        let listener = Listener::new(&path, None).unwrap();
+        assert_eq!(mode(&path), 0o666);
         assert!(Listener::new(&path, None).is_err());
         drop(listener);
         assert!(!path.exists());
@@ -298,9 +355,16 @@ mod tests {
     }
 
     #[test]
-    fn the_peer_is_this_process() {
-        let (listener, connection, _client) = pair();
-        assert_eq!(connection.peer.pid as u32, std::process::id());
-        assert!(listener.accept().is_none());
+    fn roots_door_is_roots_and_takes_the_place_of_another() {
+        let path = path();
+        let first = Listener::door(&path).unwrap();
+        let second = Listener::door(&path).unwrap();
+        assert_eq!(mode(&root_door(&path)), 0o600);
+        let mut first = first;
+        first.leave();
+        drop(first);
+        assert!(Connection::connect(&root_door(&path)).is_ok());
+        drop(second);
+        assert!(!root_door(&path).exists());
     }
 }

@@ -3,11 +3,12 @@
 //!
 //! Promises that a client gets its own page and nobody else's, that only its
 //! own threads become executors or change class, and that a closed connection
-//! ends it. All of it runs on the daemon's one thread and never blocks;
-//! daemon.rs calls when there is something to do.
+//! ends it. All of it runs on the daemon's one thread and never blocks: what a client
+//! passes is looked at by others before (front). daemon.rs calls when there is
+//! something to do.
 
 use crate::clients::{Client, Clients};
-use crate::connection::{Connection, Listener, Packet};
+use crate::connection::{Connection, Listener, Packet, Refused};
 use crate::kernel::{ClientOp, Kernel, Limits, Registration};
 use crate::message::{self, Request};
 use crate::pages::{self, Job, PageMap, Placed, Placer};
@@ -22,12 +23,16 @@ use flexnet::abi::{self, Class, DesignText, Message, TraceReply, Welcome, Why, W
 use flexnet::design::Choice;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Instant, SystemTime};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Connections that need be no clients (`SET_CLASS`, `STATUS`), beyond one
 /// for each client; any one user but root may have half of all.
 const CONNECTIONS_SPARE: usize = 64;
+/// Connections at root's door.
+const CONNECTIONS_ROOT: usize = 16;
+/// How long a connection is kept that is no client's and asks for nothing.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// What replies repeat of the scheduler's configuration.
 #[derive(Clone, Debug)]
@@ -61,12 +66,14 @@ pub enum Order {
 
 /// The clients and their connections.
 pub struct Control {
-    listener: Listener,
+    /// For everybody, and for root.
+    doors: [Listener; 2],
+    /// Refused since the last tick, by user.
+    refused: BTreeMap<u32, u64>,
     placer: Placer,
     clients: Clients,
     connections: BTreeMap<u64, Connection>,
     next: u64,
-    connections_max: usize,
     facts: Facts,
     orders: Vec<(u64, Message, Order)>,
     /// The trace that is taken, and over which connection.
@@ -74,19 +81,38 @@ pub struct Control {
 }
 
 impl Control {
-    /// Serves a listening socket.
-    pub fn new(listener: Listener, placer: Placer, clients: Clients, facts: Facts) -> Self {
-        Self {
-            listener,
+    /// Serves the listening sockets for everybody and for root.
+    ///
+    /// # Errors
+    /// No process can be started for them.
+    pub fn new(
+        doors: [Listener; 2],
+        placer: Placer,
+        clients: Clients,
+        facts: Facts,
+    ) -> AnyResult<Self> {
+        let mut control = Self {
+            doors,
+            refused: BTreeMap::new(),
             placer,
-            connections_max: clients.capacity() + CONNECTIONS_SPARE,
             clients,
             connections: BTreeMap::new(),
             next: 0,
             facts,
             orders: Vec::new(),
             trace: None,
+        };
+        control.open()?;
+        Ok(control)
+    }
+
+    /// Lets connections in, where nobody does so.
+    fn open(&mut self) -> AnyResult<()> {
+        let places = self.clients.capacity() + CONNECTIONS_SPARE;
+        for (door, places) in self.doors.iter_mut().zip([places, CONNECTIONS_ROOT]) {
+            door.open(places)?;
         }
+        Ok(())
     }
 
     /// Makes a client of a device, which has kernel threads for executors and no
@@ -138,9 +164,9 @@ impl Control {
         self.forget(kernel, id);
     }
 
-    /// The descriptor of new connections.
-    pub fn listener(&self) -> &Listener {
-        &self.listener
+    /// The descriptors of new connections.
+    pub fn arrivals(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.doors.iter().filter_map(Listener::arrivals)
     }
 
     /// The descriptor of placed pages.
@@ -168,28 +194,45 @@ impl Control {
 
     /// Takes in who has connected.
     pub fn accept(&mut self) {
-        while let Some(connection) = self.listener.accept() {
-            let uid = connection.peer.uid;
-            let total = self.connections.len();
-            let held = self
-                .connections
-                .values()
-                .filter(|other| other.peer.uid == uid)
-                .count();
-            if total >= self.connections_max || (uid != 0 && held >= self.connections_max / 2) {
-                log::warn!("too many connections: refused one of user {uid}");
-                continue;
+        for door in &mut self.doors {
+            while let Some(arrived) = door.accept() {
+                match arrived {
+                    Ok(connection) => {
+                        self.connections.insert(self.next, connection);
+                        self.next += 1;
+                    }
+                    Err(Refused(user)) => *self.refused.entry(user).or_default() += 1,
+                }
             }
-            self.connections.insert(self.next, connection);
-            self.next += 1;
+        }
+    }
+
+    /// Once a second: ends connections that ask for nothing, tells of those that
+    /// were refused, and lets connections in again should that have ended.
+    pub fn tick(&mut self, kernel: &Kernel<'_>) {
+        for (user, count) in std::mem::take(&mut self.refused) {
+            log::warn!("too many connections: refused {count} of user {user}");
+        }
+        let tracing = self.trace.as_ref().map(|(number, _)| *number);
+        let idle = self.connections.iter().filter(|&(&number, connection)| {
+            let used = connection.client.is_some() || connection.hello.is_some();
+            !used && tracing != Some(number) && connection.heard.elapsed() > IDLE
+        });
+        let idle: Vec<u64> = idle.map(|(&number, _)| number).collect();
+        for number in idle {
+            self.close(kernel, number);
+        }
+        if let Err(error) = self.open() {
+            log::warn!("nobody can connect: {error:#}");
         }
     }
 
     /// Answers one packet of a connection, or ends it.
     pub fn serve(&mut self, kernel: &Kernel<'_>, number: u64) {
-        let Some(connection) = self.connections.get(&number) else {
+        let Some(connection) = self.connections.get_mut(&number) else {
             return;
         };
+        connection.heard = Instant::now();
         match connection.receive() {
             Ok(None) => {}
             Ok(Some(packet)) => self.answer(kernel, number, packet),
@@ -239,8 +282,12 @@ impl Control {
     /// Hands the listening socket to the daemon at a connection.
     pub fn give_way(&mut self, number: u64, asked: Message) -> Option<Successor> {
         let connection = self.connections.remove(&number)?;
-        let successor = Successor::accept(connection, asked, &self.listener).ok()?;
-        self.listener.leave();
+        self.doors.iter_mut().for_each(Listener::close);
+        // Who was let in until now hears that this one goes.
+        self.accept();
+        // If the other is gone, the next tick lets connections in again.
+        let successor = Successor::accept(connection, asked, &self.doors[0]).ok()?;
+        self.doors.iter_mut().for_each(Listener::leave);
         Some(successor)
     }
 
@@ -265,7 +312,8 @@ impl Control {
             version: abi::VERSION,
             ..Message::default()
         };
-        for connection in self.connections.values() {
+        let clients = self.connections.values();
+        for connection in clients.filter(|connection| connection.client.is_some()) {
             // One who does not listen sees the connection end.
             let _ = connection.send(message.as_bytes(), &[]);
         }

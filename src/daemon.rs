@@ -93,7 +93,7 @@ impl Daemon {
     pub fn new(
         kept: Kept,
         scheduler: &Scheduler<'_>,
-        listener: Listener,
+        doors: [Listener; 2],
         steer: Steer,
         mut napi: Napi,
         metrics: Option<&Source>,
@@ -111,11 +111,11 @@ impl Daemon {
             rules: config.rules.clone(),
         };
         let mut control = Control::new(
-            listener,
+            doors,
             Placer::start(kernel.pages()?)?,
             Clients::new(options.clients_max, options.executors_max),
             facts,
-        );
+        )?;
         napi.adopt(kernel, &mut control)?;
         kernel.backlog();
         let desk = StatsDesk::launch(snapshot(kernel, &control)?)?;
@@ -185,7 +185,7 @@ impl Daemon {
             tv_sec: (wait_ns / 1_000_000_000) as _,
             tv_nsec: (wait_ns % 1_000_000_000) as _,
         };
-        // The first six are handled whether they are ready or not: that is a
+        // The first ones are handled whether they are ready or not: that is a
         // read that finds nothing, and this loop runs seldom.
         let mut fds = vec![
             PollFd::new(&stop.wake, PollFlags::IN),
@@ -193,8 +193,9 @@ impl Daemon {
             PollFd::new(&self.events, PollFlags::IN),
             PollFd::new(&self.desk, PollFlags::IN),
             PollFd::new(self.control.placer(), PollFlags::IN),
-            PollFd::new(self.control.listener(), PollFlags::IN),
         ];
+        let arrivals = self.control.arrivals();
+        fds.extend(arrivals.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let first = fds.len();
         let mut numbers = Vec::new();
         for (number, connection) in self.control.readable() {
@@ -280,6 +281,7 @@ impl Daemon {
         if preflight::ours_runs() {
             notify("WATCHDOG=1");
         }
+        self.control.tick(kernel);
         self.check_grants(kernel, now_ns);
         if let Err(error) = self.napi.watch(kernel, &mut self.control) {
             log::warn!("not all kernel network threads are executors: {error:#}");

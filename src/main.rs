@@ -11,6 +11,7 @@
 //!   kernel       the loaded BPF half, as the others see it
 //!   takeover     one daemon relieves another
 //!   daemon       the loop that serves all of the following
+//!   front        processes between clients and the daemon; packets
 //!   control      requests of clients; message, peer, connection, clients, pages
 //!   why          what a process' threads have been through
 //!   trace        events into a pipe, while somebody traces
@@ -34,11 +35,13 @@ mod cpus;
 mod daemon;
 mod device;
 mod events;
+mod front;
 mod kernel;
 mod message;
 mod metrics;
 mod napi;
 mod notify;
+mod packets;
 mod pages;
 mod peer;
 mod plain;
@@ -78,6 +81,9 @@ use std::sync::Arc;
 fn main() -> ExitCode {
     let arguments = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let arguments: Vec<String> = arguments.collect();
+    if let Some(code) = front::main(&arguments) {
+        return code;
+    }
     let mut config = match config::load(&arguments) {
         Ok(config) => config,
         Err(lines) => {
@@ -191,7 +197,7 @@ fn schedule(
     let state = options.socket.with_file_name("steer.state");
     let napi_state = options.socket.with_file_name("napi.state");
     let mut object = MaybeUninit::uninit();
-    let (mut scheduler, listener, steer, gap_ns);
+    let (mut scheduler, doors, steer, gap_ns);
     let mut napi;
     // What can fail by the operator's mistake comes before the attach; who
     // connects already waits for it.
@@ -209,8 +215,9 @@ fn schedule(
         log::info!("took over: {ms:.0} ms under the kernel's own scheduler");
         scheduler.kernel.follow_rules(&config.rules.rules)?;
         taken.belong_to(options.socket_group.as_deref())?;
+        let door = Listener::door(&options.socket)?;
         predecessor.relieve();
-        (listener, steer) = (taken, devices);
+        (doors, steer) = ([taken, door], devices);
         // No reason to leave all to the kernel now.
         if let Err(error) = serve_metrics(&options, metrics) {
             log::warn!("{error:#}");
@@ -218,7 +225,8 @@ fn schedule(
     } else {
         gap_ns = 0;
         serve_metrics(&options, metrics)?;
-        listener = Listener::new(&options.socket, options.socket_group.as_deref())?;
+        let everybody = Listener::new(&options.socket, options.socket_group.as_deref())?;
+        doors = [everybody, Listener::door(&options.socket)?];
         steer = Steer::new(&options.steer, state, false)?;
         napi = Napi::find(&options.napi, napi_state, false)?;
         napi.switch_on()?;
@@ -231,7 +239,7 @@ fn schedule(
         turns,
         gap_ns,
     };
-    let mut daemon = Daemon::new(kept, &scheduler, listener, steer, napi, metrics.as_ref())?;
+    let mut daemon = Daemon::new(kept, &scheduler, doors, steer, napi, metrics.as_ref())?;
     println!("scx_flexnet attached");
     std::io::stdout().flush()?;
     notify::notify("READY=1");

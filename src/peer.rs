@@ -35,6 +35,11 @@ impl Peer {
         })
     }
 
+    /// A peer whom a relay has looked at.
+    pub fn introduced(pid: i32, uid: u32, process: OwnedFd) -> Self {
+        Self { pid, uid, process }
+    }
+
     /// Waits until it has ended, for so long at most.
     pub fn await_end(&self, limit: Duration) {
         let timeout = Timespec {
@@ -67,7 +72,11 @@ impl Peer {
     }
 }
 
-fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+/// The peer of a connected unix socket, as a pidfd.
+///
+/// # Errors
+/// It has ended.
+pub fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let mut fd: libc::c_int = -1;
     let mut length = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: both pointers are to live variables of the size that is said.

@@ -15,6 +15,7 @@ use crate::preflight;
 use crate::stats::monotonic_ns;
 use anyhow::{Context, Result, bail};
 use flexnet::abi::{self, Message, Takeover, Wire};
+use flexnet::client::root_door;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::os::fd::AsFd;
@@ -74,7 +75,10 @@ impl Predecessor {
     /// None is there, or it refuses.
     pub fn ask(path: &Path) -> Result<(Self, Listener)> {
         let at = path.display();
-        let connection = Connection::connect(path).with_context(|| {
+        // A daemon of before has no door for root.
+        let door = Connection::connect(&root_door(path));
+        let connection = door.or_else(|_| Connection::connect(path));
+        let connection = connection.with_context(|| {
             format!("the running scx_flexnet does not listen at {at}: give --socket as it has it")
         })?;
         let asked = connection.send(request().as_bytes(), &[]);
@@ -89,7 +93,7 @@ impl Predecessor {
                 bail!("the running scx_flexnet at {at} does not give way: {errno}");
             }
         };
-        let listener = Listener::taken(socket, path);
+        let listener = Listener::taken(socket, path)?;
         let reported = next(&connection);
         let reported =
             reported.and_then(|packet| Takeover::from_bytes(&packet.bytes[..packet.kept]));

@@ -26,7 +26,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use socket::{ControlSocket, check_status, header, own_thread};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -138,6 +138,13 @@ impl Link for Client {
     }
 }
 
+/// Where root is served whatever others do: beside the control socket at `path`, with
+/// places of its own. The functions of this module that ask for something go there
+/// when the caller is root.
+pub fn root_door(path: &Path) -> PathBuf {
+    path.with_extension("root.sock")
+}
+
 /// Puts the calling thread into a scheduling class; what it forks or executes
 /// later inherits it.
 ///
@@ -152,7 +159,7 @@ impl Link for Client {
 /// # Errors
 /// No scheduler listens at `path`, or it refuses.
 pub fn set_class_of_self(path: &Path, class: Class) -> io::Result<()> {
-    let socket = ControlSocket::connect(path)?;
+    let socket = ControlSocket::connect_to_ask(path)?;
     let request = SetClass {
         message: header(abi::MESSAGE_SET_CLASS, size_of::<SetClass>(), 1),
         task_class: class as u32,
@@ -169,7 +176,7 @@ pub fn set_class_of_self(path: &Path, class: Class) -> io::Result<()> {
 /// # Errors
 /// No scheduler listens at `path`, or it refuses: only root may switch.
 pub fn design(path: &Path, choice: Option<&Choice>) -> io::Result<String> {
-    let socket = ControlSocket::connect(path)?;
+    let socket = ControlSocket::connect_to_ask(path)?;
     let text = choice.map(Choice::to_string).unwrap_or_default();
     let message = header(abi::MESSAGE_DESIGN, size_of::<DesignText>(), 1);
     let reply = socket.call::<_, DesignText>(&DesignText::new(message, &text), None)?;
@@ -190,7 +197,7 @@ pub enum Reloaded {
 /// # Errors
 /// No scheduler listens at `path`, or it refuses.
 pub fn reload(path: &Path) -> io::Result<Reloaded> {
-    let socket = ControlSocket::connect(path)?;
+    let socket = ControlSocket::connect_to_ask(path)?;
     let request = header(abi::MESSAGE_RELOAD, size_of::<Message>(), 1);
     let (header, reply, _) = socket.exchange::<_, Reload>(&request, None)?;
     let text = abi::name_text(&reply.text);
@@ -213,7 +220,7 @@ impl Tracing {
     /// No scheduler listens at `path`, the caller is not root, or somebody else
     /// traces (`ResourceBusy`).
     pub fn start(path: &Path, pipe: OwnedFd) -> io::Result<Self> {
-        let socket = ControlSocket::connect(path)?;
+        let socket = ControlSocket::connect_to_ask(path)?;
         let this = Self { socket };
         this.call(1, 0, Some(pipe.as_fd()))?;
         Ok(this)
@@ -251,7 +258,7 @@ impl Tracing {
 /// No scheduler listens at `path`, there is no such process, or it is another
 /// user's and the caller not root.
 pub fn why(path: &Path, pid: i32) -> io::Result<Vec<WhyThread>> {
-    let socket = ControlSocket::connect(path)?;
+    let socket = ControlSocket::connect_to_ask(path)?;
     let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
     let pidfd = socket::pidfd_of(pid)?;
     let mut threads: Vec<WhyThread> = Vec::new();
@@ -282,7 +289,7 @@ pub fn why(path: &Path, pid: i32) -> io::Result<Vec<WhyThread>> {
 /// # Errors
 /// No scheduler listens at `path`, or it refuses.
 pub fn status(path: &Path) -> io::Result<Status> {
-    let socket = ControlSocket::connect(path)?;
+    let socket = ControlSocket::connect_to_ask(path)?;
     let request = header(abi::MESSAGE_STATUS, size_of::<Message>(), 1);
     Ok(socket.call::<_, Status>(&request, None)?.0)
 }

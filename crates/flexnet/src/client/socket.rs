@@ -60,6 +60,16 @@ impl ControlSocket {
         Ok(Self { socket })
     }
 
+    /// Connects for a request: root at its own door, where there is one.
+    pub(super) fn connect_to_ask(path: &Path) -> io::Result<Self> {
+        if rustix::process::geteuid().is_root()
+            && let Ok(socket) = Self::connect(&super::root_door(path))
+        {
+            return Ok(socket);
+        }
+        Self::connect(path)
+    }
+
     pub(super) fn send<T: Wire>(&self, message: &T, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -129,10 +139,17 @@ impl ControlSocket {
     }
 }
 
+/// The status of a connection for which there is no room.
+const TOO_MANY: i32 = -Errno::USERS.raw_os_error();
+
 /// A reply's status as a result.
 pub(super) fn check_status(reply: &Message) -> io::Result<()> {
     match reply.status {
         0 => Ok(()),
+        TOO_MANY => Err(io::Error::other(
+            "the scheduler has no place for one more connection of this user; \
+             those that ask for nothing are closed after 10 s",
+        )),
         status => Err(io::Error::from_raw_os_error(status.saturating_neg())),
     }
 }

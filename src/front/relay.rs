@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A process between one connection and the daemon.
+//!
+//! A client can pass descriptors whose close waits: of a FUSE file whose server does
+//! not answer, of a socket that lingers. So nobody but this process ever holds one,
+//! and nobody waits for this process. Promises that the daemon gets packets with at
+//! most one descriptor, of the kind that the request has. Leaves to others what
+//! requests mean; the quotas are the acceptor's.
+
+use super::acceptor::Verdict;
+use super::descriptor::Kind;
+use super::{Introduction, REPLY_BYTES};
+use crate::message::{self, REQUEST_BYTES};
+use crate::packets;
+use crate::peer::peer_pidfd;
+use flexnet::abi::{Message, Wire};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// How long a connection that is refused may take to ask for what it is refused.
+const REFUSAL: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
+
+/// The longest packet that is handed on; the longest that has a meaning is shorter.
+const LONGEST: usize = 1 << 16;
+
+/// What a relay inherits of the acceptor.
+pub struct Inherited {
+    /// Where the client waits to be accepted.
+    pub listener: OwnedFd,
+    /// Where the daemon hears of connections.
+    pub daemon: OwnedFd,
+    /// Where the acceptor says whether there is room.
+    pub desk: OwnedFd,
+}
+
+/// Accepts a connection and serves it until either end is gone.
+///
+/// # Errors
+/// Of the sockets. Nobody needs them: the connection ends with this process.
+pub fn run(from: Inherited) -> Result<(), Errno> {
+    let client = accept_with(&from.listener, SocketFlags::CLOEXEC)?;
+    // A relay that is stuck must not keep the door open.
+    drop(from.listener);
+    let credentials = rustix::net::sockopt::socket_peercred(&client)?;
+    let mut introduction = Introduction {
+        pid: credentials.pid.as_raw_nonzero().get(),
+        uid: credentials.uid.as_raw(),
+        refused: false,
+    };
+    let none = SendFlags::empty();
+    packets::send(&from.desk, &introduction.uid.to_ne_bytes(), &[], none)?;
+    let mut verdict = [0];
+    packets::receive_bytes(&from.desk, &mut verdict, RecvFlags::empty())?;
+    if Verdict::from(verdict[0]) == Verdict::Refused {
+        introduction.refused = true;
+        // The daemon tells the operator.
+        let _ = packets::send(&from.daemon, &introduction.to_bytes(), &[], none);
+        drop((from.desk, from.daemon));
+        return refuse(&client);
+    }
+    let process = peer_pidfd(client.as_fd()).map_err(|_| Errno::SRCH)?;
+    let (ours, theirs) = packets::pair()?;
+    let fds = [theirs.as_fd(), process.as_fd()];
+    packets::send(&from.daemon, &introduction.to_bytes(), &fds, none)?;
+    drop((theirs, process, from.desk, from.daemon));
+    relay(&client, &ours)
+}
+
+/// Says why to a client that is one too many.
+fn refuse(client: &OwnedFd) -> Result<(), Errno> {
+    let mut asks = [PollFd::new(client, PollFlags::IN)];
+    poll(&mut asks, Some(&REFUSAL))?;
+    let mut bytes = [0; size_of::<Message>()];
+    let length = packets::receive_bytes(client, &mut bytes, RecvFlags::DONTWAIT)?;
+    let request = Message::from_bytes(&bytes[..length.min(bytes.len())]).unwrap_or_default();
+    answer(client, &request, Errno::USERS)
+}
+
+fn answer(client: &OwnedFd, request: &Message, errno: Errno) -> Result<(), Errno> {
+    let reply = message::reply(request, size_of::<Message>(), Err(errno));
+    packets::send(client, reply.as_bytes(), &[], SendFlags::DONTWAIT)
+}
+
+fn relay(client: &OwnedFd, daemon: &OwnedFd) -> Result<(), Errno> {
+    loop {
+        let mut fds = [client, daemon].map(|fd| PollFd::new(fd, PollFlags::IN));
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        let [asked, answered] = fds.map(|fd| !fd.revents().is_empty());
+        if answered {
+            down(client, daemon)?;
+        }
+        if asked {
+            up(client, daemon)?;
+        }
+    }
+}
+
+/// A packet of the daemon's. A client that does not read what it asked for loses its
+/// connection.
+fn down(client: &OwnedFd, daemon: &OwnedFd) -> Result<(), Errno> {
+    let mut bytes = [0; REPLY_BYTES];
+    let (length, fds) = packets::receive(daemon, &mut bytes, RecvFlags::DONTWAIT)?;
+    let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+    let bytes = bytes.get(..length).ok_or(Errno::MSGSIZE)?;
+    packets::send(client, bytes, &fds, SendFlags::DONTWAIT)
+}
+
+/// A packet of the client's. The daemon reads one after the other, so this waits for
+/// it. Descriptors become ours only where the request has one.
+fn up(client: &OwnedFd, daemon: &OwnedFd) -> Result<(), Errno> {
+    let mut bytes = [0; REQUEST_BYTES];
+    let (sample, take) = (RecvFlags::PEEK | RecvFlags::DONTWAIT, RecvFlags::DONTWAIT);
+    let length = packets::receive_bytes(client, &mut bytes, sample)?;
+    let kept = length.min(bytes.len());
+    let kind = match message::parse(&bytes[..kept], length) {
+        Ok((message, request)) => Kind::of(&request).map(|kind| (message, kind)),
+        // The daemon says what is wrong.
+        Err(_) => None,
+    };
+    let Some((message, kind)) = kind else {
+        packets::receive_bytes(client, &mut bytes, take)?;
+        return forward(daemon, &bytes[..kept], length, None);
+    };
+    let (_, fds) = packets::receive(client, &mut bytes, take)?;
+    // All but the first are closed here, and so is the first if it does not fit.
+    let fd = fds.into_iter().next();
+    match fd {
+        Some(fd) if !kind.fits(fd.as_fd()) => {
+            answer(client, &message, Errno::BADF)?;
+            drop(fd);
+            Ok(())
+        }
+        fd => forward(daemon, &bytes[..kept], length, fd),
+    }
+}
+
+/// Hands a packet on, as long as it was: what was cut counts by its length alone.
+fn forward(daemon: &OwnedFd, kept: &[u8], length: usize, fd: Option<OwnedFd>) -> Result<(), Errno> {
+    if length > LONGEST {
+        return Err(Errno::MSGSIZE);
+    }
+    let mut bytes = kept.to_vec();
+    bytes.resize(length, 0);
+    let fds: Vec<BorrowedFd<'_>> = fd.iter().map(AsFd::as_fd).collect();
+    packets::send(daemon, &bytes, &fds, SendFlags::empty())
+}

@@ -140,6 +140,7 @@ fn run(config: &mut Config) -> Result<()> {
     }
     preflight::check(options.replace).map_err(|line| anyhow!(line))?;
     start_logging(options)?;
+    raise_descriptor_limit();
     log::warn!("cpu.max of cgroups is not enforced while this scheduler runs");
 
     let stop = Arc::new(Stop::new()?);
@@ -289,6 +290,20 @@ fn give_way(successor: Successor, detached_ns: u64) -> bool {
             log::warn!("the one that was to take over is gone: this one goes on");
             true
         }
+    }
+}
+
+/// As many descriptors as the service manager allows. Root's descriptors that are on
+/// their way over sockets count against this, those of containers, too.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(errno) = setrlimit(Resource::Nofile, raised) {
+        log::debug!("the limit of descriptors stays: {errno}");
     }
 }
 

@@ -3,17 +3,20 @@
 //!
 //! Counters are since attaching and only grow; each scrape is one sample of BPF's,
 //! asked of the daemon's thread as scx_stats' clients do. Leaves to others: what
-//! the numbers are (stats.rs), their text (text.rs), and HTTP (tiny_http).
+//! the numbers are (stats.rs), their text (text.rs), and HTTP (http.rs).
 
+mod http;
 mod text;
 
 use crate::stats::{Asker, Snapshot};
 use anyhow::{Context, Result, anyhow, bail};
-use std::net::SocketAddr;
+use http::{Request, Response};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use text::{classic, render};
-use tiny_http::{Header, Response, Server};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// For who does not ask for OpenMetrics: promtool, curl, old scrapers.
@@ -26,6 +29,15 @@ pub enum Address {
     Unix(PathBuf),
     /// On loopback.
     Tcp(SocketAddr),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => address.fmt(f),
+        }
+    }
 }
 
 impl std::str::FromStr for Address {
@@ -77,53 +89,34 @@ pub fn start(address: &Address) -> Result<Source> {
     Ok(source)
 }
 
-fn serve(address: &Address, sample: impl Fn() -> Result<Snapshot> + Send + 'static) -> Result<()> {
-    let server = match address {
-        Address::Tcp(address) => Server::http(address),
+fn serve(
+    address: &Address,
+    sample: impl Fn() -> Result<Snapshot> + Send + Sync + 'static,
+) -> Result<()> {
+    let listener = match address {
+        Address::Tcp(address) => TcpListener::bind(address).map(OwnedFd::from),
         Address::Unix(path) => {
             remove_socket(path)?;
-            Server::http_unix(path)
+            UnixListener::bind(path).map(OwnedFd::from)
         }
     };
-    let server = server.map_err(|error| anyhow!("no metrics at {address:?}: {error}"))?;
-    std::thread::Builder::new()
-        .name("metrics".to_owned())
-        .spawn(move || {
-            for request in server.incoming_requests() {
-                let modern = accepts_openmetrics(request.headers());
-                let (status, text) = match request.url() {
-                    "/metrics" => match sample().and_then(|snapshot| render(&snapshot)) {
-                        Ok(text) if modern => (200, text),
-                        Ok(text) => (200, classic(&text)),
-                        Err(error) => (503, format!("{error:#}\n")),
-                    },
-                    _ => (404, "metrics are at /metrics\n".to_owned()),
-                };
-                let mut response = Response::from_string(text).with_status_code(status);
-                if status == 200
-                    && let Ok(header) = Header::from_bytes(
-                        "Content-Type",
-                        [CLASSIC, OPENMETRICS][usize::from(modern)],
-                    )
-                {
-                    response = response.with_header(header);
-                }
-                // Who hung up does not want it.
-                let _ = request.respond(response);
-            }
-        })
-        .context("cannot start a thread")?;
-    Ok(())
+    let listener = listener.map_err(|error| anyhow!("no metrics at {address}: {error}"))?;
+    http::serve(listener, move |request| answer(request, &sample))
 }
 
-fn accepts_openmetrics(headers: &[Header]) -> bool {
-    let mut accept = headers.iter().filter(|header| header.field.equiv("Accept"));
-    accept.any(|header| {
-        header
-            .value
-            .as_str()
-            .contains("application/openmetrics-text")
-    })
+fn answer(request: &Request, sample: impl Fn() -> Result<Snapshot>) -> Response {
+    if request.path != "/metrics" {
+        return Response::text("404 Not Found", "metrics are at /metrics");
+    }
+    let modern = request.accept.contains("application/openmetrics-text");
+    match sample().and_then(|snapshot| render(&snapshot)) {
+        Ok(text) => Response {
+            status: "200 OK",
+            content_type: [CLASSIC, OPENMETRICS][usize::from(modern)],
+            body: if modern { text } else { classic(&text) },
+        },
+        Err(error) => Response::text("503 Service Unavailable", &format!("{error:#}")),
+    }
 }
 
 /// A socket that a daemon before this one left behind.

@@ -19,10 +19,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// A connection that waits a minute at most.
-struct Raw(OwnedFd);
+pub struct Raw(OwnedFd);
 
 impl Raw {
-    fn connect() -> Self {
+    pub fn connect() -> Self {
         let flags = SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
         let limit = Some(Duration::from_secs(60));
@@ -32,7 +32,7 @@ impl Raw {
         Self(socket)
     }
 
-    fn send(&self, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<usize, Errno> {
+    pub fn send(&self, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<usize, Errno> {
         let fds: Vec<_> = fd.into_iter().collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
@@ -44,7 +44,7 @@ impl Raw {
     }
 
     /// The next packet's header; `None` at the end of the connection.
-    fn receive(&self) -> Option<Message> {
+    pub fn receive(&self) -> Option<Message> {
         let mut buffer = [0; size_of::<Status>()];
         match recv(&self.0, &mut buffer, RecvFlags::empty()) {
             Ok((0, _)) | Err(Errno::CONNRESET) => None,
@@ -95,7 +95,8 @@ impl Raw {
     }
 }
 
-fn header(kind: u16, size: usize) -> Message {
+/// The header of a request.
+pub fn header(kind: u16, size: usize) -> Message {
     Message {
         size: size as u32,
         kind,

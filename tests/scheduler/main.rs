@@ -5,7 +5,7 @@
 //!   daemon      scx_flexnet as a child: start, stop, status, statistics
 //!   tasks       the tasks under test: this program again, in another role
 //!   attach, classes, designs, executors, loss, napi, rules, reload, takeover,
-//!   control, programs, shown, stress: the tests
+//!   control, attackers, programs, shown, stress: the tests
 //!
 //! A test panics to fail, and a test that fails once fails the run. It waits for what
 //! it asserts with a generous deadline, because a virtual CPU may stand still for a second.
@@ -19,6 +19,7 @@
 #![allow(clippy::unwrap_used, reason = "a test: helpers fail it by panicking")]
 
 mod attach;
+mod attackers;
 mod classes;
 mod control;
 mod daemon;
@@ -101,6 +102,9 @@ const SHARING: &[Test] = tests! {
     control:
         foreign_threads_are_refused on [2],
         random_packets_are_answered on [2];
+    attackers:
+        a_lingering_socket_holds_nobody on [2],
+        root_gets_in_beside_idle_connections on [2];
     programs:
         a_c_program_is_granted_a_core on [2],
         a_setuid_program_runs_without_the_library on [2];
@@ -149,6 +153,9 @@ const OWN: &[Test] = tests! {
     control:
         quotas_hold on [2],
         kept_pages_count on [2];
+    attackers:
+        a_file_that_does_not_answer_holds_nobody on [2],
+        the_metrics_survive_strangers on [2];
     programs:
         an_unmodified_program_is_granted_a_core on [2];
     shown:

@@ -3,6 +3,7 @@
 //!   hog                         computes for ever
 //!   hogs COUNT                  so many threads that do
 //!   nested ROLE, nobody ROLE    a role as a child of its own, as another user
+//!   user ID ROLE                a role as this user
 //!   ping                        sleeps and computes a little, for ever
 //!   pair                        two threads that wake each other, for ever
 //!   app NAME EXECUTORS [CORES]  an application with executors, and guaranteed
@@ -285,12 +286,8 @@ pub fn play(role: &str, rest: &[&str]) {
             assert!(status.unwrap().success());
         }
         // As another user.
-        ("nobody", inner) => {
-            let program = std::env::current_exe().unwrap();
-            let mut command = Command::new(program);
-            command.arg("--role").args(inner).uid(65534).gid(65534);
-            panic!("{}", command.exec());
-        }
+        ("nobody", inner) => as_user(65534, inner),
+        ("user", [id, inner @ ..]) => as_user(id.parse().unwrap(), inner),
         ("ping", []) => {
             say("ready");
             loop {
@@ -317,6 +314,10 @@ pub fn play(role: &str, rest: &[&str]) {
         ("writer", [port]) => crate::programs::writer(port.parse().unwrap()),
         ("maps", []) => crate::programs::maps(),
         ("successor", []) => crate::control::successor(),
+        ("silent-file", [path]) => crate::attackers::serve_silently(path),
+        ("poison", [path]) => crate::attackers::poison(path),
+        ("linger", [count]) => crate::attackers::linger(count.parse().unwrap()),
+        ("idle", [count]) => crate::attackers::idle(count.parse().unwrap()),
         ("packets", [device, burst, pause_us]) => {
             let pause = Duration::from_micros(pause_us.parse().unwrap());
             crate::napi::packets(device, burst.parse().unwrap(), pause);
@@ -324,6 +325,13 @@ pub fn play(role: &str, rest: &[&str]) {
         ("hellos", [count]) => crate::control::hellos(count.parse().unwrap()),
         _ => panic!("no role {role} {rest:?}"),
     }
+}
+
+fn as_user(id: u32, role: &[&str]) {
+    let program = std::env::current_exe().unwrap();
+    let mut command = Command::new(program);
+    command.arg("--role").args(role).uid(id).gid(id);
+    panic!("{}", command.exec());
 }
 
 /// A line to who started this.

@@ -9,10 +9,10 @@
 
 use crate::clients::{Client, Clients};
 use crate::connection::{Connection, Listener, Packet, Refused};
+use crate::facts::Facts;
 use crate::kernel::{ClientOp, Kernel, Limits, Registration};
 use crate::message::{self, Request};
 use crate::pages::{self, Job, PageMap, Placed, Placer};
-use crate::rules::Rules;
 use crate::status::status;
 use crate::takeover::Successor;
 use crate::trace::Trace;
@@ -24,7 +24,7 @@ use flexnet::design::Choice;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// Connections that need be no clients (`SET_CLASS`, `STATUS`), beyond one
 /// for each client; any one user but root may have half of all.
@@ -33,27 +33,6 @@ const CONNECTIONS_SPARE: usize = 64;
 const CONNECTIONS_ROOT: usize = 16;
 /// How long a connection is kept that is no client's and asks for nothing.
 const IDLE: Duration = Duration::from_secs(10);
-
-/// What replies repeat of the scheduler's configuration.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// CPUs online.
-    pub cpus: u32,
-    /// Most cores granted at once.
-    pub cores_max: u32,
-    /// The arbiter's objective.
-    pub objective_ns: u64,
-    /// How long nobody but the kernel did before, when it took over, ns.
-    pub gap_ns: u64,
-    /// Since when it schedules.
-    pub since: Instant,
-    /// The same, for others' clocks.
-    pub started: SystemTime,
-    /// The design that is on.
-    pub design: Choice,
-    /// What applications are given.
-    pub rules: Rules,
-}
 
 /// A request that is not answered here, but by daemon.rs.
 #[derive(Clone, Copy, Debug)]

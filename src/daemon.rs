@@ -6,9 +6,10 @@
 use crate::clients::{Client, Clients};
 use crate::config::Config;
 use crate::connection::Listener;
-use crate::control::{Control, Facts, Order};
+use crate::control::{Control, Order};
 use crate::cpus::Plan;
 use crate::events::{Event, Events};
+use crate::facts::Facts;
 use crate::kernel::Kernel;
 use crate::message;
 use crate::metrics::Source;

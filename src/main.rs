@@ -35,6 +35,7 @@ mod cpus;
 mod daemon;
 mod device;
 mod events;
+mod facts;
 mod front;
 mod kernel;
 mod message;

@@ -3,7 +3,7 @@
 //! and `flexnet top`.
 
 use crate::clients::Clients;
-use crate::control::Facts;
+use crate::facts::Facts;
 use crate::kernel::{Kernel, flexnet_arbiter_state};
 use crate::message;
 use crate::stats::{integral, monotonic_ns};

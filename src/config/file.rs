@@ -2,14 +2,13 @@
 //! The text of a configuration file: its keys as flags, its tables as rules, and
 //! whatever is wrong with it, by line and column.
 
+use super::mistakes::Mistakes;
 use super::tables;
 use crate::cli::Options;
 use crate::renamed;
 use crate::rules::Rules;
 use clap::{Arg, ArgAction, CommandFactory};
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 /// Flags that say what to do now, not how it is done.
@@ -42,63 +41,14 @@ pub struct File {
     pub rules: Rules,
 }
 
-/// Collects what is wrong.
-#[derive(Debug, Default)]
-pub struct Mistakes {
-    text: String,
-    found: Vec<(usize, usize, String)>,
-    /// Lines that are no TOML: what is read of them is a guess.
-    broken: Vec<usize>,
-}
-
-impl Mistakes {
-    /// Line and column of an offset.
-    pub fn place(&self, offset: usize) -> (usize, usize) {
-        let before = &self.text[..offset.min(self.text.len())];
-        let line = before.matches('\n').count() + 1;
-        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-        (line, column)
-    }
-
-    /// Something is wrong there.
-    pub fn add(&mut self, span: &Range<usize>, what: impl Into<String>) {
-        self.add_at(self.place(span.start), what);
-    }
-
-    /// The same, where the place is known.
-    pub fn add_at(&mut self, (line, column): (usize, usize), what: impl Into<String>) {
-        if !self.broken.contains(&line) {
-            self.found.push((line, column, what.into()));
-        }
-    }
-
-    /// A line a mistake, in the order of the file; nothing if there is none.
-    ///
-    /// # Errors
-    /// The mistakes.
-    pub fn verdict(mut self, path: &Path) -> Result<(), String> {
-        if self.found.is_empty() {
-            return Ok(());
-        }
-        self.found.sort();
-        let path = path.display();
-        let lines = self.found.iter();
-        let lines = lines.map(|(line, column, what)| format!("{path}:{line}:{column}: {what}"));
-        Err(lines.collect::<Vec<_>>().join("\n"))
-    }
-}
-
 /// Reads all that is right, and collects the rest.
 pub fn read(text: &str) -> (File, Mistakes) {
-    let mut mistakes = Mistakes {
-        text: text.to_owned(),
-        ..Mistakes::default()
-    };
+    let mut mistakes = Mistakes::of(text);
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         mistakes.add(&error.span().unwrap_or(0..0), error.message());
     }
-    mistakes.broken = mistakes.found.iter().map(|(line, ..)| *line).collect();
+    mistakes.believe_no_more();
     let command = Options::command();
     let mut file = File::default();
     for (key, value) in table.get_ref() {

@@ -11,6 +11,7 @@
 //! what a value means.
 
 mod file;
+mod mistakes;
 mod tables;
 
 use crate::cli::Options;

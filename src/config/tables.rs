@@ -2,7 +2,7 @@
 //! The tables of a configuration file, [[rule]] and [[application]]: read key by
 //! key, so that one mistake hides no other.
 
-use super::file::Mistakes;
+use super::mistakes::Mistakes;
 use crate::bpf_intf::{FLEXNET_COMM_BYTES, FLEXNET_CPUS_MAX};
 use crate::renamed;
 use crate::rules::{Application, CgroupPath, Glob, Rule, Rules, User, table};

@@ -2,9 +2,9 @@
 //! The rules as BPF is given them: `struct flexnet_rules` of bpf/rule.h. Equal
 //! globs are there once.
 
-use super::Rule;
 use super::glob::Glob;
 use super::path::Part;
+use super::rule::Rule;
 use crate::bpf_intf::{
     FLEXNET_GLOBS_MAX, FLEXNET_RULES_MAX, flexnet_glob, flexnet_rule, flexnet_rules,
 };
@@ -121,7 +121,8 @@ const _: () = assert!(size_of::<flexnet_glob>() == 257 * 8 + 8);
 
 #[cfg(test)]
 mod tests {
-    use super::super::{CgroupPath, User};
+    use super::super::path::CgroupPath;
+    use super::super::rule::User;
     use super::*;
     use flexnet::abi::Class;
 

@@ -44,6 +44,13 @@ impl Measured {
     }
 }
 
+/// One scheduler with one number of bulk senders, over all rounds.
+pub(super) struct Cell {
+    pub(super) scheduler: usize,
+    pub(super) t_apps: u32,
+    pub(super) rounds: Vec<Measured>,
+}
+
 /// Starts one of the experiment's processes.
 pub(crate) fn start(
     scheduler: &Scheduler,

@@ -9,15 +9,17 @@
 
 pub(crate) mod apps;
 pub(crate) mod cell;
+mod options;
 mod plot;
 mod report;
 
 use super::schedulers::{Scheduler, log_beside};
 use super::steal::Steal;
 use anyhow::{Context, Result, bail};
-use cell::{Load, Measured};
-use flexnet::abi::SOCKET_PATH;
-use std::path::{Path, PathBuf};
+use cell::{Cell, Load, Measured};
+use std::path::Path;
+
+pub(crate) use options::Options;
 
 /// A round that lost more of the processor to others is done again.
 const STEAL_MAX: f64 = 0.05;
@@ -28,70 +30,6 @@ const REQUESTS_MIN: f64 = 2_000.0;
 
 /// Between attaching a scheduler and its first cell.
 const SETTLE: std::time::Duration = std::time::Duration::from_millis(500);
-
-#[derive(clap::Args)]
-pub(crate) struct Options {
-    /// Rounds; each runs every cell once
-    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    rounds: u32,
-    /// Seconds a cell is measured in a round; longer where a cell would have fewer than
-    /// 2,000 requests over all rounds
-    #[arg(long, default_value_t = 3.0)]
-    seconds: f64,
-    /// Numbers of bulk senders
-    #[arg(long, value_delimiter = ',', default_value = "0,8")]
-    t_apps: Vec<u32>,
-    /// Bytes of a request, and of its reply
-    #[arg(long, value_name = "BYTES", default_value_t = 4096)]
-    message: usize,
-    /// Bytes of a bulk sender's write
-    #[arg(long, value_name = "BYTES", default_value_t = 10_000_000)]
-    write: usize,
-    /// Requests a second; without, 10% of what is reached closed-loop alone
-    #[arg(long, value_name = "RATE")]
-    rate: Option<f64>,
-    /// The next request leaves when the reply is there, as in the paper; a
-    /// service that stands still is then asked nothing meanwhile
-    #[arg(long)]
-    closed_loop: bool,
-    /// Also the cells that separate the causes: EEVDF with the library, EEVDF
-    /// with steering, scx_flexnet without either
-    #[arg(long)]
-    matrix: bool,
-    /// Another scheduler's command, to compare with (repeatable)
-    #[arg(long, value_name = "COMMAND")]
-    scheduler: Vec<String>,
-    /// The device whose receive processing is steered; empty: none
-    #[arg(long, default_value = "lo")]
-    steer: String,
-    /// More arguments for scx_flexnet
-    #[arg(
-        long,
-        value_name = "ARGUMENTS",
-        default_value = "",
-        allow_hyphen_values = true
-    )]
-    scx_flexnet: String,
-    /// Only these schedulers, by name
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<String>,
-    /// The scheduler's control socket
-    #[arg(long, default_value = SOCKET_PATH)]
-    socket: PathBuf,
-    /// Write the result as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write the result as a plot
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
-}
-
-/// One scheduler with one number of bulk senders, over all rounds.
-pub(crate) struct Cell {
-    scheduler: usize,
-    t_apps: u32,
-    rounds: Vec<Measured>,
-}
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     if !rustix::process::geteuid().is_root() {

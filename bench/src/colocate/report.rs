@@ -2,7 +2,8 @@
 //! From rounds to numbers: percentiles of all rounds' requests together, and ratios of
 //! throughput paired by round.
 
-use super::{Cell, Options};
+use super::cell::Cell;
+use super::options::Options;
 use crate::numbers::{kernel, machine, median, median_interval, percentile, told_percentile};
 use crate::schedulers::Scheduler;
 use serde::Serialize;

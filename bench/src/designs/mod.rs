@@ -9,6 +9,7 @@
 //! papers have single ones; directions are to be seen, not the papers' numbers.
 
 pub(crate) mod load;
+mod options;
 mod plot;
 mod report;
 mod scenario;
@@ -16,10 +17,11 @@ mod scenario;
 use super::schedulers::{Scheduler, log_beside};
 use super::steal::Steal;
 use anyhow::{Context, Result, bail};
-use flexnet::abi::SOCKET_PATH;
 use flexnet::design::Choice;
 use scenario::{Measured, Scenario};
 use std::path::PathBuf;
+
+pub(crate) use options::Options;
 
 /// Between attaching a scheduler and what is measured.
 const SETTLE: std::time::Duration = std::time::Duration::from_millis(500);
@@ -29,48 +31,6 @@ const STEAL_MAX: f64 = 0.05;
 /// sched(7) says for what shall run when nothing else does.
 const EEVDF: &str = "eevdf";
 const EEVDF_IDLE: &str = "eevdf+idle";
-
-#[derive(clap::Args)]
-pub(crate) struct Options {
-    /// Rounds; each runs everything once
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
-    rounds: u32,
-    /// Seconds of a step, and a half of other measurements
-    #[arg(long, default_value_t = 1.0)]
-    step: f64,
-    /// Designs, in the order they are switched to, a space between
-    #[arg(
-        long,
-        default_value = "flexnet:quantum=500us netchannel snap:mode=dedicating snap:mode=spreading snap:slo=5ms \
-                         shenango shinjuku:quantum=500us,slo1=100ms shinjuku:quantum=0ns"
-    )]
-    designs: String,
-    /// Only these experiments
-    #[arg(long, value_enum, value_delimiter = ',')]
-    only: Vec<Scenario>,
-    /// Take this CPU offline where one core for executors is enough: emulated
-    /// CPUs are to be no more than real ones while all are busy
-    #[arg(long, value_name = "CPU")]
-    spare_cpu: Option<u32>,
-    /// More arguments for scx_flexnet: by default its times are scaled as the
-    /// requests are
-    #[arg(
-        long,
-        value_name = "ARGUMENTS",
-        allow_hyphen_values = true,
-        default_value = "--interval-us 500 --objective-us 500 --low-mark-us 200 --grace-us 200"
-    )]
-    scx_flexnet: String,
-    /// The scheduler's control socket
-    #[arg(long, default_value = SOCKET_PATH)]
-    socket: PathBuf,
-    /// Write the result as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write the result as a plot
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
-}
 
 /// Who is compared.
 struct Rival {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Medians over rounds, and their spread.
 
-use super::Options;
+use super::options::Options;
 use super::scenario::{Measured, Scenario};
 use crate::numbers::{kernel, machine, median, median_interval};
 use serde::Serialize;

@@ -2,7 +2,7 @@
 //! Create, yield once, finish: 64 coroutines alive at a time, on one thread
 //! (but for tokio's multi-thread runtime, which has two workers).
 
-use super::Case;
+use super::case::Case;
 use anyhow::{Context as _, Result};
 use crossbeam_queue::ArrayQueue;
 use flexnet::coroutine::{CellId, Cells, Slab, yield_now};

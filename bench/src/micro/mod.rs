@@ -7,12 +7,14 @@
 //! the most over the rounds. Rivals are used as their documentation says, and
 //! where there is a choice, the way that is faster for them.
 
+mod case;
 mod coroutine;
 mod machine;
 mod queue;
 mod send;
 
 use anyhow::{Context, Result};
+use case::Case;
 use machine::Machine;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -28,28 +30,6 @@ pub(crate) struct Options {
     /// Write the rows to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-}
-
-/// One thing done in one way.
-struct Case {
-    bench: &'static str,
-    implementation: &'static str,
-    /// Does it often enough for a clock; ns each.
-    measure: Box<dyn FnMut() -> Result<f64>>,
-}
-
-impl Case {
-    fn new(
-        bench: &'static str,
-        implementation: &'static str,
-        measure: impl FnMut() -> Result<f64> + 'static,
-    ) -> Self {
-        Self {
-            bench,
-            implementation,
-            measure: Box::new(measure),
-        }
-    }
 }
 
 #[derive(Serialize)]

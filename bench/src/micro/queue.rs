@@ -3,7 +3,7 @@
 //! 32, ns for a push and a pop. `queue-x`: one thread pushes and another, on
 //! another CPU, pops, ns an item.
 
-use super::Case;
+use super::case::Case;
 use anyhow::Result;
 use crossbeam_queue::ArrayQueue;
 use flexnet::queue::{Owner, RunQueue};

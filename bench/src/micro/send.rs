@@ -7,7 +7,7 @@
 //! executor has a coroutine that yields without end, so that it never parks: no
 //! burst finds it asleep, and no send is done inline.
 
-use super::Case;
+use super::case::Case;
 use anyhow::{Context, Result, bail};
 use flexnet::coroutine::yield_now;
 use flexnet::executor::Runtime;

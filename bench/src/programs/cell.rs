@@ -12,8 +12,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Times the open loop's rate ([`super::RATE_SHARE`] of what is reached).
-const HALF_LOAD: f64 = 0.5 / super::RATE_SHARE;
+/// The open loop's rate: this share of what the program reaches alone.
+pub(super) const RATE_SHARE: f64 = 0.1;
+/// Times the open loop's rate ([`RATE_SHARE`] of what is reached).
+const HALF_LOAD: f64 = 0.5 / RATE_SHARE;
 
 /// What runs: a service with its client, or iperf3 with a size of write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +92,12 @@ impl Measured {
         }
         parts.join(", ")
     }
+}
+
+/// One cell over all rounds.
+pub(super) struct Cell {
+    pub(super) key: Key,
+    pub(super) rounds: Vec<Measured>,
 }
 
 /// What all cells of a run have in common.

@@ -11,6 +11,7 @@
 mod cell;
 pub(crate) mod client;
 pub(crate) mod fanout;
+mod options;
 mod plot;
 mod program;
 mod protocol;
@@ -20,118 +21,20 @@ use super::numbers::median;
 use super::schedulers::{Scheduler, log_beside};
 use super::steal::Steal;
 use anyhow::{Context, Result, bail};
-use cell::{Bench, Key, Measured, Workload};
-use flexnet::abi::SOCKET_PATH;
-use program::{Offload, Scratch};
-use protocol::Service;
-use std::path::PathBuf;
+use cell::{Bench, Cell, Key, Measured, RATE_SHARE, Workload};
+use program::Scratch;
 use std::time::Duration;
+
+pub(crate) use options::Options;
 
 /// A round that lost more of the processor to others is done again.
 const STEAL_MAX: f64 = 0.05;
-/// The open loop's rate: this share of what the program reaches alone.
-const RATE_SHARE: f64 = 0.1;
 /// Closed-loop runs whose median is what is reached.
 const REACHED_RUNS: usize = 3;
 /// Rates that can be asked for.
 const RATES: std::ops::RangeInclusive<f64> = 1.0..=1e6;
 /// Between attaching a scheduler and its first cell.
 const SETTLE: Duration = Duration::from_millis(500);
-
-#[derive(clap::Args)]
-pub(crate) struct Options {
-    /// Rounds; each runs every cell once
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    rounds: u32,
-    /// Seconds a phase of a cell is measured
-    #[arg(long, default_value_t = 2.0)]
-    seconds: f64,
-    /// On this machine's own scheduler, alone: what the library does to programs
-    /// that have the machine to themselves; needs no root
-    #[arg(long)]
-    native: bool,
-    /// Programs
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        default_value = "redis,memcached,nginx,fanout,iperf3"
-    )]
-    programs: Vec<Program>,
-    /// Ways to run them; plain is what the others are compared with
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        default_value = "plain,adaptive,always"
-    )]
-    offload: Vec<Offload>,
-    /// Numbers of bulk senders beside
-    #[arg(long, value_delimiter = ',', default_value = "0,8")]
-    neighbours: Vec<u32>,
-    /// The client's connections; without, as many as the program's own benchmark
-    /// has: redis 50, memcached 128, nginx 10
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    connections: Option<u32>,
-    /// Requests a second of the open loop; without, 10% of what the plain program
-    /// reaches alone
-    #[arg(long)]
-    rate: Option<f64>,
-    /// Bytes of a bulk sender's write
-    #[arg(long, value_name = "BYTES", default_value_t = 10_000_000)]
-    write: usize,
-    /// The device whose receive processing scx_flexnet steers; empty: none
-    #[arg(long, default_value = "lo")]
-    steer: String,
-    /// More arguments for scx_flexnet
-    #[arg(
-        long,
-        value_name = "ARGUMENTS",
-        default_value = "",
-        allow_hyphen_values = true
-    )]
-    scx_flexnet: String,
-    /// The scheduler's control socket
-    #[arg(long, default_value = SOCKET_PATH)]
-    socket: PathBuf,
-    /// Write the result as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write the result as a plot
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Program {
-    Redis,
-    Memcached,
-    Nginx,
-    /// redis publishing to 64 subscribers
-    Fanout,
-    /// Writes of 128 B and of 128 kB
-    Iperf3,
-}
-
-impl Program {
-    fn workloads(self) -> Vec<Workload> {
-        match self {
-            Self::Redis => vec![Workload::Service(Service::Redis)],
-            Self::Memcached => vec![Workload::Service(Service::Memcached)],
-            Self::Nginx => vec![Workload::Service(Service::Nginx)],
-            Self::Fanout => vec![Workload::Fanout],
-            Self::Iperf3 => [128, 128 * 1024]
-                .map(|write| Workload::Iperf3 { write })
-                .to_vec(),
-        }
-    }
-}
-
-/// One cell over all rounds.
-struct Cell {
-    key: Key,
-    rounds: Vec<Measured>,
-}
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     if !options.native && !rustix::process::geteuid().is_root() {

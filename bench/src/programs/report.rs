@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! From rounds to numbers: medians over rounds, ratios paired by round.
 
-use super::cell::{Key, Measured, Workload};
+use super::cell::{Cell, Key, Measured, Workload};
+use super::options::Options;
 use super::program::Offload;
-use super::{Cell, Options};
 use crate::numbers::{kernel, machine, median, median_interval};
 use crate::schedulers::Scheduler;
 use serde::Serialize;

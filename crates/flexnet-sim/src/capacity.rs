@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! The highest load that holds an objective.
 
-use super::{Outcome, Setup, simulate};
+use super::engine::simulate;
+use super::outcome::Outcome;
+use super::setup::Setup;
 use flexnet::design::units::duration_ns;
 use std::fmt;
 use std::str::FromStr;

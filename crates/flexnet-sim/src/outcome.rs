@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! What came out.
 
-use super::{Arrivals, Setup};
+use super::setup::Setup;
+use super::workload::Arrivals;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 

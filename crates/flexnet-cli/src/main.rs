@@ -2,6 +2,7 @@
 //! `flexnet`: the user's tool. Runs programs in a scheduling class, shows what
 //! the scheduler does, and simulates designs.
 
+mod client;
 mod design;
 mod reload;
 mod run;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `flexnet status`.
 
-use crate::top::flow_class;
+use crate::client::{flow_class, kind, pid};
 use anyhow::{Context, Result};
 use flexnet::abi::{CpuState, SOCKET_PATH, Status, StatusClient, name_text};
 use serde_json::json;
@@ -40,20 +40,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn clients(status: &Status) -> &[StatusClient] {
     let count = (status.clients as usize).min(status.client.len());
     &status.client[..count]
-}
-
-/// What it is: an application, or the kernel's own network threads.
-pub(crate) fn kind(client: &StatusClient) -> &'static str {
-    if client.is_kernel() {
-        "kernel"
-    } else {
-        "application"
-    }
-}
-
-/// Its process, if it has one.
-pub(crate) fn pid(client: &StatusClient) -> Option<u32> {
-    (!client.is_kernel()).then_some(client.pid)
 }
 
 fn as_json(status: &Status) -> String {

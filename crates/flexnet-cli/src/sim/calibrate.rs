@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What the stack's steps cost on this machine.
 
+use super::median::median;
 use super::preempt;
 use super::stack::StackCosts;
 use anyhow::{Context, Result};
@@ -69,11 +70,6 @@ fn wake() -> u64 {
         }
     });
     median(samples)
-}
-
-pub(super) fn median(mut samples: Vec<u64>) -> u64 {
-    samples.sort_unstable();
-    samples.get(samples.len() / 2).copied().unwrap_or(0)
 }
 
 /// From deciding to give a worker that sleeps another core until it runs there,

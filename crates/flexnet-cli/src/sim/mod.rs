@@ -3,6 +3,7 @@
 
 mod calibrate;
 mod loads;
+mod median;
 mod plot;
 mod preempt;
 mod report;

@@ -6,7 +6,7 @@
 //! being preempted. The thread reads the clock in a loop; a step of the clock in
 //! which the handler ran is that much longer than the others.
 
-use super::calibrate::median;
+use super::median::median;
 use anyhow::{Context, Result};
 use std::io;
 use std::mem::MaybeUninit;

@@ -19,7 +19,6 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
 use std::io::{IsTerminal, Stdout, stdout};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-pub(crate) use view::flow_class;
 use view::{History, Sample};
 
 #[derive(clap::Args)]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! From two samples of the scheduler to what is shown. Numbers only.
 
-use crate::status::{kind, pid};
+use crate::client::{flow_class, kind, pid};
 use flexnet::abi::{CpuState, STATUS_CHANGES, Status, StatusChange, StatusClient, name_text};
 use serde_json::json;
 use std::collections::VecDeque;
@@ -54,16 +54,6 @@ pub(super) struct App {
     pub(super) cores: u32,
     /// What its executors serve.
     pub(super) class: &'static str,
-}
-
-/// In words; bits of `1 << enum flexnet_flow_class`.
-pub(crate) fn flow_class(bits: u32) -> &'static str {
-    match bits {
-        0 => "none",
-        1 => "throughput",
-        2 => "latency",
-        _ => "both",
-    }
 }
 
 /// In the order of `enum flexnet_reason`.

@@ -12,6 +12,7 @@ compile_error!("handles are names of 64 bits in a pointer");
 mod boundary;
 mod completion;
 mod coroutine;
+mod create;
 mod flow;
 mod fork;
 mod handle;

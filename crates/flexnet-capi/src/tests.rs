@@ -5,8 +5,9 @@
 use crate::boundary::guard;
 use crate::completion::{Outcome, Record};
 use crate::coroutine::{Context, Description, flexnet_submit};
+use crate::create::{Options, flexnet_runtime_create};
 use crate::flow::{self, flexnet_close, flexnet_flow_create};
-use crate::runtime::{self, Options, flexnet_runtime_create, flexnet_runtime_destroy};
+use crate::runtime::{self, flexnet_runtime_destroy};
 use crate::send::{Socket, datagram, flexnet_flush, stream};
 use flexnet::coroutine::CELL_BYTES;
 use libc::{c_int, c_void};

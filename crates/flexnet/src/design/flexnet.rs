@@ -9,7 +9,10 @@
 //!   store and a load, not an interrupt, so it may be short.
 //! - **Where**: include/flexnet/arbiter.h; idle cores are lent.
 
-use super::{Choice, CoreRule, Design, Item, Place, Random, Take, View, steal_from};
+use super::core_rule::CoreRule;
+use super::interface::{Design, Item, Place, Take, View, steal_from};
+use super::parse::Choice;
+use super::random::Random;
 
 pub(super) struct Flexnet {
     rule: CoreRule,

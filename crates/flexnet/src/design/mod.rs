@@ -16,8 +16,10 @@
 mod catalogue;
 mod core_rule;
 mod flexnet;
+mod interface;
 mod netchannel;
 mod parse;
+mod random;
 mod shenango;
 mod shinjuku;
 mod snap;
@@ -25,206 +27,9 @@ pub mod units;
 
 pub use catalogue::catalogue;
 pub use core_rule::{CoreRule, Rule};
+pub use interface::{Design, Dispatch, Item, Place, SPIN_NS, Take, UNIT_BYTES, View};
 pub use parse::{Choice, TEXT_MAX, Unknown};
-
-/// Bytes of a flow that go in one turn, unless the design says otherwise. One
-/// `sendmsg` of that size takes about 50 µs over loopback here: the unit after
-/// which an executor looks at what the scheduler asks of it.
-pub const UNIT_BYTES: usize = 256 * 1024;
-/// How long an executor looks for work before it parks, unless the design says
-/// otherwise, ns: about what the wake that is saved costs (3.3 to 3.6 µs to the
-/// waker, 2.4 µs to the woken).
-pub const SPIN_NS: u64 = 10_000;
-
-/// A piece of work: what a design may know of it. On simulated cores a request;
-/// on executors a flow with something to do, for a turn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Item {
-    /// When it came, ns; kept when it is preempted.
-    pub arrival_ns: u64,
-    /// When it was last queued, ns.
-    pub queued_ns: u64,
-    /// The flow it belongs to; items of a flow need not keep their order here
-    /// (who needs that queues flows, not items).
-    pub flow: u32,
-    /// Its type, for designs that distinguish types; small.
-    pub kind: u32,
-}
-
-/// What a design sees of an application's stack.
-#[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
-    /// Now, ns.
-    pub now_ns: u64,
-    /// Items in each queue.
-    pub lengths: &'a [u32],
-    /// When the head of each queue came, ns; of an empty one nothing.
-    pub heads_ns: &'a [u64],
-    /// Items in all queues.
-    pub queued: usize,
-    /// Workers with a core: these are numbers 0 and up.
-    pub workers: usize,
-    /// One of those that has nothing to do.
-    pub idle: Option<usize>,
-    /// Which have nothing to do.
-    pub idles: &'a [bool],
-}
-
-impl View<'_> {
-    /// Is that worker there and has nothing to do?
-    pub fn is_idle(&self, worker: usize) -> bool {
-        worker < self.workers && self.idles.get(worker).copied().unwrap_or(false)
-    }
-}
-
-/// Where an item goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// Into that queue's tail.
-    Queue(usize),
-    /// Into that queue, but not before a time (ns): pacing.
-    Later {
-        /// When.
-        at_ns: u64,
-        /// Where then.
-        queue: usize,
-    },
-    /// Nowhere now: its sender blocks and tries again when work was taken.
-    Block,
-    /// It runs on its sender's own core.
-    Inline,
-}
-
-/// What a worker takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Take {
-    /// The queue whose head it runs.
-    pub queue: usize,
-    /// So many more of that queue go into the worker's own.
-    pub more: usize,
-    /// It is another's: costs a steal.
-    pub stolen: bool,
-}
-
-impl Take {
-    /// From its own queue.
-    pub fn own(queue: usize) -> Self {
-        Self {
-            queue,
-            more: 0,
-            stolen: false,
-        }
-    }
-}
-
-/// Who hands work to workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dispatch {
-    /// They take it themselves.
-    Workers,
-    /// One dispatcher, and a worker waits for its answer.
-    Central,
-    /// One dispatcher, a step ahead: a worker has the next item already.
-    Ahead,
-}
-
-/// A stack design. One value an application; called from whoever owns its
-/// queues, one call at a time. A queue or worker that is none, in an answer, is
-/// taken as the last one.
-pub trait Design: Send {
-    /// How cores are given.
-    fn core_rule(&self) -> CoreRule;
-
-    /// How many queues there are, when no more than `workers` ever have a core.
-    fn queues(&self, workers: usize) -> usize;
-
-    /// Where a new item goes.
-    fn place(&mut self, view: &View<'_>, item: &Item) -> Place;
-
-    /// What `worker` takes next.
-    fn next(&mut self, view: &View<'_>, worker: usize) -> Option<Take>;
-
-    /// Who that has nothing to do should look, now that something is in `queue`.
-    fn wake(&self, view: &View<'_>, queue: usize) -> Option<usize> {
-        if view.is_idle(queue) {
-            Some(queue)
-        } else {
-            view.idle
-        }
-    }
-
-    /// Are cores given from the front of an order, so that few stay awake? If not,
-    /// the one nobody used for longest is given: each worker keeps to its own.
-    fn packs(&self) -> bool {
-        true
-    }
-
-    /// `worker` takes nothing more: its core was given back.
-    fn leave(&mut self, worker: usize) {
-        let _ = worker;
-    }
-
-    /// An item's turn, ns; then it is requeued if something else waits for this
-    /// worker. `None`: to completion.
-    fn quantum_ns(&self) -> Option<u64> {
-        None
-    }
-
-    /// The queue whose tail a preempted item goes to.
-    fn requeue(&mut self, view: &View<'_>, worker: usize, item: &Item) -> usize;
-
-    /// Is there something that `worker` would take instead of what it runs?
-    fn waits_for(&self, view: &View<'_>, worker: usize) -> bool {
-        let _ = worker;
-        view.queued > 0
-    }
-
-    /// How many workers could work now, `running` being at it.
-    fn runnable(&self, view: &View<'_>, running: usize) -> usize {
-        running + view.queued
-    }
-
-    /// Does a turn end by the coroutine's own yield (a flag looked at), not by
-    /// an interrupt?
-    fn yields(&self) -> bool {
-        false
-    }
-
-    /// Called after each round of the arbiter and each change of `view.workers`:
-    /// a chance to move work among workers. True when it did.
-    fn rearrange(&mut self, view: &View<'_>) -> bool {
-        let _ = view;
-        false
-    }
-
-    /// Who hands out work.
-    fn dispatch(&self) -> Dispatch {
-        Dispatch::Workers
-    }
-
-    /// Does a granted core with nothing to do serve other tasks?
-    fn lends(&self) -> bool {
-        true
-    }
-
-    /// Bytes of a flow that are sent in one turn; what is left is placed anew. A
-    /// coroutine counts as a 64th of them, and as one byte at least: with 1, each
-    /// is a turn of its own.
-    fn unit_bytes(&self) -> usize {
-        UNIT_BYTES
-    }
-
-    /// How long an executor with nothing to do looks for more before it parks, ns.
-    fn spin_ns(&self) -> u64 {
-        SPIN_NS
-    }
-
-    /// May a sender do its work itself where that is cheaper: executors are
-    /// parked or off their cores? Whose order or pace would suffer says no.
-    fn inlines(&self) -> bool {
-        false
-    }
-}
+pub use random::Random;
 
 impl Choice {
     /// The design that was chosen; `seed` for those that choose at random.
@@ -236,36 +41,6 @@ impl Choice {
             "shinjuku" => Box::new(shinjuku::Shinjuku::new(self)),
             _ => Box::new(flexnet::Flexnet::new(self, seed)),
         }
-    }
-}
-
-/// Marsaglia's xorshift64*: victims and candidates, nothing that must be hard to
-/// guess.
-#[derive(Clone, Debug)]
-pub struct Random(u64);
-
-impl Random {
-    /// The same seed gives the same numbers.
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    /// Below `bound`, which is at least 1.
-    pub fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let high = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
-        ((high * bound.max(1) as u64) >> 32) as usize
-    }
-}
-
-/// The longest of the queues but `own`; half of it beside its head.
-fn steal_from(view: &View<'_>, queue: usize) -> Take {
-    Take {
-        queue,
-        more: (view.lengths[queue] as usize).saturating_sub(1) / 2,
-        stolen: true,
     }
 }
 

@@ -9,7 +9,9 @@
 //! - **Where**: the channel's core. Channels grow and shrink by backlog
 //!   (NetChannel itself has no rule).
 
-use super::{Choice, CoreRule, Design, Item, Place, Take, View};
+use super::core_rule::CoreRule;
+use super::interface::{Design, Item, Place, Take, View};
+use super::parse::Choice;
 
 /// Longest unit of a send, bytes (NetChannel's artifact).
 const UNIT_BYTES: usize = 62_620;

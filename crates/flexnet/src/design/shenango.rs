@@ -8,7 +8,10 @@
 //! - **Where**: one more core when an item queued at the last sample is still
 //!   queued, back at once with nothing to do; or by delay or utilisation range.
 
-use super::{Choice, CoreRule, Design, Item, Place, Random, Take, View, steal_from};
+use super::core_rule::CoreRule;
+use super::interface::{Design, Item, Place, Take, View, steal_from};
+use super::parse::Choice;
+use super::random::Random;
 
 /// Parks after 4 rounds and 2 µs without work (Shenango's runtime).
 const SPIN_NS: u64 = 2_000;

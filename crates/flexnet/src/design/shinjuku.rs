@@ -8,7 +8,9 @@
 //!   ahead, so a worker never waits for it.
 //! - **Where**: fixed workers, which serve nothing else.
 
-use super::{Choice, CoreRule, Design, Dispatch, Item, Place, Rule, Take, View};
+use super::core_rule::{CoreRule, Rule};
+use super::interface::{Design, Dispatch, Item, Place, Take, View};
+use super::parse::Choice;
 
 /// Types of requests that have an objective of their own; later ones share the
 /// last.

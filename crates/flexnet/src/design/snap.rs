@@ -9,7 +9,9 @@
 //!   compacting, on one core until the SLO is missed, when the heaviest engine that
 //!   waits so long moves to a woken or less loaded core, and back at low load.
 
-use super::{Choice, CoreRule, Design, Item, Place, Rule, Take, View};
+use super::core_rule::{CoreRule, Rule};
+use super::interface::{Design, Item, Place, Take, View};
+use super::parse::Choice;
 
 /// Operations an engine takes a turn (Snap, from memory).
 const BATCH: u32 = 16;

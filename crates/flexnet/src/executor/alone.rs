@@ -4,11 +4,12 @@
 
 use super::drain::Progress;
 use super::flow::FlowCore;
+use super::schedule::Schedule;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-impl FlowCore {
+impl<S: Schedule<Self>> FlowCore<S> {
     /// Waits until the socket takes bytes, or for `timeout`, and drains here.
     pub(crate) fn wait_and_drain(self: &Arc<Self>, timeout: Option<Duration>) -> Option<Progress> {
         self.wait_writable(timeout);

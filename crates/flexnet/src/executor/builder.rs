@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! What a runtime is made of, and the bounds of that.
+//! What a runtime is made of. runtime.rs checks the bounds of that, and makes it.
 
 use super::link::Link;
-use super::runtime::Runtime;
-use crate::abi::{EXECUTORS_MAX, FlowClass};
+use crate::abi::FlowClass;
 use crate::design::Design;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +12,7 @@ const COROUTINES: u32 = 4096;
 /// How long a shutdown waits for peers that take nothing.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// Makes a [`Runtime`].
+/// Makes a [`Runtime`](super::Runtime).
 pub struct Builder {
     pub(super) name: String,
     pub(super) executors: usize,
@@ -49,8 +47,8 @@ impl Builder {
         self
     }
 
-    /// Number of executor threads, 1 to [`EXECUTORS_MAX`]. Default: 1. They cost
-    /// nothing while parked, and the scheduler decides how many run.
+    /// Number of executor threads, 1 to [`EXECUTORS_MAX`](crate::abi::EXECUTORS_MAX).
+    /// Default: 1. They cost nothing while parked, and the scheduler decides how many run.
     #[must_use]
     pub fn executors(mut self, executors: usize) -> Self {
         self.executors = executors;
@@ -103,20 +101,5 @@ impl Builder {
     pub fn spin_up_to(mut self, longest: Duration) -> Self {
         self.spin_up_to = longest.min(Duration::from_millis(1));
         self
-    }
-
-    /// Makes the runtime. Its threads start with its first flow.
-    ///
-    /// # Errors
-    /// A number out of its range, or no file descriptors left.
-    pub fn build(self) -> io::Result<Runtime> {
-        if !(1..=EXECUTORS_MAX).contains(&self.executors) {
-            let message = format!(
-                "{} executors: 1 to {EXECUTORS_MAX} are possible",
-                self.executors
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        }
-        Runtime::new(self)
     }
 }

@@ -2,7 +2,7 @@
 //! What a transport implements, and what it works on: a flow's records, and the
 //! account of who did them.
 
-use super::flow::FlowCore;
+use super::link::Pages;
 use crate::queue::{Charge, Record, RingReader};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -71,11 +71,21 @@ pub trait Drain: Send {
     fn fd(&self) -> Option<BorrowedFd<'_>>;
 }
 
+/// What a drain may ask of the flow whose records it sends.
+pub(super) trait Drained: Sync {
+    /// Keeps an errno for the flow's next operation.
+    fn fail(&self, errno: i32);
+
+    /// Do executors wait for a core and no more can be granted?
+    fn is_saturated(&self) -> bool;
+}
+
 /// What a [`Drain`] works on: the flow's records, and the account of who did
 /// them.
 pub struct Work<'a> {
     reader: RingReader<'a>,
-    flow: &'a FlowCore,
+    flow: &'a dyn Drained,
+    pages: &'a Pages,
     by: Option<u16>,
     charge: Charge,
     done: u64,
@@ -83,10 +93,16 @@ pub struct Work<'a> {
 
 impl<'a> Work<'a> {
     /// The flow's records, for executor `by` or (None) a submitter.
-    pub(super) fn new(flow: &'a FlowCore, reader: RingReader<'a>, by: Option<u16>) -> Self {
+    pub(super) fn new(
+        flow: &'a dyn Drained,
+        pages: &'a Pages,
+        reader: RingReader<'a>,
+        by: Option<u16>,
+    ) -> Self {
         Self {
             reader,
             flow,
+            pages,
             by,
             charge: Charge::default(),
             done: 0,
@@ -113,7 +129,7 @@ impl<'a> Work<'a> {
     /// takes it off by [`Work::consume_settled`].
     pub(crate) fn settle_oldest(&mut self, charge: Charge) {
         self.settle();
-        self.flow.shared().pages().settle(charge, 1, self.by);
+        self.pages.settle(charge, 1, self.by);
     }
 
     /// Takes off the oldest record, which was counted before.
@@ -129,16 +145,13 @@ impl<'a> Work<'a> {
     /// Does an executor do this for which there are too few cores? Then what its
     /// caller waits for is better left to him.
     pub(crate) fn exceeds_cores(&self) -> bool {
-        self.by.is_some() && self.flow.shared().is_saturated()
+        self.by.is_some() && self.flow.is_saturated()
     }
 
     /// Counts what was consumed as done, now and not when this is dropped.
     pub(crate) fn settle(&mut self) {
         if self.done > 0 {
-            self.flow
-                .shared()
-                .pages()
-                .settle(self.charge, self.done, self.by);
+            self.pages.settle(self.charge, self.done, self.by);
             self.done = 0;
         }
     }

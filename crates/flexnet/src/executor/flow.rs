@@ -6,11 +6,9 @@
 //! inline because no executor runs. What is in the ring leaves in its order,
 //! whoever drains.
 
-use super::drain::{Drain, Progress, Work};
-use super::runtime::Shared;
-use super::stack::Again;
+use super::drain::{Drain, Drained, Progress, Work};
+use super::schedule::{Again, Schedule};
 use super::waiters::Waiters;
-use super::worker;
 use crate::abi::FlowClass;
 use crate::coroutine::CellId;
 use crate::queue::{Charge, FlowRing, Full, Gate, RecordKind};
@@ -24,8 +22,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::task::{Context, Wake, Waker};
 
 /// Shared by a flow's handles, the run queue that has it and the reactor.
-pub(crate) struct FlowCore {
-    shared: Arc<Shared>,
+pub(crate) struct FlowCore<S: Schedule<Self>> {
+    shared: Arc<S>,
     token: u64,
     home: u16,
     ring: FlowRing,
@@ -47,21 +45,21 @@ pub(crate) struct FlowCore {
 }
 
 // SAFETY: `drain` is touched only by who is inside the gate.
-unsafe impl Send for FlowCore {}
+unsafe impl<S: Schedule<Self>> Send for FlowCore<S> {}
 // SAFETY: as above.
-unsafe impl Sync for FlowCore {}
+unsafe impl<S: Schedule<Self>> Sync for FlowCore<S> {}
 
 /// Exclusive use of a flow, until dropped by [`FlowCore::leave`].
-pub(crate) struct FlowGuard<'a> {
-    flow: &'a Arc<FlowCore>,
+pub(crate) struct FlowGuard<'a, S: Schedule<FlowCore<S>>> {
+    flow: &'a Arc<FlowCore<S>>,
     progress: Progress,
     /// The ring's head and whether there was a rest, on entering.
     before: (usize, bool),
 }
 
-impl<'a> FlowGuard<'a> {
+impl<'a, S: Schedule<FlowCore<S>>> FlowGuard<'a, S> {
     /// The caller has just entered the flow's gate.
-    fn entered(flow: &'a Arc<FlowCore>) -> Self {
+    fn entered(flow: &'a Arc<FlowCore<S>>) -> Self {
         Self {
             flow,
             progress: Progress::More,
@@ -96,7 +94,7 @@ impl<'a> FlowGuard<'a> {
     }
 }
 
-impl Drop for FlowGuard<'_> {
+impl<S: Schedule<FlowCore<S>>> Drop for FlowGuard<'_, S> {
     fn drop(&mut self) {
         if self.end() {
             self.flow.enqueue(self.flow.home());
@@ -104,14 +102,14 @@ impl Drop for FlowGuard<'_> {
     }
 }
 
-impl FlowCore {
+impl<S: Schedule<Self>> FlowCore<S> {
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<S>,
+        token: u64,
         home: u16,
         ring_bytes: usize,
         drain: Box<dyn Drain>,
     ) -> Arc<Self> {
-        let token = shared.reactor().new_token();
         Arc::new(Self {
             shared,
             token,
@@ -133,7 +131,7 @@ impl FlowCore {
         self.token
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<S> {
         &self.shared
     }
 
@@ -153,7 +151,7 @@ impl FlowCore {
     /// The drain's descriptor is another one now. For who is inside the gate.
     pub(crate) fn set_fd(&self, fd: RawFd) {
         if let Some(before) = self.fd() {
-            self.shared.reactor().leave(before, self.token);
+            self.shared.forget_descriptor(self.token, before);
         }
         self.fd.store(fd, Ordering::Release);
     }
@@ -312,7 +310,7 @@ impl FlowCore {
 
     /// Takes the gate to do something inline; `None` while somebody drains.
     #[inline]
-    pub(crate) fn enter_inline(self: &Arc<Self>) -> Option<FlowGuard<'_>> {
+    pub(crate) fn enter_inline(self: &Arc<Self>) -> Option<FlowGuard<'_, S>> {
         // Made only when inside: dropping it leaves the gate.
         self.gate.enter_inline().then(|| FlowGuard::entered(self))
     }
@@ -325,7 +323,7 @@ impl FlowCore {
     /// Drains what is there, once within the budget, as executor `by` or (None)
     /// inline, and gives the flow back unless it is in a run queue again. Called
     /// by who took the flow from a run queue.
-    pub(crate) fn serve(self: Arc<Self>, shared: &Shared, by: Option<u16>) -> Option<Arc<Self>> {
+    pub(crate) fn serve(self: Arc<Self>, shared: &S, by: Option<u16>) -> Option<Arc<Self>> {
         if self.gate.enter() {
             let mut guard = FlowGuard::entered(&self);
             let why = match self.drain_guarded(&mut guard, by) {
@@ -370,15 +368,15 @@ impl FlowCore {
 
     /// What there is to drain, by executor `by` or by a submitter. For who is
     /// inside.
-    pub(crate) fn work<'a>(&'a self, _guard: &FlowGuard<'_>, by: Option<u16>) -> Work<'a> {
+    pub(crate) fn work<'a>(&'a self, _guard: &FlowGuard<'_, S>, by: Option<u16>) -> Work<'a> {
         // SAFETY: inside the gate: the only reader.
-        Work::new(self, unsafe { self.ring.reader() }, by)
+        Work::new(self, self.shared.pages(), unsafe { self.ring.reader() }, by)
     }
 
     /// Drains within the budget.
     pub(crate) fn drain_guarded(
         self: &Arc<Self>,
-        guard: &mut FlowGuard<'_>,
+        guard: &mut FlowGuard<'_, S>,
         by: Option<u16>,
     ) -> Progress {
         let mut budget = self.shared.budget_bytes();
@@ -422,7 +420,7 @@ impl FlowCore {
         let cell = CellId::from_bits(cell);
         // SAFETY: the cell was made for this record, and whoever is inside the
         // gate is alone; the record is consumed when it has finished.
-        unsafe { worker::resume(&self.shared, self, cell, &mut context) }.is_ready()
+        unsafe { self.shared.resume(self, cell, &mut context) }.is_ready()
     }
 
     /// Ends draining, and sees to what is left. `news`: waiters may have what
@@ -458,7 +456,7 @@ impl FlowCore {
     }
 }
 
-impl Wake for FlowCore {
+impl<S: Schedule<Self>> Wake for FlowCore<S> {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -467,13 +465,24 @@ impl Wake for FlowCore {
         self.woken.store(true, Ordering::Release);
         // By itself (it yields): whoever resumes it, this thread, looks at
         // `woken` when it leaves.
-        if !worker::is_resuming(self) && self.gate.notify() {
+        if !self.shared.is_resuming(self) && self.gate.notify() {
             self.enqueue(self.home());
         }
     }
 }
 
-impl Drop for FlowCore {
+impl<S: Schedule<Self>> Drained for FlowCore<S> {
+    fn fail(&self, errno: i32) {
+        // The flow's own.
+        Self::fail(self, errno);
+    }
+
+    fn is_saturated(&self) -> bool {
+        self.shared.is_saturated()
+    }
+}
+
+impl<S: Schedule<Self>> Drop for FlowCore<S> {
     fn drop(&mut self) {
         // SAFETY: exclusive: the last handle is gone.
         let mut reader = unsafe { self.ring.reader() };

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! An application's handle on a flow.
 
-use super::flow::FlowCore;
+use super::current;
 use super::room::Until;
-use super::worker;
+use super::schedule::Schedule;
+use super::shared::FlowCore;
 use crate::coroutine::Exhausted;
 use crate::queue::{Full, RecordKind};
 use std::future::Future;
@@ -44,7 +45,7 @@ impl Flow {
     {
         let slab = self.0.shared().slab();
         let cell =
-            worker::create(self.0.shared(), future).map_err(|Exhausted| SubmitError::Cells)?;
+            current::create(self.0.shared(), future).map_err(|Exhausted| SubmitError::Cells)?;
         self.0
             .submit(RecordKind::Coroutine, cell.to_bits(), &[])
             .map_err(|Full| {
@@ -97,7 +98,7 @@ impl Flow {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn current_flow() -> Option<Flow> {
-    worker::current_flow().map(Flow)
+    current::current_flow().map(Flow)
 }
 
 /// A coroutine was not accepted.

@@ -13,34 +13,43 @@
 //! shutdown and the loss of the scheduler; a panic in a coroutine ends that
 //! coroutine only. Left to others: what is sent how ([`crate::transport`]), and
 //! on which cores executors run (the scheduler, through [`Link`]).
+//!
+//! Of that which schedules it, a flow knows a trait only (schedule.rs). Its drain and the reactor
+//! know no more; the runtime's side of the trait is in placement.rs.
 
 mod alone;
 mod builder;
+mod current;
 mod deadlines;
 mod drain;
 mod flow;
 mod handle;
 mod link;
+mod placement;
 mod reactor;
 mod room;
 mod runtime;
+mod schedule;
+mod shared;
 mod stack;
 mod waiters;
 mod worker;
+mod writable;
 
 pub use crate::descriptors::{on_descriptor_created, set_lowest_descriptor};
 pub use builder::Builder;
 pub use drain::{Drain, Progress, Work};
 pub use handle::{Flow, SubmitError, current_flow};
 pub use link::{Link, PageRef};
-pub use reactor::{Writable, writable};
 pub use runtime::Runtime;
 pub use waiters::Bell;
 pub(crate) use worker::as_own_thread;
 pub use worker::is_library_thread;
+pub use writable::{Writable, writable};
 
-pub(crate) use flow::{FlowCore, FlowGuard};
 pub(crate) use room::Until;
+pub(crate) use schedule::Schedule;
+pub(crate) use shared::{FlowCore, FlowGuard};
 #[cfg(test)]
 pub(crate) use waiters::block_on;
 pub(crate) use worker::block_signals;

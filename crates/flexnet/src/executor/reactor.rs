@@ -7,29 +7,27 @@
 //! names a waiter, so that waiting again replaces, never doubles, its entry.
 
 use super::flow::FlowCore;
-use super::runtime::Shared;
+use super::schedule::Schedule;
 use crate::descriptors::raised;
 use crate::queue::{Parker, Sleep};
 use rustix::event::{self, epoll};
 use std::collections::HashMap;
-use std::future::Future;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 /// Of the doorbell; no descriptor is that.
 const DOORBELL: u64 = u64::MAX;
 
-enum Waiter {
-    Flow(Arc<FlowCore>),
+enum Waiter<F> {
+    Flow(Arc<F>),
     Task(Waker),
 }
 
-impl Waiter {
+impl<S: Schedule<FlowCore<S>>> Waiter<FlowCore<S>> {
     fn wake(self) {
         match self {
             Self::Flow(flow) => flow.unblocked(),
@@ -39,16 +37,24 @@ impl Waiter {
 }
 
 /// Who waits for one descriptor. Usually one, for whom nothing is allocated.
-#[derive(Default)]
-struct Waiting {
-    first: Option<(u64, Waiter)>,
-    more: Vec<(u64, Waiter)>,
+struct Waiting<F> {
+    first: Option<(u64, Waiter<F>)>,
+    more: Vec<(u64, Waiter<F>)>,
 }
 
-impl Waiting {
+impl<F> Default for Waiting<F> {
+    fn default() -> Self {
+        Self {
+            first: None,
+            more: Vec::new(),
+        }
+    }
+}
+
+impl<F> Waiting<F> {
     /// Gives back what it replaces: to be dropped without the lock, since a
     /// waker may be the last that keeps a coroutine, and that wait here.
-    fn insert(&mut self, token: u64, waiter: Waiter) -> Option<Waiter> {
+    fn insert(&mut self, token: u64, waiter: Waiter<F>) -> Option<Waiter<F>> {
         let before = self.remove(token);
         match &mut self.first {
             first @ None => *first = Some((token, waiter)),
@@ -57,8 +63,8 @@ impl Waiting {
         before
     }
 
-    fn remove(&mut self, token: u64) -> Option<Waiter> {
-        let is = |(of, _): &(u64, Waiter)| *of == token;
+    fn remove(&mut self, token: u64) -> Option<Waiter<F>> {
+        let is = |(of, _): &(u64, Waiter<F>)| *of == token;
         let removed = match self.first.take_if(|waiter| is(waiter)) {
             None => {
                 let at = self.more.iter().position(is)?;
@@ -74,8 +80,8 @@ impl Waiting {
     }
 }
 
-impl IntoIterator for Waiting {
-    type Item = (u64, Waiter);
+impl<F> IntoIterator for Waiting<F> {
+    type Item = (u64, Waiter<F>);
     type IntoIter =
         std::iter::Chain<std::option::IntoIter<Self::Item>, std::vec::IntoIter<Self::Item>>;
 
@@ -84,13 +90,14 @@ impl IntoIterator for Waiting {
     }
 }
 
-type ByDescriptor = Option<HashMap<RawFd, Waiting>>;
+type ByDescriptor<F> = Option<HashMap<RawFd, Waiting<F>>>;
 
-pub(crate) struct Reactor {
+/// Where flows, of type `F`, and coroutines wait for their descriptors.
+pub(crate) struct Reactor<F> {
     epoll: OwnedFd,
     doorbell: OwnedFd,
     /// None once the executors have ended.
-    waiters: Mutex<ByDescriptor>,
+    waiters: Mutex<ByDescriptor<F>>,
     /// Descriptors that are waited for.
     waiting: AtomicUsize,
     tokens: AtomicU64,
@@ -98,7 +105,7 @@ pub(crate) struct Reactor {
     polled: AtomicBool,
 }
 
-impl Reactor {
+impl<S: Schedule<FlowCore<S>>> Reactor<FlowCore<S>> {
     pub(crate) fn new() -> io::Result<Self> {
         let epoll = raised(epoll::create(epoll::CreateFlags::CLOEXEC)?)?;
         let flags = event::EventfdFlags::CLOEXEC | event::EventfdFlags::NONBLOCK;
@@ -136,11 +143,36 @@ impl Reactor {
 
     /// The flow is unblocked when its socket takes bytes (or is dead). False:
     /// nobody will, the executors have ended.
-    pub(crate) fn wait_flow(&self, flow: &Arc<FlowCore>, fd: BorrowedFd<'_>) -> io::Result<bool> {
+    pub(crate) fn wait_flow(
+        &self,
+        flow: &Arc<FlowCore<S>>,
+        fd: BorrowedFd<'_>,
+    ) -> io::Result<bool> {
         self.wait(flow.token(), Waiter::Flow(flow.clone()), fd)
     }
 
-    fn wait(&self, token: u64, waiter: Waiter, fd: BorrowedFd<'_>) -> io::Result<bool> {
+    /// Wakes `waker` when `fd` takes bytes (or is dead). False: nobody will, the executors have
+    /// ended.
+    pub(super) fn wait_task(
+        &self,
+        token: u64,
+        waker: Waker,
+        fd: BorrowedFd<'_>,
+    ) -> io::Result<bool> {
+        self.wait(token, Waiter::Task(waker), fd)
+    }
+
+    /// The one of that token does not wait for `fd` any more.
+    pub(super) fn forget_task(&self, token: u64, fd: BorrowedFd<'_>) {
+        drop(self.forget(fd.as_raw_fd(), token));
+    }
+
+    fn wait(
+        &self,
+        token: u64,
+        waiter: Waiter<FlowCore<S>>,
+        fd: BorrowedFd<'_>,
+    ) -> io::Result<bool> {
         let replaced = {
             let mut all = self.lock();
             let Some(waiters) = all.as_mut() else {
@@ -177,12 +209,12 @@ impl Reactor {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, ByDescriptor> {
+    fn lock(&self) -> MutexGuard<'_, ByDescriptor<FlowCore<S>>> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All who wait for the descriptor.
-    fn take(&self, fd: RawFd) -> Option<Waiting> {
+    fn take(&self, fd: RawFd) -> Option<Waiting<FlowCore<S>>> {
         let mut all = self.lock();
         let waiters = all.as_mut()?;
         let waiting = waiters.remove(&fd);
@@ -191,7 +223,7 @@ impl Reactor {
     }
 
     /// One of them does not wait any more.
-    fn forget(&self, fd: RawFd, token: u64) -> Option<Waiter> {
+    fn forget(&self, fd: RawFd, token: u64) -> Option<Waiter<FlowCore<S>>> {
         let mut all = self.lock();
         let waiters = all.as_mut()?;
         let waiting = waiters.get_mut(&fd)?;
@@ -271,7 +303,7 @@ impl Reactor {
 
     /// The executors have ended: lets go of whoever still waits, and wakes who
     /// waits for a flow, to do the rest of it himself. The flows.
-    pub(crate) fn abandon(&self) -> Vec<Arc<FlowCore>> {
+    pub(crate) fn abandon(&self) -> Vec<Arc<FlowCore<S>>> {
         let waiters = {
             let mut all = self.lock();
             self.waiting.store(0, Ordering::Relaxed);
@@ -288,93 +320,15 @@ impl Reactor {
     }
 }
 
-/// Waits until `fd` takes bytes, or has an error to report. For coroutines on an
-/// executor.
-///
-/// ```
-/// use flexnet::executor::{Runtime, writable};
-/// use std::os::fd::AsFd;
-///
-/// let (reader, writer) = std::io::pipe()?;
-/// let runtime = Runtime::builder().build()?;
-/// let (sender, receiver) = std::sync::mpsc::channel();
-/// runtime.flow()?.submit(async move {
-///     sender.send(writable(writer.as_fd()).await.is_ok()).ok();
-/// })?;
-/// assert!(receiver.recv()?);
-/// # drop(reader);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// # Errors
-/// The descriptor cannot be waited for (a regular file), or the caller is no
-/// executor.
-pub fn writable(fd: BorrowedFd<'_>) -> Writable<'_> {
-    Writable { fd, waits: None }
-}
-
-/// Returned by [`writable`].
-#[must_use = "futures do nothing unless awaited"]
-pub struct Writable<'a> {
-    fd: BorrowedFd<'a>,
-    /// Where, and as which token.
-    waits: Option<(Weak<Shared>, u64)>,
-}
-
-impl std::fmt::Debug for Writable<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Writable").field("fd", &self.fd).finish()
-    }
-}
-
-impl Drop for Writable<'_> {
-    fn drop(&mut self) {
-        if let Some((shared, token)) = self.waits.take()
-            && let Some(shared) = shared.upgrade()
-        {
-            drop(shared.reactor().forget(self.fd.as_raw_fd(), token));
-        }
-    }
-}
-
-impl Future for Writable<'_> {
-    type Output = io::Result<()>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(shared) = super::worker::current_shared() else {
-            let message = "writable() was awaited outside of an executor";
-            return Poll::Ready(Err(io::Error::other(message)));
-        };
-        let mut fds = [event::PollFd::from_borrowed_fd(
-            self.fd,
-            event::PollFlags::OUT,
-        )];
-        let now = Some(&event::Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        });
-        if event::poll(&mut fds, now)? > 0 {
-            return Poll::Ready(Ok(()));
-        }
-        let reactor = shared.reactor();
-        let waits = || (Arc::downgrade(&shared), reactor.new_token());
-        let token = self.waits.get_or_insert_with(waits).1;
-        match reactor.wait(token, Waiter::Task(context.waker().clone()), self.fd) {
-            Ok(true) => Poll::Pending,
-            Ok(false) => Poll::Ready(Err(io::Error::other("the executors have ended"))),
-            Err(error) => Poll::Ready(Err(error)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::executor::Runtime;
+    use crate::executor::{Runtime, writable};
     use std::io::{Read, Write};
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
     use std::sync::mpsc;
+    use std::task::Poll;
 
     fn full_pair() -> (UnixStream, UnixStream) {
         let (mut writer, reader) = UnixStream::pair().unwrap();
@@ -434,7 +388,7 @@ mod tests {
                 Poll::Ready(wait.as_mut().poll(context).is_pending())
             });
             let pending = polled.await;
-            let before = super::super::worker::current_shared()
+            let before = super::super::current::current_shared()
                 .is_some_and(|shared| shared.reactor().is_waiting());
             drop(wait);
             sender.send((pending, before)).unwrap();

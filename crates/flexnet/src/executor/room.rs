@@ -4,6 +4,7 @@
 //! end nobody wakes who waits, so he does the work himself.
 
 use super::flow::FlowCore;
+use super::schedule::Schedule;
 use super::waiters::block_on;
 use std::future::poll_fn;
 use std::io;
@@ -20,7 +21,7 @@ pub(crate) enum Until {
     DrainedOrFailed,
 }
 
-impl FlowCore {
+impl<S: Schedule<Self>> FlowCore<S> {
     /// Calls `attempt` until it comes to something else than `WouldBlock`.
     pub(crate) async fn with_room<T>(
         &self,

@@ -1,42 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! The worker: dequeue, resume, steal, yield, park.
 
-use super::flow::FlowCore;
+use super::current::{self, CurrentExecutor};
 use super::link::now_ns;
-use super::runtime::Shared;
+use super::schedule::Schedule;
+use super::shared::{FlowCore, Shared};
 use super::stack::{Rest, Taken};
 use crate::abi::ExecutorState;
-use crate::coroutine::{CellId, Cells, Exhausted, Timers, in_turn, with_timers};
+use crate::coroutine::{in_turn, with_timers};
 use crate::design::Item;
-use crate::queue::{Owner, Sleep};
+use crate::queue::Sleep;
 use probe::probe;
 use std::cell::Cell;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// A running executor looks at its sockets and timers once in so many flows;
 /// an idle one each time.
 const TURNS_PER_POLL: u32 = 16;
 
-/// An executor's own, which only its thread uses.
-struct CurrentExecutor<'a> {
-    slot: usize,
-    /// What it serves, as the design knows it.
-    item: Cell<Item>,
-    queue: Owner<'a, Arc<FlowCore>>,
-    cells: Cells<'a>,
-}
-
 thread_local! {
-    /// The runtime this thread resumes a coroutine of, and the coroutine's flow.
-    static CURRENT: Cell<*const Shared> = const { Cell::new(ptr::null()) };
-    static CURRENT_FLOW: Cell<*const FlowCore> = const { Cell::new(ptr::null()) };
-    /// The runtime this thread is an executor of, and what it has as one.
-    static EXECUTOR_OF: Cell<*const Shared> = const { Cell::new(ptr::null()) };
-    static CURRENT_EXECUTOR: Cell<*const CurrentExecutor<'static>> = const { Cell::new(ptr::null()) };
     /// The library started this thread.
     static IS_OURS: Cell<bool> = const { Cell::new(false) };
 }
@@ -53,117 +38,6 @@ pub(crate) fn as_own_thread<R>(call: impl FnOnce() -> R) -> R {
     let result = call();
     IS_OURS.set(before);
     result
-}
-
-/// The runtime this thread resumes a coroutine of.
-pub(crate) fn current_shared() -> Option<Arc<Shared>> {
-    let shared = CURRENT.get();
-    // SAFETY: of an Arc, by `resume`, whose caller keeps it; this
-    // counts one more.
-    (!shared.is_null()).then(|| unsafe {
-        Arc::increment_strong_count(shared);
-        Arc::from_raw(shared)
-    })
-}
-
-/// The flow this thread resumes a coroutine of.
-pub(crate) fn current_flow() -> Option<Arc<FlowCore>> {
-    let flow = CURRENT_FLOW.get();
-    // SAFETY: of an Arc, by `resume`, whose caller keeps it; this counts one
-    // more.
-    (!flow.is_null()).then(|| unsafe {
-        Arc::increment_strong_count(flow);
-        Arc::from_raw(flow)
-    })
-}
-
-/// Is this thread one of that runtime's executors?
-#[inline]
-pub(crate) fn is_of(shared: &Shared) -> bool {
-    ptr::eq(EXECUTOR_OF.get(), shared)
-}
-
-/// Is it that one?
-#[inline]
-pub(crate) fn is_at(shared: &Shared, slot: usize) -> bool {
-    // SAFETY: `run` keeps it for as long as it is an executor.
-    is_of(shared)
-        && unsafe { CURRENT_EXECUTOR.get().as_ref() }.is_some_and(|current| current.slot == slot)
-}
-
-/// Into this executor's own queue; gives the flow back when that is full.
-#[inline]
-pub(crate) fn push_local(flow: Arc<FlowCore>) -> Result<(), Arc<FlowCore>> {
-    // SAFETY: as above.
-    match unsafe { CURRENT_EXECUTOR.get().as_ref() } {
-        Some(current) => current.queue.push(flow),
-        None => Err(flow),
-    }
-}
-
-/// This executor's slot, and what it serves. For its own thread.
-pub(super) fn turn() -> (usize, Item) {
-    // SAFETY: as above.
-    match unsafe { CURRENT_EXECUTOR.get().as_ref() } {
-        Some(current) => (current.slot, current.item.get()),
-        None => (0, Item::default()),
-    }
-}
-
-/// Stores a coroutine: an executor in a cell of its own, where it has one.
-#[inline]
-pub(crate) fn create<F>(shared: &Shared, future: F) -> Result<CellId, Exhausted>
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    // SAFETY: as above.
-    match unsafe { CURRENT_EXECUTOR.get().as_ref() } {
-        Some(current) if is_of(shared) => current.cells.create(future),
-        _ => shared.slab().create(future),
-    }
-}
-
-/// Resumes a coroutine of `flow`, which the caller drains.
-///
-/// # Safety
-/// As for [`crate::coroutine::Slab::resume`].
-#[inline]
-pub(crate) unsafe fn resume(
-    shared: &Shared,
-    flow: &FlowCore,
-    cell: CellId,
-    context: &mut Context<'_>,
-) -> Poll<()> {
-    let before = (CURRENT.replace(shared), CURRENT_FLOW.replace(flow));
-    // SAFETY: CURRENT_EXECUTOR as above; the rest as promised to this.
-    let polled = unsafe {
-        match CURRENT_EXECUTOR.get().as_ref() {
-            Some(current) if is_of(shared) => current.cells.resume(cell, context),
-            _ => shared.slab().resume(cell, context),
-        }
-    };
-    CURRENT.set(before.0);
-    CURRENT_FLOW.set(before.1);
-    if CURRENT_EXECUTOR.get().is_null() && polled.is_pending() {
-        hand_over_timers(shared);
-    }
-    polled
-}
-
-/// What a coroutine that was resumed inline awaits, this thread would never
-/// look at again.
-#[cold]
-fn hand_over_timers(shared: &Shared) {
-    let timers = with_timers(Timers::take_all);
-    if !timers.is_empty() {
-        shared.adopt_deadlines(timers);
-    }
-}
-
-/// Does this thread resume a coroutine of that flow?
-#[inline]
-pub(crate) fn is_resuming(flow: &FlowCore) -> bool {
-    ptr::eq(CURRENT_FLOW.get(), flow)
 }
 
 struct Worker<'a> {
@@ -204,10 +78,8 @@ pub(crate) fn run(shared: Arc<Shared>, slot: u16) {
         queue,
         cells: shared.slab().cells(),
     };
-    EXECUTOR_OF.set(Arc::as_ptr(&shared));
-    // Only as long as `current` lives: see the end.
-    CURRENT_EXECUTOR.set((&raw const current).cast());
-    let _end = OnDrop;
+    // SAFETY: `shared` and `current` were there before, so they go after it.
+    let _entered = unsafe { current::enter(&shared, &current) };
     let mut worker = Worker {
         shared: &shared,
         current: &current,
@@ -223,16 +95,6 @@ pub(crate) fn run(shared: Arc<Shared>, slot: u16) {
     worker.publish(ExecutorState::Absent);
     if let Some(link) = worker.shared.link() {
         link.unregister(slot.into());
-    }
-}
-
-/// An executor's end, also by a panic.
-struct OnDrop;
-
-impl Drop for OnDrop {
-    fn drop(&mut self) {
-        CURRENT_EXECUTOR.set(ptr::null());
-        EXECUTOR_OF.set(ptr::null());
     }
 }
 
@@ -313,7 +175,7 @@ impl Worker<'_> {
         }
     }
 
-    fn takes(&self, taken: Taken) -> Arc<FlowCore> {
+    fn takes(&self, taken: Taken<FlowCore>) -> Arc<FlowCore> {
         self.current.item.set(taken.item);
         taken.flow
     }
@@ -478,7 +340,7 @@ impl Worker<'_> {
     }
 
     /// The design's word before this parks.
-    fn rest(&self) -> Rest {
+    fn rest(&self) -> Rest<FlowCore> {
         let stack = self.shared.stack();
         if !stack.is_on() {
             return Rest::Sleep(None);

@@ -3,7 +3,7 @@
 
 use super::handover::Completion;
 use super::stream::StreamDrain;
-use crate::executor::{Flow, FlowCore, Progress, Runtime, Until};
+use crate::executor::{Flow, FlowCore, Progress, Runtime, Schedule, Until};
 use crate::queue::{Full, RecordKind};
 use std::io;
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
@@ -67,7 +67,7 @@ impl TcpFlow {
     pub fn adopt(runtime: &Runtime, stream: TcpStream) -> io::Result<Self> {
         let stream = Arc::new(stream);
         let drain = Box::new(StreamDrain::new(stream.clone()));
-        let flow = Flow(runtime.shared().new_flow(RING_BYTES, drain)?);
+        let flow = Flow(runtime.new_flow(RING_BYTES, drain)?);
         Ok(Self { flow, stream })
     }
 

@@ -63,7 +63,7 @@ impl UdpFlow {
             socket.clone(),
             has_segmentation(socket.as_fd()),
         ));
-        let flow = Flow(runtime.shared().new_flow(RING_BYTES, drain)?);
+        let flow = Flow(runtime.new_flow(RING_BYTES, drain)?);
         Ok(Self { flow, socket })
     }
 

@@ -2,9 +2,11 @@
 //! A design and its queues, under the stack's lock: who is asked what when.
 //! Plain calls with the time and the number of wanted workers as arguments.
 
-use super::Workers;
 use super::queues::Queues;
 use crate::design::{Design, Dispatch, Item, Place, Take};
+
+/// Executors, a bit each.
+pub(crate) type Workers = u32;
 
 /// Flows in a stack; more than that are served by who submits to them.
 const CAPACITY: usize = 4096;

@@ -15,42 +15,32 @@
 mod core;
 mod queues;
 
+pub(super) use self::core::Workers;
 use self::core::{Core, FREED, Placed};
 use super::flow::FlowCore;
 use super::link::now_ns;
+use super::schedule::{Again, Schedule};
 use crate::abi::PageDesign;
 use crate::design::{Choice, Design, Item, SPIN_NS, UNIT_BYTES};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Executors, a bit each.
-pub(super) type Workers = u32;
-
 /// What a worker takes.
-pub(super) struct Taken {
-    pub flow: Arc<FlowCore>,
+pub(super) struct Taken<F> {
+    pub flow: Arc<F>,
     pub item: Item,
 }
 
 /// What a worker that found nothing shall do.
-pub(super) enum Rest {
+pub(super) enum Rest<F> {
     /// There is something after all.
-    Take(Taken),
+    Take(Taken<F>),
     /// Sleep, until then at most (CLOCK_MONOTONIC, ns).
     Sleep(Option<u64>),
 }
 
-/// Why a flow that was just served goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Again {
-    /// It has more than one turn's bytes: a new unit.
-    Unit,
-    /// Its coroutine gave way.
-    Yielded,
-}
-
-/// The stack of a runtime.
-pub(crate) struct Stack {
+/// The stack of a runtime, whose flows are of type `F`.
+pub(crate) struct Stack<F> {
     /// A design other than the default one is on. A hint where the lock is not
     /// held: who is late is told by [`Stack::place`].
     on: AtomicBool,
@@ -66,17 +56,17 @@ pub(crate) struct Stack {
     /// The application's own: switches are not followed.
     fixed: bool,
     workers: usize,
-    inner: Mutex<Inner>,
+    inner: Mutex<Inner<F>>,
 }
 
-struct Inner {
-    core: Option<Core<Arc<FlowCore>>>,
+struct Inner<F> {
+    core: Option<Core<Arc<F>>>,
     name: String,
     /// Of the page's design that is on.
     generation: u64,
 }
 
-impl Stack {
+impl<S: Schedule<FlowCore<S>>> Stack<FlowCore<S>> {
     /// For so many executors, with a design of the application's own, or
     /// (`None`) the default one and then whatever the scheduler's page says.
     pub fn new(workers: usize, own: Option<Box<dyn Design>>) -> Self {
@@ -103,7 +93,7 @@ impl Stack {
         stack
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner<FlowCore<S>>> {
         // A design that panicked has left its queues whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -148,7 +138,7 @@ impl Stack {
     /// enqueues those flows, which no queue holds any more, and wakes every
     /// executor, since the new design knows of none that it sleeps.
     #[inline]
-    pub fn follow(&self, page: &PageDesign) -> Option<Vec<Arc<FlowCore>>> {
+    pub fn follow(&self, page: &PageDesign) -> Option<Vec<Arc<FlowCore<S>>>> {
         let generation = page.generation.load(Ordering::Relaxed);
         if generation == self.generation.load(Ordering::Relaxed) || self.fixed {
             return None;
@@ -157,7 +147,7 @@ impl Stack {
     }
 
     #[cold]
-    fn follow_page(&self, page: &PageDesign) -> Option<Vec<Arc<FlowCore>>> {
+    fn follow_page(&self, page: &PageDesign) -> Option<Vec<Arc<FlowCore<S>>>> {
         // While it is written: the next turn reads it whole.
         let (generation, text) = page.read()?;
         if self.generation.swap(generation, Ordering::Relaxed) == generation {
@@ -172,7 +162,7 @@ impl Stack {
         }
     }
 
-    fn choose(&self, choice: &Choice, generation: u64) -> Vec<Arc<FlowCore>> {
+    fn choose(&self, choice: &Choice, generation: u64) -> Vec<Arc<FlowCore<S>>> {
         let is_default = choice.name() == Choice::default().name();
         let design = choice.build(1);
         self.switch(design, !is_default, &choice.to_string(), generation)
@@ -195,7 +185,7 @@ impl Stack {
         queues: bool,
         name: &str,
         generation: u64,
-    ) -> Vec<Arc<FlowCore>> {
+    ) -> Vec<Arc<FlowCore<S>>> {
         let mut inner = self.lock();
         if generation < inner.generation {
             return Vec::new(); // a sibling was faster with a later one
@@ -223,12 +213,12 @@ impl Stack {
         unplaced
     }
 
-    fn count(&self, inner: &Inner) {
+    fn count(&self, inner: &Inner<FlowCore<S>>) {
         let queued = inner.core.as_ref().map_or(0, Core::queued);
         self.queued.store(queued, Ordering::Relaxed);
     }
 
-    fn item(flow: &FlowCore, now: u64) -> Item {
+    fn item(flow: &FlowCore<S>, now: u64) -> Item {
         Item {
             arrival_ns: now,
             queued_ns: now,
@@ -242,7 +232,11 @@ impl Stack {
     /// # Errors
     /// The flow: the default design is on, its sender shall do the work, or there
     /// is no room for it.
-    pub fn place(&self, wanted: usize, flow: Arc<FlowCore>) -> Result<Workers, Arc<FlowCore>> {
+    pub fn place(
+        &self,
+        wanted: usize,
+        flow: Arc<FlowCore<S>>,
+    ) -> Result<Workers, Arc<FlowCore<S>>> {
         let now = now_ns();
         let mut inner = self.lock();
         let Some(core) = &mut inner.core else {
@@ -265,8 +259,8 @@ impl Stack {
         wanted: usize,
         item: Item,
         why: Again,
-        flow: Arc<FlowCore>,
-    ) -> Result<Workers, Arc<FlowCore>> {
+        flow: Arc<FlowCore<S>>,
+    ) -> Result<Workers, Arc<FlowCore<S>>> {
         let now = now_ns();
         let mut inner = self.lock();
         let Some(core) = &mut inner.core else {
@@ -285,7 +279,7 @@ impl Stack {
     }
 
     /// What `worker` takes next, and the executors to wake.
-    pub fn next(&self, worker: usize, wanted: usize) -> (Option<Taken>, Workers) {
+    pub fn next(&self, worker: usize, wanted: usize) -> (Option<Taken<FlowCore<S>>>, Workers) {
         let now = now_ns();
         let mut inner = self.lock();
         let Some(core) = &mut inner.core else {
@@ -299,7 +293,7 @@ impl Stack {
 
     /// `worker`, which has announced that it parks, looks once more: what comes
     /// later finds it idle.
-    pub fn park(&self, worker: usize, wanted: usize) -> (Rest, Workers) {
+    pub fn park(&self, worker: usize, wanted: usize) -> (Rest<FlowCore<S>>, Workers) {
         let now = now_ns();
         let mut inner = self.lock();
         let Some(core) = &mut inner.core else {
@@ -320,7 +314,11 @@ impl Stack {
 
     /// Lets go of the lock, and wakes senders that found room: who is woken may
     /// come here at once.
-    fn leave_lock(&self, inner: MutexGuard<'_, Inner>, freed: [Option<Arc<FlowCore>>; FREED]) {
+    fn leave_lock(
+        &self,
+        inner: MutexGuard<'_, Inner<FlowCore<S>>>,
+        freed: [Option<Arc<FlowCore<S>>>; FREED],
+    ) {
         for flow in freed.iter().flatten() {
             flow.set_held(false);
         }
@@ -342,7 +340,7 @@ impl Stack {
     }
 
     /// Anything there is, at the end: no order but the flows' own.
-    pub fn take_any(&self) -> Option<Arc<FlowCore>> {
+    pub fn take_any(&self) -> Option<Arc<FlowCore<S>>> {
         let mut inner = self.lock();
         let taken = inner.core.as_mut()?.take_any();
         self.count(&inner);
@@ -358,7 +356,9 @@ impl Stack {
 }
 
 /// Marks a flow that found no room. With the lock.
-fn settle(placed: Placed<Arc<FlowCore>>) -> Result<Workers, Arc<FlowCore>> {
+fn settle<S: Schedule<FlowCore<S>>>(
+    placed: Placed<Arc<FlowCore<S>>>,
+) -> Result<Workers, Arc<FlowCore<S>>> {
     match placed {
         Placed::Queued(wake) => Ok(wake),
         Placed::Held(flow) => {

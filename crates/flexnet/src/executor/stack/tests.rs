@@ -5,7 +5,7 @@
 
 use crate::coroutine::yield_now;
 use crate::design::{Choice, CoreRule, Design, Item, Place, Take, View};
-use crate::executor::{Flow, Runtime};
+use crate::executor::{Flow, Runtime, Schedule};
 use crate::transport::TcpFlow;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};

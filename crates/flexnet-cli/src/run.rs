@@ -21,7 +21,7 @@ enum Mode {
     Always,
     /// Where it pays
     Adaptive,
-    /// Only while the caller waits for the result
+    /// Nothing that is accepted and not sent: every send is the program's own
     Strict,
     /// None
     Off,

@@ -199,8 +199,10 @@ pub(crate) fn forget(fd: RawFd) {
         return; // another thread closes it
     }
     entry.bell().ring();
+    // By the numbers there were: this one's reference is still counted.
+    let used_by_others = entry.is_shared();
     let left = entry.handles.fetch_sub(1, Ordering::SeqCst) - 1;
-    retire(&entry, fd, left > 0);
+    retire(&entry, fd, left > 0, used_by_others);
     // The number's reference.
     entry.release();
 }
@@ -251,7 +253,7 @@ pub(crate) fn release(fd: RawFd, slot: &table::Slot) {
 }
 
 /// `fd`, which is about to be closed, is not used by the flow any more.
-fn retire(entry: &Used, fd: RawFd, has_others: bool) {
+fn retire(entry: &Used, fd: RawFd, has_others: bool, used_by_others: bool) {
     let flow = entry.flow();
     if entry.fd.load(Ordering::SeqCst) != fd {
         if !has_others {
@@ -260,7 +262,7 @@ fn retire(entry: &Used, fd: RawFd, has_others: bool) {
         }
         return;
     }
-    let shared = has_others || entry.is_shared();
+    let shared = has_others || used_by_others;
     if flow.retire(shared) {
         return;
     }

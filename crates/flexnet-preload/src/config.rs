@@ -15,8 +15,7 @@ pub(crate) enum Mode {
     /// Always, but in the way of [`Mode::Adaptive`]: for tests of what that does while
     /// it queues.
     AdaptiveQueued,
-    /// Only while the caller waits for the result: nothing is accepted that is
-    /// not sent.
+    /// Nothing is accepted that is not sent, so every send is the program's own.
     Strict,
     /// None: the library is as good as absent.
     Off,

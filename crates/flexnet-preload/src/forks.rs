@@ -248,6 +248,44 @@ extern "C" fn in_child() {
     drop(state.signals);
 }
 
+/// _Fork() runs no handlers, and may be called in a signal's: around it what they do in
+/// the parent. The child may not use the heap, so it makes no flows: nothing of what it
+/// inherited is used, and [`table::ProcessState::alive`] is not set.
+pub(crate) fn around_fork(fork: impl FnOnce() -> i32) -> i32 {
+    if crate::hook_guard::is_in_hook() || flexnet::executor::is_library_thread() {
+        return fork();
+    }
+    prepare();
+    let child = fork();
+    if child != 0 {
+        in_parent();
+    } else if let Some(state) = take_state() {
+        for fd in &state.internal {
+            // SAFETY: the parent's library's; in this process nobody uses it.
+            unsafe { rustix::io::close(*fd) };
+        }
+        let State {
+            _guard,
+            signals,
+            reader,
+            writer,
+            internal,
+            ..
+        } = state;
+        // The heap's lock may be held by a thread that is not here, and the pipe's
+        // writing end says to the parent that this process is there.
+        std::mem::forget((internal, writer));
+        drop((reader, _guard, signals));
+    }
+    child
+}
+
+/// The state of the fork that this thread is at. The lock is held, since `prepare`.
+fn take_state() -> Option<State> {
+    // SAFETY: as said.
+    unsafe { (*FORKING.state.get()).take() }
+}
+
 /// This process may offload.
 pub(crate) fn revive(process: &table::ProcessState) {
     let pid = rustix::process::getpid().as_raw_nonzero().get();

@@ -4,7 +4,7 @@
 //!
 //! A hook ([`hooks`]) looks the descriptor up ([`table`]); what is not a socket
 //! of ours goes straight to the real function ([`real`]). A send on one of ours
-//! is queued, handed over or left to the caller ([`send`], by [`policy`]);
+//! is queued or left to the caller ([`send`], by [`policy`]);
 //! whatever else touches a socket drains first ([`barrier`], [`forks`]). The
 //! runtime starts with the first flow ([`start`]).
 //!
@@ -58,6 +58,10 @@ extern "C" fn at_load() {
     }
     let mode = config.mode;
     start::set_config(config);
+    if mode == Mode::Strict {
+        // Nobody else can be lent a caller's buffer: a handler may leave the call.
+        log::info!("FLEXNET_OFFLOAD=strict: every send is the program's own");
+    }
     if matches!(mode, Mode::Off | Mode::Strict) {
         return;
     }

@@ -186,6 +186,7 @@ real! {
         arguments: *const *const c_char, environment: *const *const c_char) -> c_int = (later);
     posix_spawnp(pid: *mut libc::pid_t, file: *const c_char, actions: *const c_void, attributes: *const c_void,
         arguments: *const *const c_char, environment: *const *const c_char) -> c_int = (later);
+    _Fork() -> libc::pid_t = (later);
     system(command: *const c_char) -> c_int = (later);
     popen(command: *const c_char, mode: *const c_char) -> *mut libc::FILE = (later);
     pthread_exit(value: *mut c_void) -> () = (later);

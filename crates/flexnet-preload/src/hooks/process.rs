@@ -177,6 +177,20 @@ pub unsafe extern "C-unwind" fn posix_spawnp(
 }
 
 /// # Safety
+/// As for _Fork(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn _Fork() -> pid_t {
+    let real = || {
+        // SAFETY: as promised by the caller.
+        unsafe { real::_Fork() }
+    };
+    match is_ours_now() {
+        true => crate::forks::around_fork(real),
+        false => real(),
+    }
+}
+
+/// # Safety
 /// As for system(3).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn system(command: *const c_char) -> c_int {

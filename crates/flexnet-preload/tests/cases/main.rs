@@ -27,6 +27,7 @@ const CASES: &[(&str, Option<&str>)] = &[
     ("goodbye", Some("goodbye_library")),
     ("filters", None),
     ("stuck", None),
+    ("numbers", None),
 ];
 const MODES: &[&str] = &["plain", "strict", "always", "adaptive", "adaptive-queued"];
 /// Each takes some seconds; one that is at it so long hangs.

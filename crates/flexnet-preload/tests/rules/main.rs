@@ -43,8 +43,8 @@ const TESTS: &[Test] = tests! {
     sends::close_keeps_the_rest, "always";
     sends::closed_sockets_raise_no_events, "always";
     sends::linger_decides_at_close, "always";
-    sends::large_sends_are_handed_over, "always";
-    sends::large_sends_are_handed_over, "strict";
+    sends::large_sends_arrive_whole, "always";
+    sends::large_sends_arrive_whole, "strict";
     sends::handlers_may_send, "always";
     sends::stdio_comes_behind, "always";
     process::ends_lose_nothing, "always";
@@ -157,7 +157,7 @@ const INTERPOSED: &str = "
     dup dup2 dup3 fcntl fcntl64 fdopen sendfile sendfile64 splice
     setsockopt getsockopt ioctl
     execve execv execvp execvpe fexecve execveat execl execlp execle
-    posix_spawn posix_spawnp system popen
+    posix_spawn posix_spawnp system popen _Fork
     _exit _Exit quick_exit unshare setns prctl syscall
 ";
 
@@ -168,7 +168,7 @@ fn messages() -> bool {
     for (mode, name, expected) in [
         (
             "always",
-            "large_sends_are_handed_over",
+            "large_sends_arrive_whole",
             "sends are done by executors (1)",
         ),
         (

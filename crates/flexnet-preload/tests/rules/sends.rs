@@ -175,7 +175,7 @@ pub fn signals_end_the_wait() {
     drop(alarm);
     assert_eq!(errno, libc::EINTR);
     assert_eq!(read_exactly(&peer, taken).len(), taken);
-    // A large send, handed over: as much as was sent by then.
+    // A large send: as much as was sent by then.
     let alarm = Alarm::new();
     let large = vec![3; 4_000_000];
     let sent = loop {
@@ -289,8 +289,8 @@ pub fn linger_decides_at_close() {
     closing.join().expect("the closer");
 }
 
-/// Large blocking sends arrive whole, from the caller's buffer.
-pub fn large_sends_are_handed_over() {
+/// Large blocking sends arrive whole, between small ones.
+pub fn large_sends_arrive_whole() {
     let (fd, peer) = pair(0, 0);
     let reading = std::thread::spawn(move || read_to_end(&peer).expect("the stream"));
     let mut expected = Vec::new();

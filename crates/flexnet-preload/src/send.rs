@@ -187,6 +187,7 @@ pub(crate) fn offer(fd: RawFd, slot: &'static Slot, message: &Message<'_>) -> Ve
         counted: None,
     };
     let mut call = Call::new(fd, slot);
+    wait::cancellation_point();
     loop {
         let verdict = match offer.attempt(&call) {
             Step::Done(verdict) => verdict,

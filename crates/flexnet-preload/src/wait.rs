@@ -102,9 +102,18 @@ pub(crate) fn prepare(entry: &Entry, fd: RawFd, ready: impl FnOnce() -> bool) ->
 
 unsafe extern "C-unwind" {
     fn pthread_setcanceltype(kind: c_int, before: *mut c_int) -> c_int;
+    fn pthread_testcancel();
 }
 /// glibc's and musl's value.
 const PTHREAD_CANCEL_ASYNCHRONOUS: c_int = 1;
+
+/// A thread that was cancelled goes no further: a send is a point for that, one that is
+/// queued, too. For callers that hold nothing.
+#[inline]
+pub(crate) fn cancellation_point() {
+    // SAFETY: a plain call; it may unwind.
+    unsafe { pthread_testcancel() };
+}
 
 /// Sleeps, as a cancellation point: the C library makes its own ones so.
 #[inline(never)]

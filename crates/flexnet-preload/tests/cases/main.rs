@@ -28,6 +28,7 @@ const CASES: &[(&str, Option<&str>)] = &[
     ("filters", None),
     ("stuck", None),
     ("numbers", None),
+    ("cancelled", None),
 ];
 const MODES: &[&str] = &["plain", "strict", "always", "adaptive", "adaptive-queued"];
 /// Each takes some seconds; one that is at it so long hangs.

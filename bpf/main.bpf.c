@@ -100,7 +100,7 @@ void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 	/* Per-CPU kernel threads work for everybody on their CPU, and others
 	 * wait for them: first come, first served ahead of the queues. But one
 	 * that used up its turn (ksoftirqd, a backlog NAPI thread in a receive
-	 * receive livelock) goes on by virtual time, as fair as a normal task. */
+	 * livelock) goes on by virtual time, as fair as a normal task. */
 	if (task_class == FLEXNET_CLASS_KTHREAD &&
 	    (p->scx.slice || (enq_flags & SCX_ENQ_WAKEUP))) {
 		waits_in(tctx, FLEXNET_QUEUE_DIRECT);

@@ -8,7 +8,7 @@
  * nobody maps. They are granted cores and compacted with the rest; what differs
  * is where their load is read: each poll tells what it took of its budget
  * (arbiter.h has the arithmetic). Ordinary in the latency class, one in a receive
- * receive livelock goes on among the others.
+ * livelock goes on among the others.
  *
  * Backlog NAPI threads, one pinned to each CPU, are found and counted, and stay
  * where they are: steering decides which of them has work.

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * clients.bpf.h - registrations, and what is read from and written to a
- * client's page.
+ * clients.bpf.h - registrations, and what is read from and written to the page of a client.
  *
- * What it promises: nothing a client writes is believed beyond its own harm:
- * counters are clamped, indexes come from the registration and not from the
- * page, what BPF wrote is never read back. What it leaves to others: who is a
- * client (the loader) and what its numbers mean for cores (dedicated.bpf.h).
+ * What it promises: a client can harm only itself by what it writes. Counters are clamped. Indexes
+ * come from the registration, not from the page. What BPF wrote is never read back. What it leaves
+ * to others: which process is a client (the loader), and what its numbers mean for cores
+ * (dedicated.bpf.h).
  */
 #ifndef FLEXNET_CLIENTS_BPF_H
 #define FLEXNET_CLIENTS_BPF_H

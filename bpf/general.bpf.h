@@ -6,13 +6,12 @@
  * Three queues a task can wait in: DSQ_GENERAL_LATENCY, DSQ_GENERAL (both
  * shared, since most machines this runs on have few last-level caches and a
  * shared queue is work-conserving without balancing), and one a CPU for tasks
- * pinned to it and for those preempted on it in their turn. A task that finds an
- * idle CPU waits in none of them.
+ * pinned to it and for tasks that were preempted on it in their slice. A task that finds an idle
+ * CPU waits in none of them.
  *
- * What it promises: work is conserved; within a queue the one with the least
- * virtual time is next; a lower class has a turn at the latest after
- * settings.starvation_ns of the higher one's run time on a core; nobody waits
- * much longer than AGED_NS for a core that is ours.
+ * What it promises: work is conserved. Within a queue the task with the least virtual time is next.
+ * A lower class is served at the latest after a higher class ran for settings.starvation_ns on the
+ * core. No task waits much longer than AGED_NS for a core that this scheduler has.
  */
 #ifndef FLEXNET_GENERAL_BPF_H
 #define FLEXNET_GENERAL_BPF_H

@@ -8,10 +8,9 @@
  * kept by core. It is work-conserving: with nobody else for the core executors
  * go on. The arithmetic is designs.h's.
  *
- * What it promises: with budgets on, ordinary tasks that wait for a granted core
- * get what is left of each period, in steps of a round (settings.interval_ns):
- * finer budgets alternate by rounds. What it leaves to others: the rounds, and
- * who the ordinary tasks are (dispatch_general_on_granted).
+ * What it promises: with budgets on, general tasks that wait for a granted core get what is left of
+ * each period, in steps of a round (settings.interval_ns). Finer budgets alternate by rounds. What
+ * it leaves to others: the rounds, and which general tasks run (dispatch_general_on_granted).
  */
 #ifndef FLEXNET_QUANTA_BPF_H
 #define FLEXNET_QUANTA_BPF_H

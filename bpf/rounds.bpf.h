@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * rounds.bpf.h - the arbiter's rounds: look at the active clients, decide, tell.
+ * rounds.bpf.h - the arbiter's rounds: sample the active clients, decide, publish.
  *
- * A round runs in the bpf_timer's callback. It reads depth and age of every
- * active client's queues, has arbiter.h decide, publishes to the pages, raises
- * and enforces preemption flags, and looks after tasks a higher class kept
- * waiting. It arms itself again while there is something to look at, with the
- * race against a late arrival closed by looking once more after disarming.
+ * A round runs in the bpf_timer's callback. It samples depth and age of the queues of each active
+ * client. arbiter.h decides. The round publishes to the pages, raises and enforces preemption
+ * flags, and serves tasks that a higher class kept waiting. The timer runs while there is something
+ * to sample. After the round stops the timer it samples once more, so that no late arrival is
+ * missed.
  */
 #ifndef FLEXNET_ROUNDS_BPF_H
 #define FLEXNET_ROUNDS_BPF_H

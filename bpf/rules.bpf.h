@@ -17,9 +17,9 @@
  *
  * All hooks are programs that do not sleep, so that RCU holds what they read.
  *
- * What it promises: the first rule that fits counts; a change of rules is seen
- * whole. What it leaves to others: matching by itself (rule.h), and whoever asks
- * for a class over the socket (clients.bpf.h).
+ * What it promises: the first rule that matches counts, and a change of rules is seen as a whole.
+ * What it leaves to others: the matching itself (rule.h), and classes that processes ask for over
+ * the socket (clients.bpf.h).
  */
 #ifndef FLEXNET_RULES_BPF_H
 #define FLEXNET_RULES_BPF_H

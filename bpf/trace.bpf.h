@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * trace.bpf.h - events for `flexnet trace`, while somebody traces.
+ * trace.bpf.h - events for `flexnet trace`, while a trace runs.
  *
- * Grants, reclaims, preemptions and executors on and off CPUs come from the
- * scheduler; submits, resumes, yields and finishes from the applications, whose
- * library has USDT probes there that the daemon attaches the programs below to.
+ * The scheduler reports grants, reclaims, preemptions, and executors on and off CPUs. Applications
+ * report submits, resumes, yields and finishes: their library has USDT probes, and the daemon
+ * attaches the programs below to them.
  *
- * What it promises: one load and a branch while nobody traces; never to wait, a
- * full ring loses events and counts them. What it leaves to others: who may
- * trace, and what a trace looks like (the daemon, the tool).
+ * What it promises: without a trace it costs one load and a branch. It never waits: if the ring is
+ * full, events are lost and counted. What it leaves to others: which users may trace, and the form
+ * of a trace (the daemon, the tool).
  */
 #ifndef FLEXNET_TRACE_BPF_H
 #define FLEXNET_TRACE_BPF_H

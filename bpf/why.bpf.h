@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * why.bpf.h - what a task has been through, for `flexnet why`.
+ * why.bpf.h - the history of a task, for `flexnet why`.
  *
- * What it promises: plain counts in the task's own storage, written where the
- * task is at hand anyway. What it leaves to others: who may ask (the daemon) and
- * what a queue is for (general.bpf.h, dedicated.bpf.h).
+ * What it promises: plain counts in the task's own storage, written where the task is at hand
+ * anyway. What it leaves to others: which users may ask (the daemon), and what each queue is for
+ * (general.bpf.h, dedicated.bpf.h).
  */
 #ifndef FLEXNET_WHY_BPF_H
 #define FLEXNET_WHY_BPF_H

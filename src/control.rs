@@ -108,7 +108,7 @@ impl Control {
         let id = self
             .clients
             .admit(0)
-            .with_context(|| format!("--napi {device}: there are too few --clients-max"))?;
+            .with_context(|| format!("--napi {device}: --clients-max is too small"))?;
         let mut client = Client {
             pid: abi::PID_KERNEL as i32,
             uid: 0,

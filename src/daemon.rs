@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The daemon's loop: waits for clients, BPF's events, placed pages, questions
-//! about statistics and the end, all on one thread, and once a second looks
-//! whether the scheduler is still there.
+//! The daemon's loop, on one thread. It waits for clients, BPF's events, placed pages, requests for
+//! statistics, and the end. Once a second it checks that the scheduler is still attached.
 
 use crate::clients::{Client, Clients};
 use crate::config::Config;

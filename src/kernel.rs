@@ -407,7 +407,9 @@ impl Kernel<'_> {
                 &progs.rules_credentials,
                 &progs.rules_cgroup,
             ] {
-                let hook = program.attach().context("cannot hook in for rules")?;
+                let hook = program
+                    .attach()
+                    .context("cannot attach the hooks for rules")?;
                 hooks.push(hook);
             }
         }

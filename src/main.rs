@@ -288,7 +288,7 @@ fn give_way(successor: Successor, detached_ns: u64) -> bool {
             false
         }
         Outcome::Abandoned => {
-            log::warn!("the one that was to take over is gone: this one goes on");
+            log::warn!("the successor is gone: this daemon goes on");
             true
         }
     }

@@ -3,9 +3,9 @@
 //! where BPF looks for them.
 //!
 //! Putting a map into the table waits for RCU, 11 to 22 ms, so a thread of its
-//! own does it. Promises that a page was nobody else's before, or is the one
-//! the same client had from a daemon before this one, and that BPF's lines in
-//! it start fresh. Who gets one is clients.rs's to say.
+//! own does it. Promises that no other client had the page before: it is new, or the same client
+//! had it from an earlier daemon. BPF's lines in it start fresh. clients.rs decides which client
+//! gets a page.
 
 use crate::wake::Wake;
 use anyhow::{Context, Result};

@@ -79,7 +79,7 @@ fn verdict(
     }
     if state == "enabled" && is_ours(ops) && !replace {
         return Err(
-            "a scx_flexnet runs already: --replace takes over from it, without a stop between"
+            "scx_flexnet runs already: use --replace to take over from it, without a stop between"
                 .to_owned(),
         );
     }

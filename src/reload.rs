@@ -2,8 +2,8 @@
 //! A configuration file that is read anew while the scheduler runs: what changes
 //! at once, and which keys need a restart.
 //!
-//! Promises that a file with mistakes changes nothing, and that a key that did not
-//! change in the file changes nothing either: a design switched by hand stays.
+//! Promises that a file with mistakes changes nothing. A key that did not change in the file
+//! changes nothing either: a design that was switched by hand stays.
 
 use crate::config::Config;
 use crate::control::Control;
@@ -63,7 +63,7 @@ impl Reload<'_, '_> {
         if live.iter().any(|key| key == "design") {
             self.control
                 .switch_design(self.kernel, options.design.clone())
-                .context("the design stays")?;
+                .context("the design is unchanged")?;
         }
         if old.rules.rules != new.rules.rules {
             self.kernel.follow_rules(&new.rules.rules)?;
@@ -86,11 +86,11 @@ fn report(old: &Config, new: &Config, live: &[String], restart: &[String]) -> St
         changes.push(format!("{} applications", new.rules.applications.len()));
     }
     let mut text = match changes.is_empty() {
-        true => "nothing else holds than before".to_owned(),
+        true => "nothing has changed".to_owned(),
         false => format!("from now on: {}", changes.join(", ")),
     };
     if !restart.is_empty() {
-        text.push_str("\nnot before a restart: ");
+        text.push_str("\nafter a restart: ");
         text.push_str(&restart.join(", "));
     }
     text

@@ -59,7 +59,7 @@ impl Drop for RealTime {
         if let Some((policy, before)) = &self.before {
             // SAFETY: as above.
             if unsafe { libc::sched_setscheduler(0, *policy, before) } != 0 {
-                log::warn!("this thread stays a real-time one");
+                log::warn!("this thread keeps its real-time policy");
             }
         }
     }
@@ -99,7 +99,7 @@ impl<'obj> Scheduler<'obj> {
         // The kernel says yes before BPF's init has said no.
         if self.kernel.exited() {
             self.kernel.report()?;
-            bail!("the scheduler left at once");
+            bail!("the scheduler stopped at once");
         }
         let (state, ops) = (preflight::state(), preflight::ops());
         if state != "enabled" || !preflight::ours_runs() {

@@ -159,7 +159,7 @@ impl Steer {
 
     fn cannot_save(&self, error: &std::io::Error) {
         let state = self.queues.state().display();
-        log::warn!("no steering: cannot write {state}: {error}");
+        log::warn!("steering is off: cannot write {state}: {error}");
     }
 }
 

@@ -6,8 +6,8 @@
 //! as cold as a short request finds them. A microsecond or a few natively, a
 //! hundred and more where the processor is emulated.
 //!
-//! From that follows how long who runs is left alone ([`Turns`]). Promises an
-//! answer within a moment, or none: there is a default.
+//! The slice and the preemption cooldown follow from it ([`Turns`]). Promises an answer within a
+//! moment, or none: there is a default.
 
 use crate::cli::Options;
 use anyhow::{Context, Result};

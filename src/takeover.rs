@@ -2,11 +2,10 @@
 //! One scx_flexnet takes over from another (`--replace`), for upgrades and
 //! restarts: both ends of the conversation that abi.h describes.
 //!
-//! The new one loads first, and asks when nothing but the attach is left to do. It
-//! is handed the listening socket, so that clients who look for a scheduler
-//! meanwhile wait for its answer and are not refused; what the old one has set on
-//! devices stays set, and its state files are taken on. Promises that somebody
-//! schedules in the end: should the new one be gone before it does, the old one
+//! The successor loads first, and asks when only the attach is left to do. It gets the listening
+//! socket, so that clients that connect meanwhile wait for its answer and are not refused. Settings
+//! of devices stay as they are, and the successor takes over their state files. Promises that one
+//! of the two schedules in the end: if the successor is gone before it schedules, the old daemon
 //! goes on.
 
 use crate::connection::{Connection, Listener, Packet};
@@ -79,7 +78,7 @@ impl Predecessor {
         let door = Connection::connect(&root_door(path));
         let connection = door.or_else(|_| Connection::connect(path));
         let connection = connection.with_context(|| {
-            format!("the running scx_flexnet does not listen at {at}: give --socket as it has it")
+            format!("the running scx_flexnet does not listen at {at}: use the same --socket")
         })?;
         let asked = connection.send(request().as_bytes(), &[]);
         let reply = asked.ok().and_then(|()| next(&connection));

@@ -2,9 +2,9 @@
 //! A trace: BPF's events from its ring into a pipe, on a thread of its own, and
 //! what is attached to the library's probes in applications.
 //!
-//! Promises that nobody waits for who reads the pipe: while it is full the ring
-//! fills, and BPF loses events and counts them. Leaves to others: who may trace
-//! (control.rs), what the events are (bpf/trace.bpf.h).
+//! Promises that the scheduler does not wait for the reader of the pipe: while the pipe is full the
+//! ring fills, and BPF loses events and counts them. Leaves to others: which users may trace
+//! (control.rs), and what the events are (bpf/trace.bpf.h).
 
 use crate::kernel::Kernel;
 use crate::stats::monotonic_ns;

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What a process' threads are to the scheduler and have been through, for
-//! `flexnet why`.
+//! The class and the history of a process' threads, for `flexnet why`.
 //!
-//! Promises that only root and the user whose process it is, in every one of
-//! its identities, are told. Leaves to others: what is counted (bpf/why.bpf.h).
+//! Promises that only root and the owner of the process get an answer; all identities of the
+//! process must be the owner's. Leaves to others: what is counted (bpf/why.bpf.h).
 
 use crate::kernel::Kernel;
 use crate::peer::{field, live_pid, read};

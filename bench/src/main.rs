@@ -48,7 +48,7 @@ enum Bench {
     /// The publisher and the subscribers of the experiment with programs
     #[command(hide = true)]
     Fanout(programs::fanout::Options),
-    /// Print completions for a shell
+    /// Print the completions of a shell
     Completions(Completions),
     /// Write the manual pages
     Man(Man),

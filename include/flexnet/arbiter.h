@@ -2,13 +2,13 @@
 /*
  * arbiter.h - core-allocation arithmetic of the default design.
  *
- * What it is for: how many cores the executor class shall have, which, and who
- * goes next on a core. Numbers in, numbers out: no kernel, no clock, no I/O.
- * The same source is compiled into BPF and into host tests and the simulator.
+ * What it is for: how many cores the executor class shall have, which cores, and which executor
+ * runs next on a core. Numbers in, numbers out: no kernel, no clock, no I/O. The same source is
+ * compiled into BPF, the host's tests and the simulator.
  *
- * What it promises: u64 arithmetic that neither overflows for times under 500
- * years nor divides by zero; no call keeps state but in the struct passed in;
- * decisions of consecutive rounds are never opposite.
+ * What it promises: its u64 arithmetic does not overflow for times under 500 years and does not
+ * divide by zero. State is kept only in the structs that are passed in. Decisions of consecutive
+ * rounds are never opposite.
  *
  * What it leaves to others: reading queues (bpf/clients.bpf.h), acting on a
  * decision (bpf/dedicated.bpf.h).

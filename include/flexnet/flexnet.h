@@ -12,8 +12,8 @@
  * the meaning of fields stay as long as the library's name is libflexnet.so.0.
  *
  * Handles (struct flexnet_runtime *, struct flexnet_flow *) are names, not
- * addresses. One that is null, foreign (any other pointer), misaligned or
- * closed is told by -EINVAL, always: no name is given twice.
+ * addresses. A handle that is null, foreign (any other pointer), misaligned or
+ * closed always gives -EINVAL: no name is used twice.
  *
  * What it leaves to others: the wire between executors and the scheduler is
  * abi.h, whose classes are used here.

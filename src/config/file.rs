@@ -91,7 +91,7 @@ fn arguments(arg: &Arg, value: &DeValue<'_>) -> Result<Vec<String>, String> {
         return match value {
             DeValue::Boolean(true) => Ok(vec![format!("--{name}")]),
             DeValue::Boolean(false) => Ok(vec![]),
-            _ => Err(format!("{name}: true or false it must be")),
+            _ => Err(format!("{name}: must be true or false")),
         };
     }
     let values: Vec<String> = match value {
@@ -101,7 +101,9 @@ fn arguments(arg: &Arg, value: &DeValue<'_>) -> Result<Vec<String>, String> {
         }
         value => scalar(value).map(|value| vec![value]),
     }
-    .ok_or_else(|| format!("{name}: a number or a text it must be, or for steer several"))?;
+    .ok_or_else(|| {
+        format!("{name}: must be a number or a text; steer and napi also take a list")
+    })?;
     let arguments: Vec<String> = values
         .into_iter()
         .map(|value| format!("--{name}={value}"))

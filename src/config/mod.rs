@@ -6,9 +6,8 @@
 //!   file    its text: keys as flags, and what is wrong where
 //!   tables  [[rule]] and [[application]]
 //!
-//! Promises: flags go before the file, the file before defaults; every mistake
-//! is told with its line and column, all of them in one run. Leaves to others:
-//! what a value means.
+//! Promises: a flag overrides the file, and the file overrides the defaults. Every mistake is
+//! reported with its line and column, all of them in one run. Leaves to others: what a value means.
 
 mod file;
 mod mistakes;
@@ -175,8 +174,8 @@ impl Config {
     pub fn checked(&self) -> String {
         let path = self.path.display();
         match self.found {
-            true => format!("{path} is right\n"),
-            false => format!("there is no {path}: flags and defaults hold\n"),
+            true => format!("{path} has no mistakes\n"),
+            false => format!("{path} does not exist: flags and defaults apply\n"),
         }
     }
 
@@ -362,7 +361,7 @@ mod tests {
     #[test]
     fn ten_mistakes_among_rules_are_ten_lines() {
         let rows = [
-            ("[[rule]]", Some(":1: a rule without a class")),
+            ("[[rule]]", Some(":1: a rule needs a class")),
             ("command = \"a[b\"", Some(":11: a set does not end")),
             ("group = 5", Some(":1: unknown key \"group\" in [[rule]]")),
             ("user = \"no-such-user\"", Some(":8: there is no user")),
@@ -373,10 +372,10 @@ mod tests {
             ),
             (
                 "class = \"fast\"",
-                Some(":9: class \"fast\": latency, normal or batch"),
+                Some(":9: class \"fast\": must be latency, normal or batch"),
             ),
             ("[[application]]", None),
-            ("name = 7", Some(":8: name: a text")),
+            ("name = 7", Some(":8: name: must be a text")),
             ("guarantee = 2", None),
             (
                 "max-cores = 1",
@@ -384,7 +383,7 @@ mod tests {
             ),
             (
                 "weight = 10001",
-                Some(":10: weight: a whole number from 1 to 10000"),
+                Some(":10: weight: must be a whole number from 1 to 10000"),
             ),
             ("[[application]]", None),
             (

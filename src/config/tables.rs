@@ -49,7 +49,7 @@ impl Keys<'_, '_> {
         let made = match value.get_ref() {
             DeValue::String(text) => make(text),
             DeValue::Integer(number) if key == "user" => make(&number.to_string()),
-            _ => Err(format!("{key}: a text it must be")),
+            _ => Err(format!("{key}: must be a text")),
         };
         made.map_err(|what| self.mistakes.add(&value.span(), what))
             .ok()
@@ -65,7 +65,7 @@ impl Keys<'_, '_> {
             Some(number) => u32::try_from(number).ok(),
             None => {
                 let (least, most) = (bounds.start(), bounds.end());
-                let what = format!("{key}: a whole number from {least} to {most} it must be");
+                let what = format!("{key}: must be a whole number from {least} to {most}");
                 self.mistakes.add(&value.span(), what);
                 None
             }
@@ -89,7 +89,7 @@ fn tables<'a, 't>(
     value: &'a Value<'t>,
     mistakes: &mut Mistakes,
 ) -> Vec<(&'a Value<'t>, &'a DeTable<'t>)> {
-    let wrong = format!("{name}: tables they must be, each begun by [[{name}]]");
+    let wrong = format!("{name}: must be tables, each of which begins with [[{name}]]");
     let DeValue::Array(values) = value.get_ref() else {
         mistakes.add(&value.span(), wrong);
         return Vec::new();
@@ -109,9 +109,7 @@ fn class(text: &str) -> Result<Class, String> {
         "latency" => Ok(Class::Latency),
         "normal" => Ok(Class::Normal),
         "batch" => Ok(Class::Batch),
-        _ => Err(format!(
-            "class {text:?}: latency, normal or batch it must be"
-        )),
+        _ => Err(format!("class {text:?}: must be latency, normal or batch")),
     }
 }
 
@@ -130,7 +128,7 @@ pub fn rules(value: &Value<'_>, mistakes: &mut Mistakes) -> Vec<Rule> {
             class: keys.text("class", class).unwrap_or(Class::Normal),
         };
         if !table.contains_key("class") {
-            mistakes.add_at(place, "a rule without a class: latency, normal or batch");
+            mistakes.add_at(place, "a rule needs a class: latency, normal or batch");
         }
         rules.push(rule);
     }

@@ -49,10 +49,10 @@ impl std::str::FromStr for Address {
         }
         let address: SocketAddr = text
             .parse()
-            .map_err(|_| "unix:PATH or ADDRESS:PORT it must be".to_owned())?;
+            .map_err(|_| "must be unix:PATH or ADDRESS:PORT".to_owned())?;
         match address.ip().is_loopback() {
             true => Ok(Self::Tcp(address)),
-            false => Err("a loopback address it must be: it has no password".to_owned()),
+            false => Err("must be a loopback address, since there is no password".to_owned()),
         }
     }
 }
@@ -100,7 +100,8 @@ fn serve(
             UnixListener::bind(path).map(OwnedFd::from)
         }
     };
-    let listener = listener.map_err(|error| anyhow!("no metrics at {address}: {error}"))?;
+    let listener =
+        listener.map_err(|error| anyhow!("cannot serve metrics at {address}: {error}"))?;
     http::serve(listener, move |request| answer(request, &sample))
 }
 
@@ -127,7 +128,7 @@ fn remove_socket(path: &Path) -> Result<()> {
             std::fs::remove_file(path).with_context(|| format!("cannot write {}", path.display()))
         }
         Ok(_) => bail!(
-            "no metrics at {}: it is there and no socket",
+            "cannot serve metrics at {}: it exists and is not a socket",
             path.display()
         ),
         Err(_) => Ok(()),

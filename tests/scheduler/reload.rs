@@ -40,7 +40,7 @@ pub fn a_file_read_anew_holds_at_once() {
         said.contains("from now on: max-net-cores, 2 rules"),
         "{said}"
     );
-    assert!(said.contains("not before a restart: clients-max"), "{said}");
+    assert!(said.contains("after a restart: clients-max"), "{said}");
     eventually("a granted core", || status().cores_granted == 1);
     assert_eq!(class_of(tail.pid()), LATENCY);
     assert_eq!((class_of(script.pid()), class_of(child)), (BATCH, BATCH));

@@ -310,7 +310,7 @@ pub fn a_trace_has_cores_executors_and_turns() {
             killed = trace(0, &long).spawn().unwrap();
         }
         let output = trace(0, &short).output().unwrap();
-        String::from_utf8_lossy(&output.stderr).contains("somebody else traces")
+        String::from_utf8_lossy(&output.stderr).contains("another trace is running")
     });
     killed.kill().unwrap();
     killed.wait().unwrap();

@@ -127,7 +127,7 @@ pub fn one_that_fails_leaves_the_old_one() {
     let before = client("load").unwrap().client;
     let plain = run("scx_flexnet", &[]);
     assert!(
-        text(&plain.stderr).contains("--replace takes over"),
+        text(&plain.stderr).contains("use --replace to take over"),
         "{plain:?}"
     );
     let wrong = config("wrong.toml", "objective-us = 0\n");
@@ -192,7 +192,7 @@ pub fn one_that_dies_on_the_way_is_replaced_by_the_old_one() {
     other.ask("idle");
     granted_core(&mut app);
     app.await_progress(50);
-    assert!(daemon::log().contains("this one goes on"));
+    assert!(daemon::log().contains("this daemon goes on"));
     daemon.stop();
 }
 

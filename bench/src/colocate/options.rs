@@ -50,7 +50,7 @@ pub(crate) struct Options {
     /// Only these schedulers, by name
     #[arg(long, value_delimiter = ',')]
     pub(super) only: Vec<String>,
-    /// The scheduler's control socket
+    /// Path of the scheduler's control socket
     #[arg(long, default_value = SOCKET_PATH)]
     pub(super) socket: PathBuf,
     /// Write the result as JSON

@@ -36,7 +36,7 @@ pub(crate) struct Options {
         default_value = "--interval-us 500 --objective-us 500 --low-mark-us 200 --grace-us 200"
     )]
     pub(super) scx_flexnet: String,
-    /// The scheduler's control socket
+    /// Path of the scheduler's control socket
     #[arg(long, default_value = SOCKET_PATH)]
     pub(super) socket: PathBuf,
     /// Write the result as JSON

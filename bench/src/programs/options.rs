@@ -60,7 +60,7 @@ pub(crate) struct Options {
         allow_hyphen_values = true
     )]
     pub(super) scx_flexnet: String,
-    /// The scheduler's control socket
+    /// Path of the scheduler's control socket
     #[arg(long, default_value = SOCKET_PATH)]
     pub(super) socket: PathBuf,
     /// Write the result as JSON

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Switch to this one, live: NAME[:key=value,…]; without it, list them
+    /// Switch to this design, NAME[:key=value,…], without a restart; without it, list all
     design: Option<Choice>,
-    /// The scheduler's control socket
+    /// Path of the scheduler's control socket
     #[arg(long, default_value = SOCKET_PATH)]
     socket: PathBuf,
 }
@@ -34,7 +34,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Err(error) => {
             return Err(error).with_context(|| {
                 format!(
-                    "no switch at {} (does scx_flexnet run?)",
+                    "cannot switch the design at {} (does scx_flexnet run?)",
                     options.socket.display()
                 )
             });

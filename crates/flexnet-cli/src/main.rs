@@ -16,9 +16,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 use flexnet_command::{Completions, Man};
 use std::process::ExitCode;
 
-/// Executors for host network stacks: run, watch, simulate.
+/// Network executors: run programs with them, watch the scheduler, trace, simulate
 #[derive(Parser)]
-#[command(name = "flexnet", version, about)]
+#[command(name = "flexnet", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -26,23 +26,23 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a command in a scheduling class; its children inherit it
+    /// Run a command in a scheduling class, or with its sends done by executors
     Run(run::Options),
-    /// Show what the scheduler does and for whom
+    /// Show what the scheduler does, and for which applications
     Status(status::Options),
     /// Watch the scheduler: cores, applications, events
     Top(top::Options),
-    /// Explain a process' class, where it may run and where it has waited
+    /// Explain the class of a process, where it may run, and where it has waited
     Why(why::Options),
-    /// Trace what cores and executors do, for Perfetto's viewer
+    /// Trace cores and executors into a file for Perfetto's viewer
     Trace(trace::Options),
-    /// List the stack designs, show which is on, or switch to another live
+    /// List the stack designs, show the one that is on, or switch to another one
     Design(design::Options),
-    /// Have the scheduler read its configuration file anew
+    /// Make the scheduler read its configuration file again
     Reload(reload::Options),
     /// Simulate designs on any number of cores
     Sim(Box<sim::Options>),
-    /// Print completions for a shell
+    /// Print the completions of a shell
     Completions(Completions),
     /// Write the manual pages
     Man(Man),

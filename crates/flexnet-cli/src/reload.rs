@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The scheduler's control socket
+    /// Path of the scheduler's control socket
     #[arg(long, default_value = SOCKET_PATH)]
     socket: PathBuf,
 }
@@ -19,12 +19,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Ok(Reloaded::Done(text)) => println!("{text}"),
         Ok(Reloaded::Mistakes(text)) => bail!("nothing changed: the file has mistakes\n{text}"),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            bail!("only root may have the configuration read: try with sudo")
+            bail!("only root may reload the configuration: try with sudo")
         }
         Err(error) => {
             return Err(error).with_context(|| {
                 format!(
-                    "no reload at {} (does scx_flexnet run?)",
+                    "cannot reload the configuration at {} (does scx_flexnet run?)",
                     options.socket.display()
                 )
             });

@@ -17,13 +17,13 @@ const LIBRARY: &str = "libflexnet_preload.so";
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Mode {
-    /// Every send that can be
+    /// Executors do every send that can be queued
     Always,
-    /// Where it pays
+    /// Executors do sends where that is measured to pay
     Adaptive,
-    /// Nothing that is accepted and not sent: every send is the program's own
+    /// Every send is the program's own, so nothing is accepted that is not sent
     Strict,
-    /// None
+    /// The program does all sends itself
     Off,
 }
 
@@ -41,14 +41,14 @@ impl Mode {
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["class", "offload"]))]
 pub(crate) struct Options {
-    /// The class
+    /// Scheduling class of the command; its children inherit it
     #[arg(long, value_enum)]
     class: Option<ClassName>,
-    /// Have executors do the command's sends, through the preload library
+    /// Executors do the command's sends, by the preload library [without MODE: adaptive]
     #[arg(long, value_enum, value_name = "MODE", num_args = 0..=1, require_equals = true,
         default_missing_value = "adaptive")]
     offload: Option<Mode>,
-    /// The scheduler's control socket
+    /// Path of the scheduler's control socket
     #[arg(long, default_value = SOCKET_PATH)]
     socket: PathBuf,
     /// The command and its arguments
@@ -78,7 +78,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn set_class(class: ClassName, options: &Options) -> Result<()> {
     flexnet::client::set_class_of_self(&options.socket, class.class()).with_context(|| {
         format!(
-            "no class from the scheduler at {} (does scx_flexnet run?)",
+            "cannot set the class through the scheduler at {} (does scx_flexnet run?)",
             options.socket.display()
         )
     })

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The scheduler's control socket
+    /// Path of the scheduler's control socket
     #[arg(long, default_value = SOCKET_PATH)]
     socket: PathBuf,
-    /// One line of JSON instead of text
+    /// Print one line of JSON instead of text
     #[arg(long)]
     json: bool,
 }
@@ -20,7 +20,7 @@ pub(crate) struct Options {
 pub(crate) fn fetch(socket: &Path) -> Result<Status> {
     flexnet::client::status(socket).with_context(|| {
         format!(
-            "no status from the scheduler at {} (does scx_flexnet run?)",
+            "cannot get the status of the scheduler at {} (does scx_flexnet run?)",
             socket.display()
         )
     })

@@ -35,13 +35,13 @@ const QUEUES: [(&str, &str); 5] = [
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// A process, or a thread of it
+    /// Id of a process, or of one of its threads
     #[arg(value_parser = clap::value_parser!(i32).range(1..))]
     pid: i32,
-    /// One line of JSON instead of text
+    /// Print one line of JSON instead of text
     #[arg(long)]
     json: bool,
-    /// The scheduler's control socket
+    /// Path of the scheduler's control socket
     #[arg(long, default_value = SOCKET_PATH)]
     socket: PathBuf,
 }
@@ -60,7 +60,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             bail!("there is no process {}", options.pid)
         }
         Err(error) => {
-            return Err(error).with_context(|| format!("no word of process {}", options.pid));
+            return Err(error).with_context(|| format!("no answer about process {}", options.pid));
         }
     };
     let text = match options.json {

@@ -8,9 +8,9 @@ use flexnet::abi::Class;
 pub enum ClassName {
     /// Goes before normal and batch tasks, within a budget
     Latency,
-    /// As everything else
+    /// Runs like every other task
     Normal,
-    /// Has the least share
+    /// Has a quarter of its weight
     Batch,
 }
 

@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args)]
 /// Arguments of `completions`.
 pub struct Completions {
-    /// For this shell, on standard output
+    /// The shell; its completions go to standard output
     shell: Shell,
 }
 
 #[derive(clap::Args)]
 /// Arguments of `man`.
 pub struct Man {
-    /// Where the pages (section 1, one a command) are written
+    /// Directory into which the pages are written: section 1, one page per command
     directory: PathBuf,
 }
 

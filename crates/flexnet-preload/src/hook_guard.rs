@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! Is this thread inside the library? A signal handler that interrupts a hook
-//! and calls another one must not wait for what its own thread holds: its calls
-//! are let through. So are those of the library's own threads.
+//! The hook guard: is this thread in a hook? A signal handler may interrupt a hook and call another
+//! one. It must not wait for what its own thread holds, so its calls pass through. The calls of the
+//! library's own threads pass through, too.
 
 use std::cell::Cell;
 

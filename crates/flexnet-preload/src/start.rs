@@ -2,10 +2,10 @@
 //! The process's one runtime: started with the first flow, where it may be, and
 //! ended when flows have not gained; and making flows.
 //!
-//! Never started: in a program of privilege (AT_SECURE), under a seccomp filter
-//! (executors' system calls may be what it kills for), after what needs a
-//! process without other threads (unshare, setns). What cannot be started for
-//! want of threads or descriptors is not tried again.
+//! Never started: in a privileged program (AT_SECURE); under a seccomp filter, which may kill the
+//! process for the executors' system calls; after a call that needs a process with one thread
+//! (unshare, setns). If it cannot be started for lack of threads or descriptors, it is not tried
+//! again.
 
 use crate::barrier::{self, Patience};
 use crate::config::Config;
@@ -83,7 +83,7 @@ pub(crate) fn unlock(process: &ProcessState) {
 /// Nothing is offloaded from here on, and why.
 pub(crate) fn give_up(process: &ProcessState, why: &str) {
     if process.off.swap(1, Ordering::SeqCst) == 0 {
-        log::warn!("sends are the program's own from here on: {why}");
+        log::warn!("sends are no longer offloaded: {why}");
     }
 }
 
@@ -128,7 +128,7 @@ fn start(config: &Config) -> io::Result<Started> {
                 builder = builder.link(client.clone());
                 link = Some(client);
             }
-            Err(error) => log::warn!("no link to the scheduler: {error}"),
+            Err(error) => log::warn!("no connection to the scheduler: {error}"),
         }
     }
     Ok(Started {
@@ -218,7 +218,7 @@ fn make_flow_locked(process: &ProcessState, fd: RawFd, slot: &Slot) -> bool {
     };
     if process.announced.swap(1, Ordering::Relaxed) == 0 {
         let executors = config().map_or(0, |config| config.executors);
-        log::info!("sends are done by executors ({executors}) from here on");
+        log::info!("sends are offloaded to executors ({executors})");
     }
     let forks = slot.forks.load(Ordering::Relaxed);
     entry.forks.store(forks, Ordering::Relaxed);

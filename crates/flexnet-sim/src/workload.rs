@@ -185,7 +185,7 @@ impl FromStr for Arrivals {
                     .split_once('/')
                     .ok_or("onoff:ON/OFF, such as onoff:1ms/9ms")?;
                 match (duration_ns(on)?, duration_ns(off)?) {
-                    (0, _) => Err("bursts of 0 they cannot be".to_owned()),
+                    (0, _) => Err("a burst must be longer than 0".to_owned()),
                     (on, off) => Ok(Self::OnOff { on, off }),
                 }
             }
@@ -199,7 +199,7 @@ impl FromStr for Arrivals {
                     .collect::<Option<_>>()
                     .ok_or(form)?;
                 match every {
-                    0 => Err("steps of 0 they cannot be".to_owned()),
+                    0 => Err("a step must be longer than 0".to_owned()),
                     every => Ok(Self::Steps { every, rates }),
                 }
             }

@@ -33,61 +33,61 @@ fn costs(text: &str) -> Result<Costs, String> {
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// A design, NAME[:key=value,…]; repeatable (`flexnet design` lists them)
+    /// A design, NAME[:key=value,…]; may be given several times (`flexnet design` lists all)
     #[arg(long, value_name = "DESIGN", default_value = "flexnet")]
     design: Vec<Choice>,
-    /// Cores in all
+    /// Number of simulated cores (1 to 4096)
     #[arg(long, default_value_t = 16, value_parser = value_parser!(u16).range(1..=4096))]
     cores: u16,
-    /// Applications, which share the load and the cores
+    /// Number of applications, which share the load and the cores (1 to 1024)
     #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=1024))]
     apps: u16,
-    /// Service times: a name, exp:MEAN or P%:TIME[,…]; a wrong one lists the names
+    /// Service times: a name, exp:MEAN or P%:TIME[,…]; an unknown name lists all names
     #[arg(long, value_name = "DIST", default_value = "fixed-10us")]
     service: Service,
-    /// Requests/s: RPS[,RPS…], A..B (ten steps) or A..B/STEPS; with % of what the
-    /// cores can serve
+    /// Load in requests/s: RPS[,RPS…], A..B (ten steps) or A..B/STEPS; with % it is a
+    /// share of what the cores can serve
     #[arg(long, value_name = "RPS", default_value = "10%..95%")]
     load: Loads,
-    /// When requests come: poisson, onoff:ON/OFF, steps:EVERY:RPS/RPS/…, or
+    /// Arrival of requests: poisson, onoff:ON/OFF, steps:EVERY:RPS/RPS/…, or
     /// trace:FILE (CSV: seconds[,service µs])
     #[arg(long, value_name = "KIND", default_value = "poisson")]
     arrivals: String,
-    /// Simulated seconds
+    /// Simulated time (s, at most 3600)
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// Instead of --seconds: as long as so many requests take at each load
+    /// Simulate this number of requests at each load, instead of --seconds (1000 or more)
     #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = value_parser!(u64).range(1000..))]
     requests: Option<u64>,
-    /// Of all that is random
+    /// Seed of the random numbers
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The stack can distinguish the types of requests (Shinjuku's objectives)
+    /// The stack knows the type of each request (Shinjuku has one objective per type)
     #[arg(long)]
     typed: bool,
-    /// What steps cost, NAME=TIME[,…] over the defaults, or none
+    /// Costs of the steps: NAME=TIME[,…] replaces defaults, `none` sets all to 0
     #[arg(long, value_name = "COSTS", value_parser = costs, default_value = "", hide_default_value = true)]
     costs: Costs,
-    /// Between the arbiter's rounds [default: 10us; shenango 5us]
+    /// Time between two rounds of the arbiter [default: 10us; shenango 5us]
     #[arg(long, value_name = "TIME", value_parser = duration_ns)]
     interval: Option<u64>,
     /// Queueing delay objective of the arbiter [default: 10us]
     #[arg(long, value_name = "TIME", value_parser = duration_ns)]
     objective: Option<u64>,
-    /// Find the highest load that holds this, such as 'p99<=100us'
+    /// Find the highest load that meets this objective, such as 'p99<=100us'
     #[arg(long, value_name = "OBJECTIVE")]
     capacity: Option<Objective>,
-    /// Write what came out
+    /// Write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// The same as rows
+    /// Write the results as CSV
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Curves
+    /// Draw the results as curves
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// Measure what submit, resume, steal, wake, preemption and a core's grant cost
-    /// on this machine, use that, and say what it is
+    /// Measure the costs of submit, resume, steal, wake, preemption and a core's grant on
+    /// this machine, print them, and use them
     #[arg(long)]
     calibrate: bool,
 }
@@ -96,7 +96,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     ensure!(
         options.seconds > 0.0 && options.seconds <= 3600.0,
-        "--seconds: over 0, at most 3600"
+        "--seconds: must be over 0 and at most 3600"
     );
     let arrivals = arrivals(&options.arrivals)?;
     let costs = match options.calibrate {

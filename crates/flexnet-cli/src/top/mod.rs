@@ -23,19 +23,19 @@ use view::{History, Sample};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Seconds between two samples
+    /// Time between two samples (s, 0.05 to 3600)
     #[arg(long, default_value_t = 1.0, value_parser = interval)]
     interval: f64,
     /// Print one screen as text and exit
     #[arg(long)]
     once: bool,
-    /// With --once: one line of JSON
+    /// With --once: print one line of JSON
     #[arg(long, requires = "once")]
     json: bool,
-    /// With --once: columns [default: COLUMNS, else 80]
+    /// With --once: columns of the screen (40 to 1000) [default: $COLUMNS, else 80]
     #[arg(long, requires = "once", value_parser = clap::value_parser!(u16).range(40..=1000))]
     width: Option<u16>,
-    /// The scheduler's control socket
+    /// Path of the scheduler's control socket
     #[arg(long, default_value = SOCKET_PATH)]
     socket: PathBuf,
 }
@@ -44,7 +44,7 @@ fn interval(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     match (0.05..=3600.0).contains(&seconds) {
         true => Ok(seconds),
-        false => Err("0.05 to 3600 s it may be".to_owned()),
+        false => Err("must be 0.05 to 3600 s".to_owned()),
     }
 }
 
@@ -59,7 +59,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return once(options, &history);
     }
     if !stdout().is_terminal() {
-        bail!("standard output is no terminal; --once prints one screen, with --json for scripts");
+        bail!(
+            "standard output is not a terminal: --once prints one screen, --once --json is for scripts"
+        );
     }
     // The terminal it makes writes to standard output itself; ours may not.
     ratatui::try_init().context("cannot take over the terminal")?;

@@ -22,13 +22,13 @@ const PIPE_BYTES: libc::c_int = 1 << 20;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// How long to trace, s
+    /// How long to trace (s, 0.01 to 60)
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     seconds: f64,
-    /// Where the trace goes
+    /// File into which the trace is written
     #[arg(long, default_value = "flexnet-trace.json")]
     output: PathBuf,
-    /// The scheduler's control socket
+    /// Path of the scheduler's control socket
     #[arg(long, default_value = SOCKET_PATH)]
     socket: PathBuf,
 }
@@ -37,7 +37,7 @@ fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     match (0.01..=60.0).contains(&seconds) {
         true => Ok(seconds),
-        false => Err("0.01 to 60 s it may be".to_owned()),
+        false => Err("must be 0.01 to 60 s".to_owned()),
     }
 }
 
@@ -119,14 +119,11 @@ fn record(options: &Options, status: &Status) -> Result<(Vec<TraceEvent>, u32, u
             bail!("only root may trace: try with sudo")
         }
         Err(error) if error.kind() == ErrorKind::ResourceBusy => {
-            bail!("somebody else traces: try again later")
+            bail!("another trace is running: try again later")
         }
         Err(error) => {
             return Err(error).with_context(|| {
-                format!(
-                    "no trace from the scheduler at {}",
-                    options.socket.display()
-                )
+                format!("cannot trace the scheduler at {}", options.socket.display())
             });
         }
     };

@@ -169,7 +169,7 @@ fn messages() -> bool {
         (
             "always",
             "large_sends_arrive_whole",
-            "sends are done by executors (1)",
+            "sends are offloaded to executors (1)",
         ),
         (
             "always",

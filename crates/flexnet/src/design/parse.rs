@@ -199,7 +199,7 @@ fn read(key: &Key, text: &str) -> Result<u64, String> {
             .iter()
             .position(|word| *word == text)
             .map(|at| at as u64)
-            .ok_or_else(|| format!("one of {} it must be", words.join(", "))),
+            .ok_or_else(|| format!("must be one of {}", words.join(", "))),
     }
 }
 

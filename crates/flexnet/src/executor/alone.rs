@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! Without executors, after the runtime's end: whoever has something on a flow
-//! waits for its socket and drains it.
+//! Without executors, after the runtime's end: a thread with records on a flow waits for the socket
+//! and drains the flow itself.
 
 use super::drain::Progress;
 use super::flow::FlowCore;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! What a transport implements, and what it works on: a flow's records, and the
-//! account of who did them.
+//! What a transport implements, and what it works on: a flow's records, and the account of the
+//! executors that did them.
 
 use super::link::Pages;
 use crate::queue::{Charge, Record, RingReader};

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! A flow: one ordered stream of packet work, and who may drain it when.
+//! A flow: one ordered stream of packet work, and which thread may drain it when.
 //!
-//! Submitters push records and notify; whoever enters the gate drains: an
-//! executor that took the flow from a run queue, or a submitter who does it
-//! inline because no executor runs. What is in the ring leaves in its order,
-//! whoever drains.
+//! Submitters push records and notify. The thread that enters the gate drains: an executor that
+//! took the flow from a run queue, or a submitter that drains inline because no executor runs. The
+//! records leave the ring in their order, whichever thread drains.
 
 use super::drain::{Drain, Drained, Progress, Work};
 use super::schedule::{Again, Schedule};

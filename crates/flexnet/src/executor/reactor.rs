@@ -2,9 +2,9 @@
 //! Waiting for writability, without a thread of its own: whichever executor has
 //! nothing else to do sleeps in epoll, the others on their futex.
 //!
-//! Registrations are one-shot and by descriptor, as epoll's are: who waits for
-//! the same one shares its registration, and all of them look again. A token
-//! names a waiter, so that waiting again replaces, never doubles, its entry.
+//! Registrations are one-shot and by descriptor, as epoll's are. Waiters for the same descriptor
+//! share one registration, and all of them check again when it fires. A token names a waiter, so
+//! that waiting again replaces its entry and never doubles it.
 
 use super::flow::FlowCore;
 use super::schedule::Schedule;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! Waiting for a flow, by an await or by a thread that blocks: for room in its
-//! ring, and until what is in it was given to the kernel. After the runtime's
-//! end nobody wakes who waits, so he does the work himself.
+//! ring, and until its records were given to the kernel. After the runtime's end no thread wakes
+//! the waiter, so the waiter does the work itself.
 
 use super::flow::FlowCore;
 use super::schedule::Schedule;

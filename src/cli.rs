@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The command line: every number with its unit, its bounds and its default.
+//! The command line: every number with its unit, its range and its default.
 //! What the machine allows is checked later (cpus.rs).
 
 use crate::metrics::Address;
@@ -13,79 +13,81 @@ use std::path::PathBuf;
 /// What a granted core does while no executor wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum IdleCores {
-    /// It serves other tasks and is taken back by preemption.
+    /// It runs other tasks; an executor takes it back by preemption.
     Lend,
     /// It idles.
     Strict,
 }
 
-/// A scheduler that gives network executors cores of their own by load and
-/// schedules everything else on the rest.
+/// A sched_ext scheduler: grants CPU cores to network executors by their queueing delay, and
+/// schedules all other tasks on the remaining cores.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "scx_flexnet", version, verbatim_doc_comment)]
 pub struct Options {
-    /// The stack design, NAME[:key=value,…]: what waits where, who runs when, how
-    /// cores are granted; `flexnet design` lists them and switches live.
+    /// The stack design, NAME[:key=value,…]: what is queued where, which executor runs next,
+    /// and how cores are granted. `flexnet design` lists the designs and switches between them.
     #[arg(long, value_name = "DESIGN", default_value = "flexnet")]
     pub design: Choice,
 
-    /// Queueing delay objective: one more core is granted when the oldest
-    /// queued message is older (µs).
+    /// One more core is granted when the oldest queued message has waited longer than this (µs,
+    /// 1 to 1000000).
     #[arg(long, value_name = "US", default_value_t = 50, value_parser = value_parser!(u64).range(1..=1_000_000))]
     pub objective_us: u64,
 
-    /// A core is given back only while delay stays under this (µs).
+    /// A core is reclaimed only while the queueing delay stays below this (µs, 0 to 1000000).
     #[arg(long, value_name = "US", default_value_t = 10, value_parser = value_parser!(u64).range(0..=1_000_000))]
     pub low_mark_us: u64,
 
-    /// Time between two samples of the queues while work is queued (µs).
+    /// Time between two rounds of the arbiter while work is queued (µs, 20 to 1000000).
     #[arg(long, value_name = "US", default_value_t = 100, value_parser = value_parser!(u64).range(20..=1_000_000))]
     pub interval_us: u64,
 
-    /// The last cores are given back after this long without work (ms).
+    /// The last granted cores are reclaimed after this time without work (ms, 0 to 60000).
     #[arg(long, value_name = "MS", default_value_t = 20, value_parser = value_parser!(u64).range(0..=60_000))]
     pub idle_delay_ms: u64,
 
-    /// An executor's turn where others wait for its core (µs).
+    /// CPU time that an executor may use while other executors wait for its core (µs, 20 to
+    /// 100000).
     #[arg(long, value_name = "US", default_value_t = 4000, value_parser = value_parser!(u64).range(20..=100_000))]
     pub quantum_us: u64,
 
-    /// From asking an executor to yield to preempting it (µs).
+    /// Time between the request to yield and the preemption of an executor (µs, 1 to 100000).
     #[arg(long, value_name = "US", default_value_t = 100, value_parser = value_parser!(u64).range(1..=100_000))]
     pub grace_us: u64,
 
-    /// Slice of normal and batch tasks (µs) [default: 4000, or 150 times what a
-    /// process switch is measured to cost at the start, up to 10000]
+    /// Time slice of normal and batch tasks (µs, 100 to 100000) [default: 150 times the
+    /// measured cost of a process switch, at least 4000 and at most 10000]
     #[arg(long, value_name = "US", value_parser = value_parser!(u64).range(100..=100_000))]
     pub slice_us: Option<u64>,
 
-    /// Slice of latency tasks (µs).
+    /// Time slice of latency tasks (µs, 100 to 100000).
     #[arg(long, value_name = "US", default_value_t = 1000, value_parser = value_parser!(u64).range(100..=100_000))]
     pub latency_slice_us: u64,
 
-    /// After latency tasks ran on a core, none preempts others there for this
-    /// long (µs; 0: at once) [default: 120 times what a process switch is measured
-    /// to cost at the start]
+    /// After a latency task ran on a core, latency tasks may not preempt there for this time
+    /// (µs, 0 to 100000; 0 is no cooldown) [default: 120 times the measured cost of a process
+    /// switch, at least 50 and at most 10000]
     #[arg(long, value_name = "US", value_parser = value_parser!(u64).range(0..=100_000))]
     pub preemption_cooldown_us: Option<u64>,
 
-    /// Latency tasks that preempted others on a core run there, one after the
-    /// other, for this long in all before its preemption cooldown, there and back: n of them
-    /// wake a second time n - 1 times (µs) [default: the preemption cooldown, the latency
-    /// slice at least]
+    /// CPU time of one latency batch: the latency tasks that run back to back on a core after
+    /// one preemption (µs, 0 to 100000). A task that keeps waking gets at most two turns per
+    /// latency batch. The preemption cooldown follows [default: the preemption cooldown, at
+    /// least the latency slice]
     #[arg(long, value_name = "US", value_parser = value_parser!(u64).range(0..=100_000))]
     pub latency_batch_us: Option<u64>,
 
-    /// No runnable task waits longer while others of a higher class run (ms).
+    /// Longest time that a runnable task waits while tasks of a higher class run (ms, 1 to
+    /// 5000).
     #[arg(long, value_name = "MS", default_value_t = 20, value_parser = value_parser!(u64).range(1..=5_000))]
     pub starvation_ms: u64,
 
-    /// Cores that are never granted.
+    /// Cores that are never granted to executors (1 or more).
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..))]
     pub min_general_cores: u32,
 
-    /// Most cores granted at once; 0 grants none [default: all but the
-    /// general ones].
+    /// Most cores that are granted at once; 0 grants none [default: all cores but the general
+    /// ones].
     #[arg(long, value_name = "N")]
     pub max_net_cores: Option<u32>,
 
@@ -93,65 +95,65 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = IdleCores::Lend)]
     pub idle_cores: IdleCores,
 
-    /// Have this network device's receive processing (RPS) follow the granted
-    /// cores; repeatable.
+    /// A network device whose receive packet steering (RPS) follows the granted cores; may be
+    /// given several times.
     #[arg(long, value_name = "DEVICE")]
     pub steer: Vec<String>,
 
-    /// Have kernel threads poll this network device (threaded NAPI) and treat them
-    /// as executors; repeatable.
+    /// A network device that kernel threads shall poll (threaded NAPI), as executors; may be
+    /// given several times.
     #[arg(long, value_name = "DEVICE")]
     pub napi: Vec<String>,
 
-    /// The control socket.
+    /// Path of the control socket.
     #[arg(long, value_name = "PATH", default_value = flexnet::abi::SOCKET_PATH)]
     pub socket: PathBuf,
 
-    /// Only this group (name or number) and root may connect [default:
-    /// everybody].
+    /// The group, by name or number, that may connect to the control socket beside root
+    /// [default: every user may].
     #[arg(long, value_name = "GROUP")]
     pub socket_group: Option<String>,
 
-    /// Clients alive at once; any one user but root may have half of them.
+    /// Most clients at once (1 to 64). A user other than root may have half of them.
     #[arg(long, value_name = "N", default_value_t = flexnet::abi::CLIENTS_MAX as u32,
           value_parser = value_parser!(u32).range(1..=flexnet::abi::CLIENTS_MAX as i64))]
     pub clients_max: u32,
 
-    /// Executors one client may register.
+    /// Most executors that one client may register (1 to 16).
     #[arg(long, value_name = "N", default_value_t = flexnet::abi::EXECUTORS_MAX as u32,
           value_parser = value_parser!(u32).range(1..=flexnet::abi::EXECUTORS_MAX as i64))]
     pub executors_max: u32,
 
-    /// Serve OpenMetrics at http://…/metrics: unix:PATH or a loopback
-    /// ADDRESS:PORT [default: nowhere].
+    /// Serve OpenMetrics at http://…/metrics, on unix:PATH or on ADDRESS:PORT of loopback
+    /// [default: off].
     #[arg(long, value_name = "WHERE")]
     pub metrics: Option<Address>,
 
-    /// The configuration file: every flag by its long name, as TOML [default:
-    /// /etc/scx_flexnet/config.toml where it is].
+    /// The configuration file, in TOML; its keys are the long names of these flags [default:
+    /// /etc/scx_flexnet/config.toml, if it exists].
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Take over from the scx_flexnet that runs, if one does: load first, then have
-    /// it detach; clients, steered devices and their state stay.
+    /// Take over from the running scx_flexnet, if there is one: this one loads, then the
+    /// running one detaches. Clients, steered devices and their state are kept.
     #[arg(long)]
     pub replace: bool,
 
-    /// Check the configuration file and exit.
+    /// Check the configuration file, print each mistake, and exit.
     #[arg(long)]
     pub check_config: bool,
 
-    /// Print what holds, as a configuration file, with the origin of each
-    /// value, and exit.
+    /// Print the values in force as a configuration file, with the origin of each value, and
+    /// exit.
     #[arg(long)]
     pub print_config: bool,
 
-    /// Print statistics every so many seconds.
+    /// Print statistics every SECS seconds (1 or more).
     #[arg(long, value_name = "SECS", value_parser = value_parser!(u32).range(1..))]
     pub stats: Option<u32>,
 
-    /// Print a running scheduler's statistics every so many seconds and
-    /// schedule nothing.
+    /// Print the statistics of the running scheduler every SECS seconds (1 or more); schedule
+    /// nothing.
     #[arg(long, value_name = "SECS", value_parser = value_parser!(u32).range(1..))]
     pub monitor: Option<u32>,
 
@@ -159,16 +161,15 @@ pub struct Options {
     #[arg(long)]
     pub help_stats: bool,
 
-    /// Length of the dump on an error exit, in bytes; 0 is the kernel's
-    /// default.
+    /// Length of the kernel's dump after an error (bytes; 0 is the kernel's default).
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub exit_dump_len: u32,
 
-    /// Log every change of the granted cores, too.
+    /// Also log every change of the granted cores.
     #[arg(short, long)]
     pub debug: bool,
 
-    /// Log what libbpf does, too.
+    /// Also log what libbpf does.
     #[arg(short, long)]
     pub verbose: bool,
 

@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * claims.bpf.h - whose the granted cores are, in designs in which applications
- * claim them one by one (Shenango).
+ * claims.bpf.h - which application has which granted cores, in designs in which applications claim
+ * cores one by one (Shenango).
  *
- * Below its guarantee a congested application takes a core even of one
- * above its own guarantee, above it only cores nobody has; a core with nothing to do is free
- * again at once. An application without a core runs its executors as ordinary
- * latency tasks: it is not stopped, only not ahead of others. In the other
- * designs all share all granted cores by weight, and nothing here matters.
+ * A congested application below its guarantee may take a core of an application that is above its
+ * own guarantee. A congested application above its guarantee gets only free cores. A core with
+ * nothing to do is free again at once. An application without a core runs its executors as
+ * ordinary latency tasks: it goes on, but not ahead of others. In the other designs all
+ * applications share all granted cores by weight, and this file does nothing.
  *
- * What it promises: the cores of all add up to no more than are granted, within
- * a round. What it leaves to others: how many are granted, and the arithmetic of
- * a claim (designs.h).
+ * What it promises: within a round, the applications hold no more cores than are granted. What it
+ * leaves to others: how many cores are granted, and the arithmetic of a claim (designs.h).
  */
 #ifndef FLEXNET_CLAIMS_BPF_H
 #define FLEXNET_CLAIMS_BPF_H
 
-/* The application with the most cores above its guarantee, for the loop below: in memory, since the
- * verifier follows every value a register can have through it. */
+/* The application with the most cores above its guarantee, for the loop below. In memory, since the
+ * verifier follows every value that a register can have through the loop. */
 static u32 most_above_guarantee, most_above_guarantee_client;
 
 /* Are the executors of this client ahead of ordinary tasks? */
@@ -53,7 +52,7 @@ __noinline u32 cores_held(void)
 	return held;
 }
 
-/* Takes a core of the client with the most above its guarantee; 0: no client has any. */
+/* Takes a core of the client with the most cores above its guarantee; 0: there is none. */
 __noinline int revoke_core(void)
 {
 	struct flexnet_client_state *client;
@@ -111,9 +110,9 @@ __noinline int claim_cores(u32 id, u32 runnable, u64 delay_ns)
 	return 0;
 }
 
-/* Fewer cores are granted than are held: clients above their guarantee give way. Guarantees
- * add up to the most there may be, which may be more than there are now; then
- * who holds them shares. */
+/* Fewer cores are granted than clients hold: clients above their guarantee give way. The sum of all
+ * guarantees is at most net_cores_max, which may be more than are granted now. Clients then share
+ * the cores that are left. */
 __noinline int settle_claims(void)
 {
 	u32 i;

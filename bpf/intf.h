@@ -42,13 +42,13 @@ struct flexnet_config {
 	u64 low_mark_ns;	/* shrink only while delay is under it */
 	u64 interval_ns;	/* of arbiter rounds while work is queued */
 	u64 idle_delay_ns;	/* last cores go back after this long without work */
-	u64 quantum_ns;		/* an executor's turn where others wait for its core */
+	u64 quantum_ns;		/* an executor's CPU time while others wait for its core */
 	u64 grace_ns;		/* from raising a flag to the kick */
 	u64 slice_ns;		/* of normal and batch tasks */
 	u64 latency_slice_ns;	/* of latency tasks */
-	u64 starvation_ns;	/* nobody runnable waits longer unserved while others of a higher class run */
-	u64 preemption_cooldown_ns;		/* of a core between latency tasks that preempt others */
-	u64 latency_batch_ns;		/* latency tasks run so long, one after the other, when they preempted others */
+	u64 starvation_ns;	/* longest wait of a runnable task while a higher class runs */
+	u64 preemption_cooldown_ns; /* no latency task preempts so long after one has run */
+	u64 latency_batch_ns;	/* CPU time of one latency batch */
 	u32 net_cores_max;	/* 0: never grant */
 	u32 lend;		/* granted cores with nothing to do serve general tasks */
 };
@@ -247,7 +247,7 @@ struct flexnet_cpu_stats {
 	u64 takebacks;		/* of these, lent cores taken back */
 	u64 flags_raised;
 	u64 flag_kicks;		/* flags ignored for longer than the grace */
-	u64 anti_starvation;		/* tasks served by the starvation bound */
+	u64 anti_starvation;	/* tasks served by the starvation bound */
 	u64 timer_fires;
 	u64 direct_dispatches;	/* tasks sent straight to a CPU by select_cpu */
 };

@@ -1,30 +1,31 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * latency_batch.bpf.h - whom a latency task preempts, and how often.
+ * latency_batch.bpf.h - which task a latency task preempts, and how often.
  *
- * The problem: a switch to another process costs what its cold caches and its
- * TLB cost, twice, since the preempted task pays on its return. A service of
- * short requests would take a core from its neighbours at each of them.
+ * The problem: a switch to another process costs what cold caches and a cold TLB cost. It costs
+ * that twice, since the preempted task pays again when it returns. A service of short requests
+ * would take a core from its neighbours at each request.
  *
- * The mechanism: after latency tasks ran on a core, it has a preemption cooldown
- * (settings.preemption_cooldown_ns) before they may preempt somebody there again. Who
- * wakes in it waits, unless the core switches anyway; a timer ends the wait. A
+ * The mechanism: after latency tasks ran on a core, the core has a preemption cooldown
+ * (settings.preemption_cooldown_ns). Latency tasks may not preempt there until it is over. A task
+ * that wakes during the cooldown waits, unless the core switches anyway; a timer ends the wait. A
  * task that wakes rarely does not notice.
  *
- * Who was preempted has paid. What follows on that core is one **latency batch**: latency
- * tasks that wait or wake meanwhile are served one after the other, and one whose
- * slice is over goes on, until they have run for settings.latency_batch_ns in all; then
- * comes the preemption cooldown. So a service and its peer that wake each other are not a
- * preemption cooldown apart at each step. But a latency batch is there and back: under an open load
- * there is always one more request, and a run for it alone costs what a run for
- * all costs that come in a preemption cooldown.
+ * Once a task was preempted, the cost is paid. What follows on that core is one **latency batch**:
+ * latency tasks that wait, or wake meanwhile, run back to back, and a task whose slice is over
+ * goes on. The latency batch ends when they have run for settings.latency_batch_ns in all. The
+ * preemption cooldown follows. So a service and its peer that wake each other do not wait for a
+ * cooldown at each step. But a task gets few turns per latency batch: under an open load there is
+ * always one more request. A run for one request costs as much as a run for all requests that
+ * arrive in a cooldown.
  *
- * What it promises: no latency task waits longer than what is left of a latency batch, the
- * preemption cooldown after it and the latency tasks ahead of it in the next, for a core that
- * runs normal work, and normal work keeps cooldown / (cooldown + batch)
- * of a core that latency tasks want all the time. What it leaves to others: the
- * queues (general.bpf.h); whose turn it is and how long a latency batch lasts
- * (include/flexnet/latency_batch.h).
+ * What it promises, on a core that runs normal work: a latency task waits at most for the rest of
+ * a latency batch, for the cooldown after it, and for the latency tasks ahead of it in the next
+ * one. If latency tasks want the core all the time, normal work keeps
+ * cooldown / (cooldown + batch) of it.
+ *
+ * What it leaves to others: the queues (general.bpf.h); which task has a turn, and how long a
+ * latency batch lasts (include/flexnet/latency_batch.h).
  */
 #ifndef FLEXNET_LATENCY_BATCH_BPF_H
 #define FLEXNET_LATENCY_BATCH_BPF_H
@@ -55,8 +56,8 @@ static __always_inline bool may_run_general(struct task_struct *p)
 	return ret;
 }
 
-/* From when on a latency task may preempt who runs there, scx_bpf_now() time.
- * The one whose slice is over still runs when the CPU looks for the next. */
+/* The time, of scx_bpf_now(), from which a latency task may preempt the task on that CPU. A task
+ * whose slice is over still runs when the CPU looks for the next task. */
 static __always_inline u64 preemptible_from_ns(struct cpu_ctx *cctx, u64 now)
 {
 	return (cctx->latency_start_ns ? now : cctx->latency_end_ns) + settings.preemption_cooldown_ns;
@@ -64,8 +65,8 @@ static __always_inline u64 preemptible_from_ns(struct cpu_ctx *cctx, u64 now)
 
 /* A task of this class starts: latency tasks and executors make a latency batch, which
  * ordinary tasks end and the kernel's threads do not change. */
-static __always_inline void latency_batch_continues(s32 cpu, struct cpu_ctx *cctx, struct task_ctx *tctx,
-					  u32 task_class, u64 now)
+static __always_inline void latency_batch_continues(s32 cpu, struct cpu_ctx *cctx,
+						    struct task_ctx *tctx, u32 task_class, u64 now)
 {
 	cctx->latency_start_ns = task_class == FLEXNET_CLASS_LATENCY ? now : 0;
 	if (task_class != FLEXNET_CLASS_LATENCY && task_class != FLEXNET_CLASS_EXECUTOR) {
@@ -91,10 +92,11 @@ static __always_inline bool in_latency_batch(struct cpu_ctx *cctx, u64 now)
 
 	if (cctx->latency_start_ns && now > cctx->latency_start_ns)
 		used += now - cctx->latency_start_ns;
-	return flexnet_latency_batch_lasts(&cctx->latency_batch, used, settings.latency_batch_ns, settings.starvation_ns);
+	return flexnet_latency_batch_lasts(&cctx->latency_batch, used, settings.latency_batch_ns,
+					   settings.starvation_ns);
 }
 
-/* Sees to it that the waiting get the core when its preemption cooldown is over. */
+/* Starts the timer that gives the core to the waiting tasks after its preemption cooldown. */
 static void arm_cooldown_timer(s32 cpu, struct cpu_ctx *cctx, u64 now)
 {
 	u64 until = preemptible_from_ns(cctx, now);
@@ -160,10 +162,10 @@ static void cancel_cooldown_timers(void)
 	}
 }
 
-/* A CPU whose task a latency task may preempt: its last one when it can, else
- * one that runs batch, else one that runs normal work. -1: none now; the first
- * whose preemption cooldown ends will see to it. Granted cores are left to executors and to
- * whom they are lent: a latency task there would only be preempted in turn. */
+/* A CPU whose task a latency task may preempt: its last CPU if possible, else one that runs batch
+ * work, else one that runs normal work. -1: none now; a timer is started for the CPU whose
+ * preemption cooldown ends first. Granted cores are left to executors and to the tasks they are
+ * lent to: a latency task there would itself be preempted soon. */
 static s32 victim_for(struct task_struct *p, s32 prev_cpu, u64 now)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(prev_cpu);

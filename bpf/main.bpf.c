@@ -18,9 +18,10 @@
  *   napi.bpf.h       the kernel's own network threads
  *   quanta.bpf.h     budgets of executors on granted cores
  *   claims.bpf.h     whose granted cores are, where applications claim them
- *   dedicated.bpf.h  granted cores and who runs on them
+ *   dedicated.bpf.h  granted cores, and which executor runs on them
  *   rounds.bpf.h     the arbiter's rounds
- *   latency_batch.bpf.h   whom a latency task preempts, and how often
+ *   designs.bpf.h    switching the design while it runs
+ *   latency_batch.bpf.h  which task a latency task preempts, and how often
  *   general.bpf.h    all other tasks
  *   rules.bpf.h      the operator's rules
  *   classes.bpf.h    class, weight and accounting of a task
@@ -185,9 +186,10 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 	if (!cctx)
 		return;
 	if (READ_ONCE(cctx->granted)) {
-		/* Whoever waits where a real-time task has the CPU, too: this may
-		 * be the only other one. */
-		if (serve_starved_preempted(cpu, now) || serve_starved_aged(cpu, cctx, settings.lend, now))
+		/* Tasks that wait on a CPU which a real-time task has, too: this may be the only
+		 * other CPU. */
+		if (serve_starved_preempted(cpu, now) ||
+		    serve_starved_aged(cpu, cctx, settings.lend, now))
 			return;
 		due = now - cctx->general_served_ns > settings.starvation_ns;
 		if (due && dispatch_general_on_granted(cpu, cctx, now, true))

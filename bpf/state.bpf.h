@@ -161,7 +161,8 @@ struct cpu_ctx {
 	u64 latency_used_ns;	/* the same among executors, by flow class */
 	u64 latency_start_ns;	/* a latency task runs here since, 0: none does */
 	u64 latency_end_ns;	/* the last one stopped */
-	struct flexnet_latency_batch latency_batch; /* goes on while latency tasks and executors run here, no others */
+	/* Goes on while only latency tasks and executors run here. */
+	struct flexnet_latency_batch latency_batch;
 	u64 grant_cause_ns;	/* granted for what waited since, 0: an executor has run here */
 	u32 cooldown_armed;	/* its timer runs */
 	u64 general_served_ns;	/* last turn of general tasks on a granted core */

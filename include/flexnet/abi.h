@@ -354,7 +354,7 @@ struct flexnet_status {
 	__u64 gap_ns;
 	__u64 takebacks;  /* of the preemptions: lent cores taken back */
 	__u64 flag_kicks; /* executors preempted since they did not yield */
-	__u64 anti_starvation;	  /* tasks served by the starvation bound */
+	__u64 anti_starvation; /* tasks served by the starvation bound */
 	__u64 changes;	  /* in all; number n is in change[n % STATUS_CHANGES] */
 	struct flexnet_status_change change[FLEXNET_STATUS_CHANGES];
 };

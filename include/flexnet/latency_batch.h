@@ -1,30 +1,28 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * latency_batch.h - whose turn it is where latency tasks have preempted others.
+ * latency_batch.h - which latency task has a turn after latency tasks preempted others.
  *
- * What it is for: how long latency tasks are served on a core where they have
- * preempted somebody (the latency batch), and who has a turn in it. bpf/latency_batch.bpf.h says
- * why. The same source is compiled into BPF and into
- * crates/flexnet-sim/tests/c/latency_batch_test.c.
+ * What it is for: how long latency tasks are served on a core where they preempted a task (the
+ * latency batch), and which of them has a turn in it. bpf/latency_batch.bpf.h says why. The same
+ * source is compiled into BPF and into crates/flexnet-sim/tests/c/latency_batch_test.c.
  *
  * What it promises: as arbiter.h.
  *
- * What it leaves to others: the preemption cooldown after a latency batch, clocks, queues and who
- * wakes whom (bpf/latency_batch.bpf.h, bpf/general.bpf.h).
+ * What it leaves to others: the preemption cooldown after a latency batch, clocks, queues and
+ * wakeups (bpf/latency_batch.bpf.h, bpf/general.bpf.h).
  */
 #ifndef FLEXNET_LATENCY_BATCH_H
 #define FLEXNET_LATENCY_BATCH_H
 
 #include <flexnet/arbiter.h>
 
-/* How often a task may wake for one latency batch: a client sends, and wakes once more when
- * the reply is there. A chain of n tasks comes back over n - 1 of them.
- * Executors are not counted. */
+/* Turns that a task may have in one latency batch: a client sends, and wakes once more when the
+ * reply is there. A chain of n tasks comes back over n - 1 of them. Executors are not counted. */
 #define FLEXNET_LATENCY_BATCH_TURNS 2
 
 /* A core's latency batch. Zeros: there is none. */
 struct flexnet_latency_batch {
-	flexnet_u64 id;	     /* no other latency batch's, of any core; 0: none goes on */
+	flexnet_u64 id;	     /* unique over all cores; 0: there is none */
 	flexnet_u32 tasks;   /* latency tasks that ran in it */
 	flexnet_u32 returns; /* their turns after the first */
 };
@@ -36,12 +34,11 @@ struct flexnet_latency_batch_member {
 	flexnet_u32 slept; /* since it ran: its next run is another turn */
 };
 
-/* A latency task or an executor starts on core `cpu` at now_ns: a latency batch begins
- * where there is none. Two cores' latency batches differ, if they begin at the same time,
- * too; cores are below 1024 (FLEXNET_CPUS_MAX), and 208 days pass until an id could
- * come again. */
-FLEXNET_INLINE void flexnet_latency_batch_begin(struct flexnet_latency_batch *batch, flexnet_u64 now_ns,
-					flexnet_u32 cpu)
+/* A latency task or an executor starts on core `cpu` at now_ns: a latency batch begins where there
+ * is none. The ids of two cores differ even if both begin at the same time; cores are below 1024
+ * (FLEXNET_CPUS_MAX). An id could come again after 208 days. */
+FLEXNET_INLINE void flexnet_latency_batch_begin(struct flexnet_latency_batch *batch,
+						flexnet_u64 now_ns, flexnet_u32 cpu)
 {
 	if (batch->id)
 		return;
@@ -52,7 +49,7 @@ FLEXNET_INLINE void flexnet_latency_batch_begin(struct flexnet_latency_batch *ba
 
 /* A latency task runs in the latency batch that goes on where it runs. */
 FLEXNET_INLINE void flexnet_latency_batch_run(struct flexnet_latency_batch *batch,
-				      struct flexnet_latency_batch_member *member)
+					      struct flexnet_latency_batch_member *member)
 {
 	if (!member->slept)
 		return;
@@ -67,19 +64,20 @@ FLEXNET_INLINE void flexnet_latency_batch_run(struct flexnet_latency_batch *batc
 	}
 }
 
-/* Does a task that woke belong into this latency batch, or has it had its turns in it? Of
- * another core's latency batch it knows nothing: going to and fro it has turns in both. */
+/* Does a task that woke have a turn in this latency batch? Latency batches of other cores do not
+ * count: a task that moves to and fro has its turns in both. */
 FLEXNET_INLINE int flexnet_latency_batch_has_turn(const struct flexnet_latency_batch *batch,
-					  const struct flexnet_latency_batch_member *member)
+						  const struct flexnet_latency_batch_member *member)
 {
 	return !member->slept || !batch->id || member->id != batch->id ||
 	       (member->turns < FLEXNET_LATENCY_BATCH_TURNS && batch->returns + 1 < batch->tasks);
 }
 
-/* Does it go on? used_ns: what latency tasks ran since others had a turn; times
+/* Does it go on? used_ns: how long latency tasks have run since other tasks had a turn; all times
  * in ns. */
-FLEXNET_INLINE int flexnet_latency_batch_lasts(const struct flexnet_latency_batch *batch, flexnet_u64 used_ns,
-				       flexnet_u64 latency_batch_ns, flexnet_u64 starvation_ns)
+FLEXNET_INLINE int flexnet_latency_batch_lasts(const struct flexnet_latency_batch *batch,
+					       flexnet_u64 used_ns, flexnet_u64 latency_batch_ns,
+					       flexnet_u64 starvation_ns)
 {
 	return batch->id && used_ns < latency_batch_ns && used_ns < starvation_ns;
 }

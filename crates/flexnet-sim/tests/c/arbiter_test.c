@@ -285,7 +285,11 @@ static void test_saturation(void)
 		{ "and is over", 64117 * MS, 0, 0, 0, 0, 0 },
 	};
 	struct flexnet_arbiter_memory memory = { 0 };
-	struct flexnet_arbiter_sample none_left = { .now_ns = 1 * MS, .delay_ns = 9 * MS, .runnable = 1 };
+	struct flexnet_arbiter_sample none_left = {
+		.now_ns = 1 * MS,
+		.delay_ns = 9 * MS,
+		.runnable = 1,
+	};
 	struct flexnet_arbiter_params none = params;
 	size_t i;
 
@@ -333,7 +337,7 @@ static void test_napi(void)
 		{ "a full poll after a pause tells no pace: 64 of 30 us", POLLS, 6000, 64, 6100, 64, 2020, 0 },
 		{ "20 ms of its own", TURN_ENDS, 24000, 18000, 24000, 64, 19920, 1 },
 		{ "empty: a latency thread again", POLLS, 24100, 0, 24200, 0, 0, 0 },
-		{ "a turn on an empty queue is nobody's receive livelock", TURN_ENDS, 99000, 50000, 99000, 0, 0, 0 },
+		{ "a turn on an empty queue is no receive livelock", TURN_ENDS, 99000, 50000, 99000, 0, 0, 0 },
 	};
 	struct flexnet_napi_load load;
 	size_t i;

@@ -230,7 +230,8 @@ static void test_between_applications(void)
 		EXPECT(flexnet_core_claim(table[i].cores, table[i].guaranteed, table[i].max,
 					  table[i].congested) == table[i].claim,
 		       "claim, row %zu", i);
-	EXPECT(flexnet_cores_above_guarantee(3, 1) == 2 && flexnet_cores_above_guarantee(1, 3) == 0, "cores above the guarantee");
+	EXPECT(flexnet_cores_above_guarantee(3, 1) == 2 && flexnet_cores_above_guarantee(1, 3) == 0,
+	       "cores above the guarantee");
 
 	EXPECT(flexnet_quanta_left(&params, &quanta, 100 * US) == 20 * US, "a whole budget");
 	flexnet_quanta_use(&quanta, 15 * US);

@@ -88,7 +88,8 @@ static void test_length(void)
 	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct flexnet_latency_batch batch = { .id = rows[i].id };
 
-		EXPECT(flexnet_latency_batch_lasts(&batch, rows[i].used_ms * MS, rows[i].latency_batch_ms * MS,
+		EXPECT(flexnet_latency_batch_lasts(&batch, rows[i].used_ms * MS,
+						   rows[i].latency_batch_ms * MS,
 					   rows[i].starvation_ms * MS) == rows[i].lasts,
 		       "length, row %zu (%s)", i, rows[i].what);
 	}
@@ -96,13 +97,14 @@ static void test_length(void)
 
 static void test_ids(void)
 {
+	struct flexnet_latency_batch_member woken = { .slept = 1 };
 	struct flexnet_latency_batch here = { .id = 0 }, there = { .id = 0 }, early = { .id = 0 };
 	flexnet_u64 id;
 
 	flexnet_latency_batch_begin(&here, 5 * MS, 0);
 	flexnet_latency_batch_begin(&there, 5 * MS, 1);
-	EXPECT(flexnet_latency_batch_has_turn(&early, &(struct flexnet_latency_batch_member){ .slept = 1 }),
-	       "where no latency batch goes on, nobody has had his turns");
+	EXPECT(flexnet_latency_batch_has_turn(&early, &woken),
+	       "without a latency batch no task has had its turns");
 	flexnet_latency_batch_begin(&early, 0, 0);
 	EXPECT(here.id && there.id && early.id, "no latency batch is none");
 	EXPECT(here.id != there.id, "two cores at the same time");

@@ -14,7 +14,9 @@ fn main() {
         .flag("-Wextra")
         .warnings_into_errors(true)
         .compile("flexnet_rules");
-    let include = format!("{}/include", env!("CARGO_MANIFEST_DIR"));
+    // Read when this runs: a tree that was copied with what it built has another path.
+    let root = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+    let include = format!("{root}/include");
     let mut builder = match scx_cargo::BpfBuilder::new() {
         Ok(builder) => builder,
         Err(error) => panic!("no BPF toolchain (run ci/setup): {error}"),

@@ -23,10 +23,11 @@ use crate::design::Choice;
 use crate::executor::{Link, PageRef};
 use connection::Connection;
 use rustix::event::{EventfdFlags, eventfd};
+pub use socket::root_door;
 use socket::{ControlSocket, check_status, header, own_thread};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -136,13 +137,6 @@ impl Link for Client {
     fn set_waker(&self, wake_all: Box<dyn Fn() + Send + Sync>) {
         self.connection.set_waker(wake_all);
     }
-}
-
-/// Where root is served whatever others do: beside the control socket at `path`, with
-/// places of its own. The functions of this module that ask for something go there
-/// when the caller is root.
-pub fn root_door(path: &Path) -> PathBuf {
-    path.with_extension("root.sock")
 }
 
 /// Puts the calling thread into a scheduling class; what it forks or executes

@@ -13,12 +13,19 @@ use rustix::net::{
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Longest a request waits for its reply: the daemon's slowest answer waits for
 /// two RCU grace periods, tens of milliseconds.
 pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where root is served whatever others do: beside the control socket at `path`, with
+/// places of its own. The functions that ask for something go there
+/// when the caller is root.
+pub fn root_door(path: &Path) -> PathBuf {
+    path.with_extension("root.sock")
+}
 
 #[derive(Debug)]
 pub(super) struct ControlSocket {
@@ -63,7 +70,7 @@ impl ControlSocket {
     /// Connects for a request: root at its own door, where there is one.
     pub(super) fn connect_to_ask(path: &Path) -> io::Result<Self> {
         if rustix::process::geteuid().is_root()
-            && let Ok(socket) = Self::connect(&super::root_door(path))
+            && let Ok(socket) = Self::connect(&root_door(path))
         {
             return Ok(socket);
         }

@@ -65,7 +65,7 @@ def run_case(name, mode, options):
             output = (late.stdout or b"").decode(errors="replace") + f"no end within {CASE_LIMIT} s\n"
             failed = True
         seconds = time.monotonic() - start
-        text = f"{name:<12} {mode:<9} {'FAILED' if failed else 'ok':<6} {seconds:5.1f} s"
+        text = f"{name:<13} {mode:<15} {'FAILED' if failed else 'ok':<6} {seconds:5.1f} s"
         if not failed:
             return json.loads(pathlib.Path(workdir, "seen.json").read_text()), text
         log = pathlib.Path(workdir, "flexnet.log")
@@ -102,7 +102,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--library", required=True, help="libflexnet_preload.so")
     parser.add_argument("--only", help="cases, by name, with commas")
-    parser.add_argument("--modes", help="modes instead of each case's own: always,adaptive,strict,off")
+    parser.add_argument("--modes", help="modes instead of each case's own: always,adaptive,adaptive-queued,strict,off")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="cases at a time (as many as CPUs)")
     parser.add_argument("--plain", action="store_true", help="plain alone: are the cases themselves right?")
     parser.add_argument("--list", action="store_true", help="the cases' names")

@@ -5,7 +5,7 @@ import sys
 from harness.dialogue import SERVERS, Dialogue, data_file
 from harness.program import Program
 
-MODES = ["always", "adaptive"]
+MODES = ["always", "adaptive", "adaptive-queued"]
 PORT = 7200
 
 

@@ -10,7 +10,7 @@ from harness.net import pattern
 from harness.program import Program, run as run_command
 from harness.waiting import check
 
-MODES = ["always", "adaptive", "strict"]
+MODES = ["always", "adaptive", "adaptive-queued", "strict"]
 PORT = 7600
 SIZES = [0, 1, 1000, 65_536, 3_000_000, 30_000_000]
 

@@ -5,7 +5,7 @@ import sys
 from harness.dialogue import SERVERS, Dialogue, data_file
 from harness.program import Program
 
-MODES = ["always", "adaptive", "strict"]
+MODES = ["always", "adaptive", "adaptive-queued", "strict"]
 PORT = 7100
 
 

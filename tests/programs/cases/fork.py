@@ -9,7 +9,7 @@ from harness.net import Client
 from harness.program import Program
 from harness.waiting import check, wait_until
 
-MODES = ["always", "adaptive", "strict"]
+MODES = ["always", "adaptive", "adaptive-queued", "strict"]
 PORT, ECHO, PIPED = 7500, 7501, 7502
 
 

@@ -8,7 +8,7 @@ from harness.http import Http
 from harness.program import Program, run as run_command
 from harness.waiting import check
 
-MODES = ["always", "adaptive"]
+MODES = ["always", "adaptive", "adaptive-queued"]
 COPYING, SPLICING, RAW = 8900, 8901, 8902
 
 

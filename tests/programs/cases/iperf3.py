@@ -5,7 +5,7 @@ import json
 from harness.program import Program, run as run_command
 from harness.waiting import check
 
-MODES = ["always", "adaptive", "strict"]
+MODES = ["always", "adaptive", "adaptive-queued", "strict"]
 PORT = 5300
 
 

@@ -9,7 +9,7 @@ from harness.net import Client, digest, pattern
 from harness.program import Program, run as run_command
 from harness.waiting import LIMIT, check
 
-MODES = ["always", "adaptive"]
+MODES = ["always", "adaptive", "adaptive-queued"]
 PORT = 11300
 
 

@@ -12,7 +12,7 @@ from harness.net import digest
 from harness.program import run as run_command
 from harness.waiting import Failure, check, wait_until
 
-MODES = ["always", "adaptive", "strict"]
+MODES = ["always", "adaptive", "adaptive-queued", "strict"]
 
 
 def whole(site, port, rounds):

@@ -3,7 +3,7 @@
 from harness.dialogue import SERVERS, Dialogue, data_file
 from harness.program import Program
 
-MODES = ["always", "adaptive"]
+MODES = ["always", "adaptive", "adaptive-queued"]
 PORT = 7400
 
 

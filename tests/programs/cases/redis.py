@@ -7,7 +7,7 @@ from harness.net import Client, digest, pattern
 from harness.program import Program, run as run_command
 from harness.waiting import check, wait_until
 
-MODES = ["always", "adaptive", "strict"]
+MODES = ["always", "adaptive", "adaptive-queued", "strict"]
 PORT, REPLICA = 6400, 6401
 
 

@@ -2,7 +2,7 @@
 """redis-server with threads for I/O: several threads send for one event loop."""
 from cases.redis import checked
 
-MODES = ["always"]
+MODES = ["always", "adaptive-queued"]
 
 
 def run(mode):

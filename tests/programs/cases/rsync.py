@@ -6,7 +6,7 @@ from harness.net import digest, pattern
 from harness.program import Program, run as run_command
 from harness.waiting import check, wait_until
 
-MODES = ["always", "adaptive"]
+MODES = ["always", "adaptive", "adaptive-queued"]
 PORT = 7700
 
 

@@ -5,7 +5,7 @@ import re
 from harness.program import Program, run as run_command
 from harness.waiting import check
 
-MODES = ["always", "adaptive"]
+MODES = ["always", "adaptive", "adaptive-queued"]
 PORT = 11400
 
 

@@ -8,9 +8,12 @@ use flexnet::abi::SOCKET_PATH;
 use flexnet_command::ClassName;
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The preload library's file.
 const LIBRARY: &str = "libflexnet_preload.so";
@@ -48,6 +51,9 @@ pub(crate) struct Options {
     #[arg(long, value_enum, value_name = "MODE", num_args = 0..=1, require_equals = true,
         default_missing_value = "adaptive")]
     offload: Option<Mode>,
+    /// Say nothing of what is set for the command
+    #[arg(long, short)]
+    quiet: bool,
     /// Path of the scheduler's control socket
     #[arg(long, default_value = SOCKET_PATH)]
     socket: PathBuf,
@@ -64,15 +70,66 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     command.args(arguments);
     if let Some(mode) = options.offload {
         for (name, value) in offload(mode, options)? {
-            eprintln!("flexnet: {name}={}", value.display());
+            if !options.quiet {
+                eprintln!("flexnet: {name}={}", value.display());
+            }
             command.env(name, value);
         }
     }
     if let Some(class) = options.class {
         set_class(class, options)?;
     }
+    inherit_signals(&mut command);
     let error = command.exec();
-    Err(error).with_context(|| format!("cannot run {}", program.display()))
+    eprintln!("flexnet: cannot run {}: {error}", program.display());
+    std::process::exit(match error.kind() {
+        io::ErrorKind::NotFound => NOT_FOUND,
+        _ => CANNOT_RUN,
+    })
+}
+
+/// As shells and env(1) say it: there is no such command; it cannot be run.
+const NOT_FOUND: i32 = 127;
+const CANNOT_RUN: i32 = 126;
+
+/// Was SIGPIPE ignored when this program started? Rust's runtime ignores it in any case.
+static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note_signals() {
+    // SAFETY: zeros are a valid action, which the call overwrites.
+    let ignored = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGPIPE, std::ptr::null(), &mut action) == 0
+            && action.sa_sigaction == libc::SIG_IGN
+    };
+    PIPE_IGNORED.store(ignored, Ordering::Relaxed);
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static NOTE_SIGNALS: extern "C" fn() = note_signals;
+
+/// The command gets the signals that were ignored or blocked here, as by env(1): the
+/// standard library would set them back.
+fn inherit_signals(command: &mut Command) {
+    // SAFETY: plain calls on a local set, which is written before it is read.
+    let blocked = unsafe {
+        let mut blocked: libc::sigset_t = std::mem::zeroed();
+        libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), &mut blocked);
+        blocked
+    };
+    let set = move || {
+        // SAFETY: plain calls, in the thread that is about to exec.
+        unsafe {
+            if PIPE_IGNORED.load(Ordering::Relaxed) {
+                libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+            }
+            libc::pthread_sigmask(libc::SIG_SETMASK, &blocked, std::ptr::null_mut());
+        }
+        Ok(())
+    };
+    // SAFETY: it allocates nothing, and there is no other thread's state it needs.
+    unsafe { command.pre_exec(set) };
 }
 
 fn set_class(class: ClassName, options: &Options) -> Result<()> {
@@ -89,6 +146,12 @@ fn offload(mode: Mode, options: &Options) -> Result<Vec<(&'static str, OsString)
     let named = env::var_os("FLEXNET_PRELOAD").map(PathBuf::from);
     let own = env::current_exe().ok();
     let library = library(named, own.as_deref())?;
+    if !can_be_preloaded(&library) {
+        bail!(
+            "the loader takes no path with a space or a colon ({}): name another in FLEXNET_PRELOAD",
+            library.display()
+        );
+    }
     let mut set = vec![
         (
             "LD_PRELOAD",
@@ -129,6 +192,15 @@ fn library(named: Option<PathBuf>, tool: Option<&Path>) -> Result<PathBuf> {
         );
     }
     Ok(LIBRARY.into())
+}
+
+/// LD_PRELOAD has spaces and colons between its files, and no way to write one in a name.
+fn can_be_preloaded(library: &Path) -> bool {
+    !library
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .any(|byte| b" :".contains(byte))
 }
 
 /// Next to the tool, or in ../lib.
@@ -189,6 +261,17 @@ mod tests {
             lib.join(LIBRARY)
         );
         std::fs::remove_dir_all(&prefix).unwrap();
+    }
+
+    #[test]
+    fn a_path_that_the_loader_would_cut_is_refused() {
+        for (path, can) in [
+            ("/opt/x.so", true),
+            ("/opt/a b/x.so", false),
+            ("/a:b/x.so", false),
+        ] {
+            assert_eq!(can_be_preloaded(Path::new(path)), can, "{path}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::hook_guard::{CancelDisabled, HookGuard, SignalsBlocked};
 use crate::table::{self, CANDIDATE, PASSTHROUGH, ProcessState, Slot};
 use crate::wait;
 use flexnet::client::Client;
-use flexnet::executor::{Runtime, on_descriptor_created, set_lowest_descriptor};
+use flexnet::executor::{Bell, Runtime, on_descriptor_created, set_lowest_descriptor};
 use flexnet::transport::RawFlow;
 use rustix::fd::BorrowedFd;
 use rustix::net::{getpeername, ipproto, sockopt};
@@ -244,7 +244,7 @@ pub(crate) fn stop(process: &ProcessState, why: &str) {
         wait_for_threads(threads.saturating_sub(ended));
     }
     // Who waits for executors drains by himself from here on.
-    wait::ring_all();
+    wait::bells().into_iter().for_each(Bell::ring);
     unlock(process);
 }
 
@@ -255,8 +255,10 @@ pub(crate) fn leave(process: &ProcessState, why: &str) {
     let _not_now = CancelDisabled::new();
     lock(process);
     barrier::drain_all(Patience::Bounded);
+    // Found by the table, and told that there is none any more.
+    let bells = wait::bells();
     table::leave();
-    wait::ring_all();
+    bells.into_iter().for_each(Bell::ring);
     unlock(process);
 }
 

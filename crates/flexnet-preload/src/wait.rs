@@ -216,11 +216,8 @@ pub(crate) fn sleep_through(entry: &Entry, until: Instant, ready: impl FnOnce() 
     true
 }
 
-/// The executors have ended: who waits for them drains himself from here on.
-pub(crate) fn ring_all() {
-    for (_, slot) in table::all() {
-        if let Some(entry) = table::entry(slot) {
-            entry.bell().ring();
-        }
-    }
+/// What the threads sleep on that wait for a flow.
+pub(crate) fn bells() -> Vec<&'static Bell> {
+    let entries = table::all().filter_map(|(_, slot)| table::entry(slot));
+    entries.map(|entry| entry.bell()).collect()
 }

@@ -52,6 +52,7 @@ pub unsafe extern "C-unwind" fn setsockopt(
     let ends = is_the_end(level, name);
     with_entry(fd, |_, entry| match ends {
         true => entry.passthrough.store(true, Ordering::SeqCst),
+        false if entry.flow().is_drained() => {}
         false => drop(quiet_drain(entry)),
     });
     // What is queued may not come behind the option: encrypted, say.

@@ -117,7 +117,11 @@ impl Acceptor {
             rests = false;
             match (ready[1], deciding) {
                 (true, true) => self.decide(),
-                (true, false) if !full => rests = self.start().is_err(),
+                (true, false) if !full => match self.start() {
+                    Ok(None) => {}
+                    Ok(Some(desk)) => self.relay(desk),
+                    Err(_) => rests = true,
+                },
                 _ => {}
             }
             self.reap(&ready[2..]);
@@ -147,14 +151,9 @@ impl Acceptor {
         relay.user = (verdict == Verdict::Admitted).then_some(user);
     }
 
-    /// Starts a relay for the next connection.
-    fn start(&mut self) -> Result<(), Errno> {
+    /// Starts a relay for the next connection. In the relay it gives the desk.
+    fn start(&mut self) -> Result<Option<OwnedFd>, Errno> {
         let (ours, theirs) = packets::pair()?;
-        let inherited = Inherited {
-            listener: self.listener.try_clone().map_err(|_| Errno::MFILE)?,
-            daemon: self.daemon.try_clone().map_err(|_| Errno::MFILE)?,
-            desk: theirs,
-        };
         // SAFETY: this process has one thread, so that the child may do what it wants.
         match unsafe { libc::fork() } {
             -1 => {
@@ -163,15 +162,14 @@ impl Acceptor {
                 Err(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
             }
             0 => {
-                self.leave(ours);
-                let _ = rustix::thread::set_name(c"flexnet-relay");
-                let _ = relay::run(inherited);
-                std::process::exit(0)
+                drop(ours);
+                Ok(Some(theirs))
             }
             pid => {
                 let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
+                drop(theirs);
                 let process = pidfd_open(pid, PidfdFlags::empty()).inspect_err(|_| {
-                    // Without its desk it ends at once.
+                    // It has touched no client's descriptor, so that it ends at once.
                     let _ = rustix::process::kill_process(pid, Signal::KILL);
                     let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
                 })?;
@@ -180,22 +178,29 @@ impl Acceptor {
                     user: None,
                     desk: Some(ours),
                 });
-                Ok(())
+                Ok(None)
             }
         }
     }
 
-    /// In a relay: lets go of what is the acceptor's.
-    fn leave(&mut self, desk: OwnedFd) {
-        drop(desk);
-        self.relays.clear();
-        if let Ok(null) = std::fs::File::options()
+    /// The rest of a relay's life. It has its own ends of what it needs, and nothing
+    /// else: what one holds that is stuck would stay open.
+    fn relay(self, desk: OwnedFd) -> ! {
+        let _ = rustix::thread::set_name(c"flexnet-relay");
+        let null = std::fs::File::options()
             .read(true)
             .write(true)
-            .open("/dev/null")
-        {
+            .open("/dev/null");
+        if let Ok(null) = null {
             super::redirect(&null, &[0, 1, 2]);
         }
+        drop(self.relays);
+        let _ = relay::run(Inherited {
+            listener: self.listener,
+            daemon: self.daemon,
+            desk,
+        });
+        std::process::exit(0)
     }
 
     /// Forgets the relays that have ended.

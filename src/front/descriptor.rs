@@ -67,7 +67,7 @@ fn is_local_file(fd: BorrowedFd<'_>) -> bool {
             return false;
         }
         let (file, system): (libc::stat, libc::statfs) = (file, system);
-        file.st_mode & libc::S_IFMT == libc::S_IFREG && system.f_type as i64 != FUSE_SUPER_MAGIC
+        file.st_mode & libc::S_IFMT == libc::S_IFREG && system.f_type != FUSE_SUPER_MAGIC
     }
 }
 

@@ -130,7 +130,9 @@ impl Metrics {
     /// What happened between two samples.
     pub fn between(before: &Snapshot, now: &Snapshot) -> Self {
         let interval_ns = now.now_ns.saturating_sub(before.now_ns).max(1);
-        let granted_ns = integral(&now.arbiter).saturating_sub(integral(&before.arbiter));
+        // Each look's own time: a grant that is open at both counts between them.
+        let granted_ns = integral(&now.arbiter, now.now_ns)
+            .saturating_sub(integral(&before.arbiter, before.now_ns));
         let (a, b) = (&before.arbiter, &now.arbiter);
         let (c, d) = (&before.counters, &now.counters);
         Self {
@@ -234,12 +236,12 @@ fn client_between(before: &Snapshot, name: &str, now: &flexnet_client_state) -> 
     }
 }
 
-/// Granted cores integrated over time, up to now: the arbiter's own sum ends
-/// at its last change.
-pub fn integral(arbiter: &flexnet_arbiter_state) -> u64 {
+/// Granted cores integrated over time, up to `now_ns` (CLOCK_MONOTONIC): the
+/// arbiter's own sum ends at its last change.
+pub fn integral(arbiter: &flexnet_arbiter_state, now_ns: u64) -> u64 {
     let open_ns = match arbiter.granted_since_ns {
         0 => 0,
-        since => monotonic_ns().saturating_sub(since),
+        since => now_ns.saturating_sub(since),
     };
     arbiter.granted_core_ns + u64::from(arbiter.granted) * open_ns
 }
@@ -404,6 +406,16 @@ mod tests {
         let mut line = Vec::new();
         metrics.format(&mut line).unwrap();
         assert!(String::from_utf8(line).unwrap().contains("average 0.50"));
+    }
+
+    #[test]
+    fn a_grant_that_stays_open_counts_between_the_looks() {
+        let (mut before, mut now) = (snapshot(5_000_000_000), snapshot(7_000_000_000));
+        for sample in [&mut before, &mut now] {
+            sample.arbiter.granted = 3;
+            sample.arbiter.granted_since_ns = 1_000_000_000;
+        }
+        assert_eq!(Metrics::between(&before, &now).granted_average, 3.0);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub fn status(kernel: &Kernel<'_>, clients: &Clients, facts: &Facts, asked: &Mes
         cores_max: facts.cores_max,
         grants: arbiter.grants,
         reclaims: arbiter.reclaims,
-        granted_core_ns: integral(&arbiter),
+        granted_core_ns: integral(&arbiter, monotonic_ns()),
         uptime_ns,
         gap_ns: facts.gap_ns,
         version: name_bytes(env!("CARGO_PKG_VERSION")),

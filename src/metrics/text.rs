@@ -141,7 +141,7 @@ fn cores(registry: &mut Registry, snapshot: &Snapshot) {
     }
     registry.register("cpus", "CPUs by what they do at the scrape", cpus);
     let granted = Seconds::default();
-    granted.inc_by(seconds(integral(arbiter)));
+    granted.inc_by(seconds(integral(arbiter, snapshot.now_ns)));
     let help = "Granted cores integrated over time";
     registry.register_with_unit("granted_core", help, Unit::Seconds, granted);
 }

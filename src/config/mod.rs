@@ -331,6 +331,7 @@ mod tests {
         class = \"batch\"\n\
         [[application]]\n\
         name = \"kv*\"\n\
+        user = \"root\"\n\
         guarantee = 2\n\
         max-cores = 4\n\
         weight = 200\n";
@@ -348,7 +349,7 @@ mod tests {
         let [kv] = &read.rules.applications[..] else {
             panic!("{:?}", read.rules);
         };
-        assert_eq!(kv.guarantee, Some((2, (12, 13))));
+        assert_eq!(kv.guarantee, Some((2, (13, 13))));
         assert_eq!((kv.max_cores, kv.weight), (Some(4), Some(200)));
         let printed = read.print();
         assert!(printed.contains("[[rule]]  # config.toml:7\n"), "{printed}");
@@ -359,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_mistakes_among_rules_are_ten_lines() {
+    fn mistakes_among_rules_are_a_line_each() {
         let rows = [
             ("[[rule]]", Some(":1: a rule needs a class")),
             ("command = \"a[b\"", Some(":11: a set does not end")),
@@ -376,7 +377,10 @@ mod tests {
             ),
             ("[[application]]", None),
             ("name = 7", Some(":8: name: must be a text")),
-            ("guarantee = 2", None),
+            (
+                "guarantee = 2",
+                Some(":13: guarantee: it needs a user: any process may"),
+            ),
             (
                 "max-cores = 1",
                 Some(":13: max-cores: 1 is less than the guarantee"),
@@ -385,7 +389,7 @@ mod tests {
                 "weight = 10001",
                 Some(":10: weight: must be a whole number from 1 to 10000"),
             ),
-            ("[[application]]", None),
+            ("[[application]]\nuser = 0", None),
             (
                 "guarantee = 2",
                 Some(":13: guarantee: up to here 4 cores are guaranteed; there may be 3"),
@@ -394,7 +398,7 @@ mod tests {
         let text: String = rows.iter().map(|(line, _)| format!("{line}\n")).collect();
         let error = config(&[], &text).map(|_| ()).unwrap_err();
         let lines: Vec<&str> = error.lines().collect();
-        assert_eq!(lines.len(), 10, "{error}");
+        assert_eq!(lines.len(), 11, "{error}");
         let expected = rows.iter().enumerate();
         let expected = expected.filter_map(|(at, (_, what))| {
             Some(format!("config.toml:{}{}", at + 1, what.as_ref()?))

@@ -176,6 +176,10 @@ pub fn applications(value: &Value<'_>, mistakes: &mut Mistakes) -> Vec<Applicati
             let what = format!("max-cores: {max_cores} is less than the guarantee of {guarantee}");
             mistakes.add(&at("max-cores"), what);
         }
+        if application.guarantee.is_some_and(|(cores, _)| cores > 0) && application.user.is_none() {
+            let what = "guarantee: it needs a user: any process may call itself what it wants";
+            mistakes.add(&at("guarantee"), what.to_owned());
+        }
         applications.push(application);
     }
     applications

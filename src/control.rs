@@ -275,7 +275,12 @@ impl Control {
         change(&mut self.facts);
         let (rules, cores_max) = (&self.facts.rules, self.facts.cores_max);
         for (id, limits) in self.clients.follow(rules, cores_max) {
-            log::info!("client {id}: {limits:?}");
+            let Limits {
+                guarantee,
+                weight,
+                max_cores,
+            } = limits;
+            log::info!("client {id}: guarantee {guarantee}, weight {weight}, burst {burst}");
             if let Err(errno) = kernel.client_limits(ClientOp::Limits, id, limits) {
                 log::warn!("client {id} keeps its cores and weight: {errno}");
             }

@@ -22,6 +22,7 @@
 //!   napi         kernel threads poll devices, as executors
 //!   device       settings of devices that are written back; for these two
 //!   stats        statistics; metrics: the same for OpenMetrics
+//!   logging      for a terminal and for the journal
 //!   notify, wake systemd's notification; eventfds
 
 mod bpf_intf;
@@ -38,6 +39,7 @@ mod events;
 mod facts;
 mod front;
 mod kernel;
+mod logging;
 mod message;
 mod metrics;
 mod napi;
@@ -88,9 +90,7 @@ fn main() -> ExitCode {
     let mut config = match config::load(&arguments) {
         Ok(config) => config,
         Err(lines) => {
-            for line in lines.lines() {
-                eprintln!("scx_flexnet: {line}");
-            }
+            lines.lines().for_each(|line| logging::fail(&line));
             return ExitCode::FAILURE;
         }
     };
@@ -99,7 +99,8 @@ fn main() -> ExitCode {
         // Who read our standard output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("scx_flexnet: {error:#}");
+            let text = format!("{error:#}");
+            text.lines().for_each(|line| logging::fail(&line));
             ExitCode::FAILURE
         }
     }
@@ -114,6 +115,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn run(config: &mut Config) -> Result<()> {
     let options = config.options.clone();
     let options = &options;
+    if options.check_config {
+        check_machine(options)?;
+    }
     if options.print_config || options.check_config {
         let text = match options.print_config {
             true => config.print(),
@@ -161,6 +165,30 @@ fn run(config: &mut Config) -> Result<()> {
     let mut metrics = None;
     while schedule(config, turns, &stop, &mut metrics)? {}
     Ok(())
+}
+
+/// What a start would find missing on this machine, all of it. Changes nothing.
+fn check_machine(options: &Options) -> Result<()> {
+    let mut mistakes = Vec::new();
+    if let Err(error) = Listener::check_group(options.socket_group.as_deref()) {
+        mistakes.push(format!("--socket-group: {error:#}"));
+    }
+    if !options.socket.is_absolute() {
+        let socket = options.socket.display();
+        mistakes.push(format!("--socket {socket}: it is no absolute path"));
+    }
+    if let Err(error) = steer::check(&options.steer) {
+        mistakes.push(format!("{error:#}"));
+    }
+    for device in &options.napi {
+        if !std::path::Path::new("/sys/class/net").join(device).exists() {
+            mistakes.push(format!("--napi {device}: there is no such device"));
+        }
+    }
+    match mistakes.is_empty() {
+        true => Ok(()),
+        false => Err(anyhow!(mistakes.join("\n"))),
+    }
 }
 
 /// Numbers that fit the machine, where the operator gives none.
@@ -314,14 +342,7 @@ fn start_logging(options: &Options) -> Result<()> {
     } else {
         LevelFilter::Info
     };
-    let format = simplelog::ConfigBuilder::new()
-        .set_target_level(LevelFilter::Off)
-        .set_thread_level(LevelFilter::Off)
-        .set_location_level(LevelFilter::Off)
-        .add_filter_ignore_str("scx_stats")
-        .build();
-    // Standard output has the one line others wait for, and statistics.
-    simplelog::WriteLogger::init(level, format, std::io::stderr())?;
+    logging::start(level)?;
     let libbpf = if options.verbose {
         PrintLevel::Debug
     } else {

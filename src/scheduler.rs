@@ -105,11 +105,13 @@ impl<'obj> Scheduler<'obj> {
         if state != "enabled" || !preflight::ours_runs() {
             bail!("the kernel's scheduler is {ops:?} ({state}) after attaching");
         }
+        let first = self.plan.grant_order.first();
+        let first = first.map(|cpu| format!(", CPU {cpu} first"));
         log::info!(
-            "{} CPUs, at most {} granted, first {:?}",
+            "{} CPUs, at most {} granted{}",
             self.plan.online,
             self.plan.net_cores_max,
-            self.plan.grant_order.first()
+            first.unwrap_or_default()
         );
         self.link = Some(link);
         Ok(())

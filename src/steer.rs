@@ -99,6 +99,16 @@ pub struct Steer {
     queues: Settings,
 }
 
+/// Can these devices be steered? Changes nothing.
+///
+/// # Errors
+/// The first one that cannot.
+pub fn check(devices: &[String]) -> Result<()> {
+    devices
+        .iter()
+        .try_for_each(|device| queues_of(device).map(drop))
+}
+
 impl Steer {
     /// Looks up the devices' queues. `state` and `handed_over` as for [`Settings`].
     pub fn new(devices: &[String], state: PathBuf, handed_over: bool) -> Result<Self> {

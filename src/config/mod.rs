@@ -389,7 +389,8 @@ mod tests {
                 "weight = 10001",
                 Some(":10: weight: must be a whole number from 1 to 10000"),
             ),
-            ("[[application]]\nuser = 0", None),
+            ("[[application]]", None),
+            ("user = 0", None),
             (
                 "guarantee = 2",
                 Some(":13: guarantee: up to here 4 cores are guaranteed; there may be 3"),

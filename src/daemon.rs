@@ -74,6 +74,8 @@ pub struct Daemon {
     logged: u64,
     successor: Option<Successor>,
     kept: Kept,
+    /// What it was started with: of keys that need a restart, what runs.
+    started: Config,
     plan: Plan,
 }
 
@@ -130,6 +132,7 @@ impl Daemon {
             napi,
             logged: 0,
             successor: None,
+            started: kept.config.clone(),
             kept,
             plan: scheduler.plan.clone(),
         })
@@ -245,7 +248,7 @@ impl Daemon {
                 plan: &mut self.plan,
                 turns: self.kept.turns,
             };
-            let text = reload.follow(&self.kept.config, &new);
+            let text = reload.follow(&self.started, &self.kept.config, &new);
             let text = text.map_err(|error| format!("{error:#}"))?;
             self.kept.config = new;
             Ok(text)

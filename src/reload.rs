@@ -4,6 +4,7 @@
 //!
 //! Promises that a file with mistakes changes nothing. A key that did not change in the file
 //! changes nothing either: a design that was switched by hand stays.
+//! A key that waits for a restart is told at each reload, until the file has again what runs.
 
 use crate::config::Config;
 use crate::control::Control;
@@ -47,13 +48,20 @@ fn sort(changed: Vec<String>) -> (Vec<String>, Vec<String>) {
         .partition(|key| LIVE.contains(&key.as_str()))
 }
 
+/// Keys that hold from now on, and those that wait for a restart: what they are at
+/// was read at the start, and not again since.
+fn changes(started: &Config, old: &Config, new: &Config) -> (Vec<String>, Vec<String>) {
+    (sort(old.changed(new)).0, sort(started.changed(new)).1)
+}
+
 impl Reload<'_, '_> {
-    /// Goes over from one configuration to another; what is to be said of it.
+    /// Goes over from one configuration to another; what is to be said of it beside
+    /// the one that was started with.
     ///
     /// # Errors
     /// The kernel's: some of the keys hold then, some do not.
-    pub fn follow(self, old: &Config, new: &Config) -> Result<String> {
-        let (live, restart) = sort(old.changed(new));
+    pub fn follow(self, started: &Config, old: &Config, new: &Config) -> Result<String> {
+        let (live, restart) = changes(started, old, new);
         let options = &new.options;
         self.plan.bound(options.max_net_cores);
         let turns = self.turns.or_by(options);
@@ -111,6 +119,30 @@ mod tests {
                 .any(|arg| arg.get_long() == Some(key));
             assert!(known, "{key}");
         }
+    }
+
+    #[test]
+    fn what_waits_for_a_restart_is_told_until_it_runs() {
+        let path = std::env::temp_dir().join(format!("flexnet-reload-{}", std::process::id()));
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let words = ["scx_flexnet", "--config", path.to_str().unwrap()];
+            crate::config::load(&words.map(str::to_owned)).unwrap()
+        };
+        let started = read("clients-max = 7\n");
+        let second = read("clients-max = 8\nquantum-us = 99\n");
+        let keys = |old, new| {
+            let (live, restart) = changes(&started, old, new);
+            (live.join(" "), restart.join(" "))
+        };
+        let reported = |live: &str, restart: &str| (live.to_owned(), restart.to_owned());
+        assert_eq!(
+            keys(&started, &second),
+            reported("quantum-us", "clients-max")
+        );
+        assert_eq!(keys(&second, &second), reported("", "clients-max"));
+        assert_eq!(keys(&second, &started), reported("quantum-us", ""));
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

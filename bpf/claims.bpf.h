@@ -94,7 +94,8 @@ __noinline int claim_cores(u32 id, u32 runnable, u64 delay_ns)
 	if (client->cores > most)
 		client->cores = most;
 	/* An item that was there a round ago still is. */
-	congested = runnable > client->cores && (!client->cores || delay_ns >= settings.interval_ns);
+	congested =
+		runnable > client->cores && (!client->cores || delay_ns >= settings.interval_ns);
 	held = cores_held();
 	free = arbiter.granted > held ? arbiter.granted - held : 0;
 	switch (flexnet_core_claim(client->cores, client->guaranteed, most, congested)) {

@@ -15,8 +15,8 @@ u64 executors_run_ns;
 
 static void set_cgroup_weight(struct cgroup *cgrp, u32 weight)
 {
-	u32 *entry = bpf_cgrp_storage_get(&cgroup_weights, cgrp, NULL,
-					  BPF_LOCAL_STORAGE_GET_F_CREATE);
+	u32 *entry =
+		bpf_cgrp_storage_get(&cgroup_weights, cgrp, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
 	if (entry)
 		*entry = weight;
@@ -111,7 +111,8 @@ static __always_inline void task_leaves(struct task_ctx *tctx)
 }
 
 /* A task starts on a CPU. */
-static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tctx, s32 cpu, u64 now)
+static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tctx, s32 cpu,
+				      u64 now)
 {
 	u32 task_class = class_of(tctx);
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
@@ -223,7 +224,8 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 		} else {
 			tctx->vtime += flexnet_scale_by_weight(ran, weight_of(p, tctx));
 			/* What waits has its turn beside it, too. */
-			cctx->higher_used_ns = napi_in_livelock(tctx) ? 0 : cctx->higher_used_ns + ran;
+			cctx->higher_used_ns =
+				napi_in_livelock(tctx) ? 0 : cctx->higher_used_ns + ran;
 		}
 		napi_ran(tctx, ran, runnable);
 		executor_stops(tctx, cctx, ran, runnable);

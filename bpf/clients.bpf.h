@@ -82,7 +82,7 @@ static __always_inline u32 client_weight(const struct flexnet_client_state *clie
 /* Most cores a client may have granted at once: the operator's word and its own
  * wish, whichever is less. */
 static __always_inline u32 client_max_cores(const struct flexnet_client_state *client,
-					struct flexnet_page *page)
+					    struct flexnet_page *page)
 {
 	u32 max_cores = client->max_cores ?: FLEXNET_CPUS_MAX;
 	u32 wish = READ_ONCE(page->client.max_cores);
@@ -236,9 +236,8 @@ int apply_registration(struct flexnet_apply *argument)
 		goto out;
 	}
 	if (asked->task_class != FLEXNET_CLASS_EXECUTOR) {
-		tctx->asked = 1 + (asked->task_class <= FLEXNET_CLASS_BATCH ?
-					   asked->task_class :
-					   FLEXNET_CLASS_NORMAL);
+		tctx->asked = 1 + (asked->task_class <= FLEXNET_CLASS_BATCH ? asked->task_class :
+									      FLEXNET_CLASS_NORMAL);
 		settle_class(tctx);
 		goto out;
 	}
@@ -283,7 +282,7 @@ static void forget_executor(u32 index, struct flexnet_client_state *client)
 }
 
 static void set_limits(struct flexnet_client_state *client,
-		      const struct flexnet_client_event *argument)
+		       const struct flexnet_client_event *argument)
 {
 	client->guaranteed = argument->guaranteed;
 	client->weight = argument->weight;
@@ -321,8 +320,8 @@ int client_event(struct flexnet_client_event *argument)
 			start_kernel_client(client, argument->slot);
 		/* The page is new or was made to say so by the loader. */
 		bpf_for(slot, 0, FLEXNET_EXECUTORS_MAX) {
-			struct executor_ctx *ectx = executor_ctx_of(
-				argument->client * FLEXNET_EXECUTORS_MAX + slot);
+			struct executor_ctx *ectx =
+				executor_ctx_of(argument->client * FLEXNET_EXECUTORS_MAX + slot);
 
 			if (ectx)
 				ectx->park_asked = 0;

@@ -33,9 +33,9 @@ private(MASKS) struct bpf_cpumask __kptr *granted_cpumask;
 private(MASKS) struct bpf_cpumask __kptr *general_cpumask;
 
 struct flexnet_arbiter_memory arbiter_memory;
-static u32 arbiter_busy;  /* 1: somebody decides */
+static u32 arbiter_busy; /* 1: somebody decides */
 static u32 timer_armed;
-static u64 run_ns_seen;	  /* executors' CPU time at the last round */
+static u64 run_ns_seen; /* executors' CPU time at the last round */
 
 static __always_inline bool arbiter_try_lock(void)
 {

@@ -203,7 +203,7 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 		dsq = pinned_dsq(prev_cpu);
 	else if (task_class == FLEXNET_CLASS_LATENCY)
 		dsq = DSQ_GENERAL_LATENCY;
-	waits_in(tctx, pinned				? FLEXNET_QUEUE_CPU :
+	waits_in(tctx, pinned			  ? FLEXNET_QUEUE_CPU :
 		       dsq == DSQ_GENERAL_LATENCY ? FLEXNET_QUEUE_LATENCY :
 						    FLEXNET_QUEUE_GENERAL);
 	queue_used(dsq);
@@ -223,7 +223,8 @@ static bool goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *prev, u64
 	    queued(DSQ_GENERAL_LATENCY) || !bpf_cpumask_test_cpu(cpu, prev->cpus_ptr))
 		return false;
 	tctx = task_ctx_of(prev);
-	if (!tctx || (class_of(tctx) != FLEXNET_CLASS_NORMAL && class_of(tctx) != FLEXNET_CLASS_BATCH))
+	if (!tctx ||
+	    (class_of(tctx) != FLEXNET_CLASS_NORMAL && class_of(tctx) != FLEXNET_CLASS_BATCH))
 		return false;
 	first = first_vtime(pinned_dsq(cpu));
 	other = first_vtime(DSQ_GENERAL);

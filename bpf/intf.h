@@ -38,26 +38,26 @@ typedef signed int __s32;
 /* The operator's numbers (data `settings`), written by the loader before the
  * attach and, one by one, at a reload. Times in ns. */
 struct flexnet_config {
-	u64 objective_ns;	/* grow when the oldest queued message is older */
-	u64 low_mark_ns;	/* shrink only while delay is under it */
-	u64 interval_ns;	/* of arbiter rounds while work is queued */
-	u64 idle_delay_ns;	/* last cores go back after this long without work */
-	u64 quantum_ns;		/* an executor's CPU time while others wait for its core */
-	u64 grace_ns;		/* from raising a flag to the kick */
-	u64 slice_ns;		/* of normal and batch tasks */
-	u64 latency_slice_ns;	/* of latency tasks */
-	u64 starvation_ns;	/* longest wait of a runnable task while a higher class runs */
+	u64 objective_ns;	    /* grow when the oldest queued message is older */
+	u64 low_mark_ns;	    /* shrink only while delay is under it */
+	u64 interval_ns;	    /* of arbiter rounds while work is queued */
+	u64 idle_delay_ns;	    /* last cores go back after this long without work */
+	u64 quantum_ns;		    /* an executor's CPU time while others wait for its core */
+	u64 grace_ns;		    /* from raising a flag to the kick */
+	u64 slice_ns;		    /* of normal and batch tasks */
+	u64 latency_slice_ns;	    /* of latency tasks */
+	u64 starvation_ns;	    /* longest wait of a runnable task while a higher class runs */
 	u64 preemption_cooldown_ns; /* no latency task preempts so long after one has run */
-	u64 latency_batch_ns;	/* CPU time of one latency batch */
-	u32 net_cores_max;	/* 0: never grant */
-	u32 lend;		/* granted cores with nothing to do serve general tasks */
+	u64 latency_batch_ns;	    /* CPU time of one latency batch */
+	u32 net_cores_max;	    /* 0: never grant */
+	u32 lend;		    /* granted cores with nothing to do serve general tasks */
 };
 
 /* What stays as it is (rodata `machine`), written before load. */
 struct flexnet_machine {
-	u32 cpus;		/* possible CPUs */
-	u32 steer;		/* tell the loader of changed grants */
-	u32 netns;		/* inode of the loader's network namespace */
+	u32 cpus;  /* possible CPUs */
+	u32 steer; /* tell the loader of changed grants */
+	u32 netns; /* inode of the loader's network namespace */
 	/* Order in which CPUs are granted; the first `grant_candidates` count. */
 	u32 grant_candidates;
 	u32 grant_order[FLEXNET_CPUS_MAX];
@@ -117,7 +117,7 @@ enum flexnet_client_op {
 struct flexnet_client_event {
 	u32 op;
 	u32 client;
-	u32 slot;	/* DROP_SLOT; START_KERNEL: the device's index instead */
+	u32 slot; /* DROP_SLOT; START_KERNEL: the device's index instead */
 	/* START, START_KERNEL and LIMITS: */
 	u32 guaranteed; /* cores that are its own under designs with claims */
 	u32 weight;	/* the operator's, 1..10000; 0: its page's */
@@ -135,8 +135,8 @@ struct flexnet_napi_thread {
 /* Backlog NAPI threads (boot option thread_backlog_napi); bss `backlog`. The
  * SEC("syscall") program sample_backlog brings threads and depth up to date. */
 struct flexnet_backlog {
-	u64 run_ns;  /* CPU time of those that were seen */
-	u64 depth;   /* packets queued on all CPUs */
+	u64 run_ns; /* CPU time of those that were seen */
+	u64 depth;  /* packets queued on all CPUs */
 	u32 threads;
 	u32 reserved;
 };
@@ -160,21 +160,21 @@ struct flexnet_design_case {
 
 /* Per client, BPF writes, loader reads (bss array `clients`). */
 struct flexnet_client_state {
-	u64 generation; /* odd while alive */
-	u64 depth;	/* messages queued at the last sample */
-	u64 delay_ns;	/* age of the oldest then */
-	u64 run_ns;	/* CPU time of its executors */
-	u32 executors;	/* registered */
-	u32 wanted;	/* how many should run */
-	u64 bell_ns;	/* last doorbell event asked for */
-	u32 slots;	/* executors are in slots below this */
-	u32 saturated;	/* as its page was told */
+	u64 generation;	 /* odd while alive */
+	u64 depth;	 /* messages queued at the last sample */
+	u64 delay_ns;	 /* age of the oldest then */
+	u64 run_ns;	 /* CPU time of its executors */
+	u32 executors;	 /* registered */
+	u32 wanted;	 /* how many should run */
+	u64 bell_ns;	 /* last doorbell event asked for */
+	u32 slots;	 /* executors are in slots below this */
+	u32 saturated;	 /* as its page was told */
 	u32 asked_parks; /* executors were asked to park since the last bell */
-	u32 guaranteed;	/* cores it has before others, in designs with claims */
-	u32 cores;	/* cores it holds by claim */
-	u32 weight;	/* the operator's, 0: its page's */
-	u32 max_cores;	/* most granted cores by the operator, 0: no bound */
-	u32 ifindex;	/* of the device whose kernel threads are its executors, 0: none */
+	u32 guaranteed;	 /* cores it has before others, in designs with claims */
+	u32 cores;	 /* cores it holds by claim */
+	u32 weight;	 /* the operator's, 0: its page's */
+	u32 max_cores;	 /* most granted cores by the operator, 0: no bound */
+	u32 ifindex;	 /* of the device whose kernel threads are its executors, 0: none */
 	u32 reserved;
 };
 
@@ -192,12 +192,12 @@ struct flexnet_event {
 
 /* One change of the number of granted cores. */
 struct flexnet_transition {
-	u64 at_ns;	/* CLOCK_MONOTONIC */
-	u64 cause_ns;	/* when the load that caused it was first seen */
+	u64 at_ns;    /* CLOCK_MONOTONIC */
+	u64 cause_ns; /* when the load that caused it was first seen */
 	u32 before;
 	u32 after;
-	u32 rounds;	/* arbiter rounds between cause and change */
-	u32 reason;	/* enum flexnet_reason in arbiter.h */
+	u32 rounds; /* arbiter rounds between cause and change */
+	u32 reason; /* enum flexnet_reason in arbiter.h */
 };
 
 /* bss `arbiter`: BPF writes, loader reads. */
@@ -205,15 +205,15 @@ struct flexnet_arbiter_state {
 	u64 granted_mask[FLEXNET_CPU_WORDS];
 	u32 granted;
 	u32 grants_event_pending; /* loader clears */
-	u32 saturated;		/* told to the clients: cores are too few for who wants them */
+	u32 saturated;		  /* told to the clients: cores are too few for who wants them */
 	u32 reserved;
-	u64 grants;		/* cores granted, count */
-	u64 reclaims;		/* cores given back, count */
+	u64 grants;   /* cores granted, count */
+	u64 reclaims; /* cores given back, count */
 	u64 rounds;
 	u64 timer_starts;
-	u64 granted_core_ns;	/* integral of granted cores over time */
-	u64 granted_since_ns;	/* integral is valid up to here */
-	u64 transitions;	/* total; the last FLEXNET_TRANSITIONS are kept */
+	u64 granted_core_ns;  /* integral of granted cores over time */
+	u64 granted_since_ns; /* integral is valid up to here */
+	u64 transitions;      /* total; the last FLEXNET_TRANSITIONS are kept */
 	struct flexnet_transition transition[FLEXNET_TRANSITIONS];
 };
 
@@ -242,14 +242,14 @@ enum flexnet_histogram_kind {
 struct flexnet_cpu_stats {
 	u64 run_ns[FLEXNET_CLASS_COUNT];
 	struct flexnet_histogram histogram[FLEXNET_HISTOGRAMS];
-	u64 kicks;		/* idle CPUs woken */
-	u64 preemptions;	/* kicks that preempt */
-	u64 takebacks;		/* of these, lent cores taken back */
+	u64 kicks;	 /* idle CPUs woken */
+	u64 preemptions; /* kicks that preempt */
+	u64 takebacks;	 /* of these, lent cores taken back */
 	u64 flags_raised;
-	u64 flag_kicks;		/* flags ignored for longer than the grace */
-	u64 anti_starvation;	/* tasks served by the starvation bound */
+	u64 flag_kicks;	     /* flags ignored for longer than the grace */
+	u64 anti_starvation; /* tasks served by the starvation bound */
 	u64 timer_fires;
-	u64 direct_dispatches;	/* tasks sent straight to a CPU by select_cpu */
+	u64 direct_dispatches; /* tasks sent straight to a CPU by select_cpu */
 };
 
 #endif /* FLEXNET_INTF_H */

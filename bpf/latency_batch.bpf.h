@@ -60,7 +60,8 @@ static __always_inline bool may_run_general(struct task_struct *p)
  * whose slice is over still runs when the CPU looks for the next task. */
 static __always_inline u64 preemptible_from_ns(struct cpu_ctx *cctx, u64 now)
 {
-	return (cctx->latency_start_ns ? now : cctx->latency_end_ns) + settings.preemption_cooldown_ns;
+	return (cctx->latency_start_ns ? now : cctx->latency_end_ns) +
+	       settings.preemption_cooldown_ns;
 }
 
 /* A task of this class starts: latency tasks and executors make a latency batch, which

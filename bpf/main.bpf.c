@@ -102,8 +102,7 @@ void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 	 * wait for them: first come, first served ahead of the queues. But one
 	 * that used up its turn (ksoftirqd, a backlog NAPI thread in a receive
 	 * livelock) goes on by virtual time, as fair as a normal task. */
-	if (task_class == FLEXNET_CLASS_KTHREAD &&
-	    (p->scx.slice || (enq_flags & SCX_ENQ_WAKEUP))) {
+	if (task_class == FLEXNET_CLASS_KTHREAD && (p->scx.slice || (enq_flags & SCX_ENQ_WAKEUP))) {
 		waits_in(tctx, FLEXNET_QUEUE_DIRECT);
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, settings.latency_slice_ns, enq_flags);
 		if (tctx->backlog)
@@ -361,22 +360,14 @@ void BPF_STRUCT_OPS(flexnet_exit, struct scx_exit_info *info)
 	cancel_cooldown_timers();
 }
 
-SCX_OPS_DEFINE(flexnet_ops,
-	       .select_cpu = (void *)flexnet_select_cpu,
-	       .enqueue = (void *)flexnet_enqueue,
-	       .dispatch = (void *)flexnet_dispatch,
-	       .running = (void *)flexnet_running,
-	       .stopping = (void *)flexnet_stopping,
-	       .enable = (void *)flexnet_enable,
-	       .disable = (void *)flexnet_disable,
-	       .init_task = (void *)flexnet_init_task,
-	       .exit_task = (void *)flexnet_exit_task,
+SCX_OPS_DEFINE(flexnet_ops, .select_cpu = (void *)flexnet_select_cpu,
+	       .enqueue = (void *)flexnet_enqueue, .dispatch = (void *)flexnet_dispatch,
+	       .running = (void *)flexnet_running, .stopping = (void *)flexnet_stopping,
+	       .enable = (void *)flexnet_enable, .disable = (void *)flexnet_disable,
+	       .init_task = (void *)flexnet_init_task, .exit_task = (void *)flexnet_exit_task,
 	       .cgroup_init = (void *)flexnet_cgroup_init,
 	       .cgroup_set_weight = (void *)flexnet_cgroup_set_weight,
 	       .cgroup_move = (void *)flexnet_cgroup_move,
-	       .cpu_release = (void *)flexnet_cpu_release,
-	       .dump = (void *)flexnet_dump,
-	       .init = (void *)flexnet_init,
-	       .exit = (void *)flexnet_exit,
-	       .timeout_ms = 10000,
+	       .cpu_release = (void *)flexnet_cpu_release, .dump = (void *)flexnet_dump,
+	       .init = (void *)flexnet_init, .exit = (void *)flexnet_exit, .timeout_ms = 10000,
 	       .name = "flexnet");

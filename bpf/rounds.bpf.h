@@ -183,7 +183,7 @@ static __always_inline void enforce_quantum(s32 cpu, u32 index, u64 quantum_ns, 
 /* The executor on a granted core: whose client has lost it to another gives it
  * up, and so does, to ordinary tasks, one whose budget is spent. */
 static __always_inline void check_running_executor(s32 cpu, struct cpu_ctx *cctx, u32 index,
-						     u32 waiting, u64 now)
+						   u32 waiting, u64 now)
 {
 	struct executor_ctx *ectx = executor_ctx_of(index);
 
@@ -294,9 +294,9 @@ static int round_fires(void *map, int *key, struct round_timer *timer)
 		check_granted_cores(now);
 		arbiter_unlock();
 	}
-	next = flexnet_next_round(&(struct flexnet_arbiter_params){
-					  .interval_ns = settings.interval_ns },
-				  &arbiter_memory);
+	next = flexnet_next_round(
+		&(struct flexnet_arbiter_params){ .interval_ns = settings.interval_ns },
+		&arbiter_memory);
 	/* Budgets are kept by rounds. */
 	if (flexnet_quanta_limited(&design.params) && next > settings.interval_ns)
 		next = settings.interval_ns;

@@ -41,10 +41,10 @@ struct flexnet_glob {
 struct flexnet_rule {
 	u32 task_class; /* enum flexnet_class: normal, latency or batch */
 	u32 has_uid;
-	u32 uid;	/* effective, in the initial user namespace */
-	u32 command;	/* index + 1 of the command's glob, 0: any command */
-	u32 parts;	/* components of the cgroup's path, 0: any cgroup */
-	u32 deep;	/* bit i: part i is "**", any number of components */
+	u32 uid;			 /* effective, in the initial user namespace */
+	u32 command;			 /* index + 1 of the command's glob, 0: any command */
+	u32 parts;			 /* components of the cgroup's path, 0: any cgroup */
+	u32 deep;			 /* bit i: part i is "**", any number of components */
 	u16 part[FLEXNET_PARTS_MAX + 1]; /* indexes of the parts' globs */
 };
 
@@ -75,7 +75,8 @@ static inline u32 flexnet_glob_matches(const struct flexnet_glob *glob, const ch
 	u64 state = flexnet_glob_skip_stars(1, glob->stars);
 	u32 i, elements = glob->elements;
 
-	FLEXNET_RULE_FOR(i, bytes) {
+	FLEXNET_RULE_FOR(i, bytes)
+	{
 		u8 byte = (u8)text[i];
 
 		if (!byte)

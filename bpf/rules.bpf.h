@@ -54,9 +54,9 @@ struct comm_name {
 
 /* A cgroup's answer. Two CPUs may work it out at once: both write the same. */
 struct cgroup_match {
-	u32 epoch;	/* of the rules this was worked out with */
+	u32 epoch; /* of the rules this was worked out with */
 	u32 reserved;
-	u64 rules;	/* bit i: rule i's path is it or one above it */
+	u64 rules; /* bit i: rule i's path is it or one above it */
 	u16 came[FLEXNET_RULES_MAX];
 	struct cgroup_name name;
 };
@@ -111,7 +111,8 @@ __noinline int command_fits(u32 epoch, u32 index, const struct comm_name *comm _
 }
 
 /* Which of a rule's parts that are next take a cgroup's name: a bit each. */
-__noinline u32 takers_of(u32 epoch, u32 index, u32 came, const struct cgroup_name *name __arg_nonnull)
+__noinline u32 takers_of(u32 epoch, u32 index, u32 came,
+			 const struct cgroup_name *name __arg_nonnull)
 {
 	struct flexnet_rules *rules = rules_of(epoch);
 	struct flexnet_rule *rule = rules ? rule_at(rules, index) : NULL;
@@ -238,7 +239,8 @@ static u64 rules_by_cgroup(struct task_struct *p, u32 epoch)
 }
 
 /* The first rule that fits: index + 1, 0 for none. */
-__noinline u32 first_rule(u32 epoch, u64 by_cgroup, u32 uid, const struct comm_name *comm __arg_nonnull)
+__noinline u32 first_rule(u32 epoch, u64 by_cgroup, u32 uid,
+			  const struct comm_name *comm __arg_nonnull)
 {
 	struct flexnet_rules *rules = rules_of(epoch);
 	struct flexnet_rule *rule;

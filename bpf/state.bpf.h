@@ -51,28 +51,28 @@ struct flexnet_client_state clients[FLEXNET_CLIENTS_MAX];
 /* A task, from init to exit. */
 struct task_ctx {
 	u32 task_class;
-	u32 client;		/* executors only, as the next three */
+	u32 client; /* executors only, as the next three */
 	u32 slot;
 	u32 flow_class;
-	u64 client_generation;	/* the registration holds while it is the client's */
-	u64 serial;		/* and this the slot's */
-	u64 enqueued_ns;	/* runnable and waiting since, 0: not waiting */
-	u64 run_start_ns;	/* on a CPU since */
-	u64 slice_ns;		/* slice it was last queued with */
-	u64 slice_left_ns;	/* of that, when it was preempted; 0: it was not */
-	u64 vtime;		/* its virtual time among general tasks; 0: none yet */
-	u32 cgroup_weight;	/* cpu.weight of its cgroup */
-	u32 cgroup_epoch;	/* the epoch this was read in */
-	u32 class_origin;	/* enum flexnet_class_origin: who gave it task_class */
+	u64 client_generation; /* the registration holds while it is the client's */
+	u64 serial;	       /* and this the slot's */
+	u64 enqueued_ns;       /* runnable and waiting since, 0: not waiting */
+	u64 run_start_ns;      /* on a CPU since */
+	u64 slice_ns;	       /* slice it was last queued with */
+	u64 slice_left_ns;     /* of that, when it was preempted; 0: it was not */
+	u64 vtime;	       /* its virtual time among general tasks; 0: none yet */
+	u32 cgroup_weight;     /* cpu.weight of its cgroup */
+	u32 cgroup_epoch;      /* the epoch this was read in */
+	u32 class_origin;      /* enum flexnet_class_origin: who gave it task_class */
 	/* Where its class comes from: class + 1 each, 0 for none. */
-	u8 asked;		/* its process asked for it */
-	u8 ruled;		/* by its own rule */
-	u8 inherited;		/* the next two, as they hold now */
-	u8 born;		/* of a parent whose process asked for it */
-	u8 born_rule;		/* index + 1 of the parent's rule, of that epoch */
-	u8 rule;		/* index + 1 of its own */
-	u32 rules_epoch;	/* the rules it was matched with */
-	u32 backlog;		/* it is a backlog NAPI thread */
+	u8 asked;	 /* its process asked for it */
+	u8 ruled;	 /* by its own rule */
+	u8 inherited;	 /* the next two, as they hold now */
+	u8 born;	 /* of a parent whose process asked for it */
+	u8 born_rule;	 /* index + 1 of the parent's rule, of that epoch */
+	u8 rule;	 /* index + 1 of its own */
+	u32 rules_epoch; /* the rules it was matched with */
+	u32 backlog;	 /* it is a backlog NAPI thread */
 	struct flexnet_latency_batch_member latency_batch; /* its part in the last one */
 	struct flexnet_task_history history;
 };
@@ -152,23 +152,23 @@ struct {
 /* A CPU. Written by the CPU itself but for kick_claim_ns, cooldown_armed and
  * granted; cache lines of its own, since every context switch writes it. */
 struct cpu_ctx {
-	u32 granted;		/* to the executor class */
-	u32 current_class;	/* of the task on it, CLASS_NONE if it is none of ours */
-	u32 executor;		/* index + 1 of the executor on it, 0: none */
+	u32 granted;	   /* to the executor class */
+	u32 current_class; /* of the task on it, CLASS_NONE if it is none of ours */
+	u32 executor;	   /* index + 1 of the executor on it, 0: none */
 	u32 online;
-	u64 kick_claim_ns;	/* somebody preempts it, since */
-	u64 higher_used_ns;	/* latency tasks' run since normal ones had a turn */
-	u64 latency_used_ns;	/* the same among executors, by flow class */
-	u64 latency_start_ns;	/* a latency task runs here since, 0: none does */
-	u64 latency_end_ns;	/* the last one stopped */
+	u64 kick_claim_ns;    /* somebody preempts it, since */
+	u64 higher_used_ns;   /* latency tasks' run since normal ones had a turn */
+	u64 latency_used_ns;  /* the same among executors, by flow class */
+	u64 latency_start_ns; /* a latency task runs here since, 0: none does */
+	u64 latency_end_ns;   /* the last one stopped */
 	/* Goes on while only latency tasks and executors run here. */
 	struct flexnet_latency_batch latency_batch;
-	u64 grant_cause_ns;	/* granted for what waited since, 0: an executor has run here */
-	u32 cooldown_armed;	/* its timer runs */
-	u64 general_served_ns;	/* last turn of general tasks on a granted core */
-	u64 preempted_ns;	/* a task that may run elsewhere was last queued for it */
-	u32 starved_scan_cpu;	/* the CPU whose preempted tasks were last looked after */
-	u64 aged_scan_ns;	/* its queues were last looked through for old waiters */
+	u64 grant_cause_ns;    /* granted for what waited since, 0: an executor has run here */
+	u32 cooldown_armed;    /* its timer runs */
+	u64 general_served_ns; /* last turn of general tasks on a granted core */
+	u64 preempted_ns;      /* a task that may run elsewhere was last queued for it */
+	u32 starved_scan_cpu;  /* the CPU whose preempted tasks were last looked after */
+	u64 aged_scan_ns;      /* its queues were last looked through for old waiters */
 	/* Of that scan. In memory, since the verifier follows every value a
 	 * counter in a register can have through the whole loop. */
 	u32 scanned;
@@ -181,14 +181,14 @@ struct cpu_ctx cpu_ctxs[FLEXNET_CPUS_MAX];
 /* An executor, by client * FLEXNET_EXECUTORS_MAX + slot. */
 struct executor_ctx {
 	u32 registered;
-	u32 runnable;	  /* running or waiting for a core */
-	s32 cpu;	  /* where it runs, -1 */
+	u32 runnable; /* running or waiting for a core */
+	s32 cpu;      /* where it runs, -1 */
 	u32 flow_class;
-	u32 park_asked;	  /* what park_request says */
-	u64 run_start_ns; /* on its CPU since, 0: on none */
-	u64 quantum_start_ns; /* its quantum counts since */
-	u64 flagged_ns;	  /* quantum_expired raised since, 0: not */
-	u64 serial;	  /* moves with each registration of the slot */
+	u32 park_asked;		       /* what park_request says */
+	u64 run_start_ns;	       /* on its CPU since, 0: on none */
+	u64 quantum_start_ns;	       /* its quantum counts since */
+	u64 flagged_ns;		       /* quantum_expired raised since, 0: not */
+	u64 serial;		       /* moves with each registration of the slot */
 	struct flexnet_napi_load napi; /* kernel network threads only */
 } __attribute__((aligned(64)));
 struct executor_ctx executor_ctxs[FLEXNET_EXECUTORS_ALL];
@@ -264,11 +264,11 @@ static __always_inline struct flexnet_cpu_stats *stats_here(void)
 }
 
 /* Counts in this CPU's entry, where it can. */
-#define stat_add(field, n)                                      \
-	do {                                                    \
+#define stat_add(field, n)                                        \
+	do {                                                      \
 		struct flexnet_cpu_stats *__stats = stats_here(); \
-		if (__stats)                                    \
-			__stats->field += (n);                  \
+		if (__stats)                                      \
+			__stats->field += (n);                    \
 	} while (0)
 
 static __always_inline u64 pinned_dsq(s32 cpu)

@@ -60,9 +60,8 @@ int sample_task(struct flexnet_task_sample *sample)
 	sample->slot = tctx->slot;
 	sample->policy = p->policy;
 	sample->on_cpu = tctx->run_start_ns ? scx_bpf_task_cpu(p) : -1;
-	sample->waiting_ns = tctx->enqueued_ns && now > tctx->enqueued_ns ?
-				   now - tctx->enqueued_ns :
-				   0;
+	sample->waiting_ns =
+		tctx->enqueued_ns && now > tctx->enqueued_ns ? now - tctx->enqueued_ns : 0;
 	sample->history = tctx->history;
 	ret = 0;
 out:

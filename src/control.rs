@@ -280,7 +280,9 @@ impl Control {
                 weight,
                 max_cores,
             } = limits;
-            log::info!("client {id}: guarantee {guarantee}, weight {weight}, burst {burst}");
+            log::info!(
+                "client {id}: guarantee {guarantee}, weight {weight}, max cores {max_cores}"
+            );
             if let Err(errno) = kernel.client_limits(ClientOp::Limits, id, limits) {
                 log::warn!("client {id} keeps its cores and weight: {errno}");
             }

@@ -126,8 +126,9 @@ int main(int argc, char **argv)
 			options.socket_path = optarg;
 			break;
 		default:
-			fprintf(stderr, "usage: echo_client [-h HOST] [-p PORT] [-n MESSAGES] [-s BYTES] "
-					"[-S SCHEDULER_SOCKET]\n");
+			fprintf(stderr,
+				"usage: echo_client [-h HOST] [-p PORT] [-n MESSAGES] [-s BYTES] "
+				"[-S SCHEDULER_SOCKET]\n");
 			return 2;
 		}
 	}
@@ -156,8 +157,8 @@ int main(int argc, char **argv)
 	pthread_join(checker, NULL);
 	double seconds = now() - start;
 
-	printf("%lu messages of %zu bytes came back in %.3f s: %.0f a second\n", messages, message_bytes,
-	       seconds, (double)messages / seconds);
+	printf("%lu messages of %zu bytes came back in %.3f s: %.0f a second\n", messages,
+	       message_bytes, seconds, (double)messages / seconds);
 	free(message);
 	flexnet_close(flow);
 	flexnet_runtime_destroy(runtime);

@@ -57,7 +57,7 @@ enum flexnet_class_origin {
 	FLEXNET_ORIGIN_PARENT = 1,	 /* inherited at fork */
 	FLEXNET_ORIGIN_RULE = 2,	 /* an operator's rule */
 	FLEXNET_ORIGIN_REGISTRATION = 3, /* asked for over the control socket */
-	FLEXNET_ORIGIN_KERNEL = 4,	 /* a kernel thread bound to one CPU, or that polls a device */
+	FLEXNET_ORIGIN_KERNEL = 4, /* a kernel thread bound to one CPU, or that polls a device */
 };
 
 /* Where a task waits for a CPU. */
@@ -98,18 +98,18 @@ struct flexnet_page_header {
 
 /* Writer: the client. Hints; BPF clamps. */
 struct flexnet_page_client {
-	__u32 weight;	/* share on granted cores against other clients, 1..10000, 0 means 100 */
+	__u32 weight;	 /* share on granted cores against other clients, 1..10000, 0 means 100 */
 	__u32 max_cores; /* most granted cores this client wants, 0 means no wish */
 	__u32 reserved[14];
 } FLEXNET_LINE;
 
 /* Writer: BPF. */
 struct flexnet_page_grant {
-	__u64 generation;	  /* moves by one with each change of this line */
-	__u32 attached;		  /* 1 while the scheduler schedules, else 0 */
+	__u64 generation;	/* moves by one with each change of this line */
+	__u32 attached;		/* 1 while the scheduler schedules, else 0 */
 	__u32 executors_wanted; /* how many of this client's executors should run */
-	__u32 cores_granted;	  /* cores granted to the executor class, all clients together */
-	__u32 saturated;	  /* 1: no more cores can be granted, and executors wait for one */
+	__u32 cores_granted;	/* cores granted to the executor class, all clients together */
+	__u32 saturated;	/* 1: no more cores can be granted, and executors wait for one */
 	__u32 reserved[10];
 } FLEXNET_LINE;
 
@@ -146,11 +146,11 @@ struct flexnet_executor_own {
 
 /* Writer: BPF. */
 struct flexnet_executor_sched {
-	__s32 on_cpu;		/* CPU it runs on, -1 when it is off the CPU */
-	__u32 park_request;	/* 1: park at the next yield, siblings take the work */
-	__u32 quantum_expired;	/* 1: yield the CPU (sched_yield) at the next yield point */
-	__u32 on_granted_core;	/* 1 when on_cpu is a granted core */
-	__u64 generation;	/* moves by one each time it is put on a CPU */
+	__s32 on_cpu;	       /* CPU it runs on, -1 when it is off the CPU */
+	__u32 park_request;    /* 1: park at the next yield, siblings take the work */
+	__u32 quantum_expired; /* 1: yield the CPU (sched_yield) at the next yield point */
+	__u32 on_granted_core; /* 1 when on_cpu is a granted core */
+	__u64 generation;      /* moves by one each time it is put on a CPU */
 	__u64 reserved[5];
 } FLEXNET_LINE;
 
@@ -259,7 +259,7 @@ struct flexnet_welcome {
 	__u32 page_bytes;
 	__u32 executors_max;
 	__u32 cores_guaranteed; /* of those asked for; the rest is others' or not allowed */
-	__u64 objective_ns; /* the arbiter's queueing delay objective */
+	__u64 objective_ns;	/* the arbiter's queueing delay objective */
 };
 
 struct flexnet_register {
@@ -297,14 +297,14 @@ struct flexnet_takeover {
 
 struct flexnet_status_client {
 	__u32 client;
-	__u32 pid; /* in the daemon's pid namespace, or FLEXNET_PID_KERNEL */
-	char name[16]; /* as the client says; of the kernel's, the device or "backlog" */
-	__u32 executors;	/* registered */
+	__u32 pid;	 /* in the daemon's pid namespace, or FLEXNET_PID_KERNEL */
+	char name[16];	 /* as the client says; of the kernel's, the device or "backlog" */
+	__u32 executors; /* registered */
 	__u32 executors_wanted;
-	__u64 depth;	/* messages queued */
-	__u64 delay_ns; /* age of the oldest at the arbiter's last sample */
-	__u64 run_ns;	/* CPU time of its executors */
-	__u32 cores;	/* granted cores its executors are on now */
+	__u64 depth;	    /* messages queued */
+	__u64 delay_ns;	    /* age of the oldest at the arbiter's last sample */
+	__u64 run_ns;	    /* CPU time of its executors */
+	__u32 cores;	    /* granted cores its executors are on now */
 	__u32 flow_classes; /* of its executors: bit 1 << enum flexnet_flow_class */
 };
 
@@ -352,10 +352,10 @@ struct flexnet_status {
 	__u8 cpu[FLEXNET_STATUS_CPUS]; /* enum flexnet_cpu_state */
 	/* Under the kernel's own scheduler when this one took over, 0: it did not. */
 	__u64 gap_ns;
-	__u64 takebacks;  /* of the preemptions: lent cores taken back */
-	__u64 flag_kicks; /* executors preempted since they did not yield */
+	__u64 takebacks;       /* of the preemptions: lent cores taken back */
+	__u64 flag_kicks;      /* executors preempted since they did not yield */
 	__u64 anti_starvation; /* tasks served by the starvation bound */
-	__u64 changes;	  /* in all; number n is in change[n % STATUS_CHANGES] */
+	__u64 changes;	       /* in all; number n is in change[n % STATUS_CHANGES] */
 	struct flexnet_status_change change[FLEXNET_STATUS_CHANGES];
 };
 
@@ -379,8 +379,8 @@ struct flexnet_why_thread {
 	char name[16];
 	__u64 run_ns;
 	__u64 last_wait_ns;
-	__u64 waiting_ns; /* waits since so long, 0: does not */
-	__u64 preemptions; /* times it was preempted in its turn */
+	__u64 waiting_ns;		    /* waits since so long, 0: does not */
+	__u64 preemptions;		    /* times it was preempted in its turn */
 	__u64 wait_ns[FLEXNET_QUEUE_COUNT]; /* by enum flexnet_queue, as waits */
 	__u64 waits[FLEXNET_QUEUE_COUNT];
 	__u64 cpus[FLEXNET_STATUS_CPUS / 64]; /* those it may run on, a bit each */
@@ -417,10 +417,10 @@ enum flexnet_trace_kind {
 	FLEXNET_TRACE_PREEMPT = 3, /* cpu, on which somebody is preempted */
 	FLEXNET_TRACE_ON_CPU = 4,  /* an executor, on cpu */
 	FLEXNET_TRACE_OFF_CPU = 5,
-	FLEXNET_TRACE_SUBMIT = 6,  /* by any thread; value: the flow, as all below */
-	FLEXNET_TRACE_RESUME = 7,  /* by an executor, as all below */
-	FLEXNET_TRACE_YIELD = 8,   /* the flow is queued again */
-	FLEXNET_TRACE_FINISH = 9,  /* nothing of the flow is left */
+	FLEXNET_TRACE_SUBMIT = 6, /* by any thread; value: the flow, as all below */
+	FLEXNET_TRACE_RESUME = 7, /* by an executor, as all below */
+	FLEXNET_TRACE_YIELD = 8,  /* the flow is queued again */
+	FLEXNET_TRACE_FINISH = 9, /* nothing of the flow is left */
 };
 
 /* No executor, in `executor`. */

@@ -83,37 +83,38 @@ struct flexnet_arbiter_params {
 /* What one round sees; times in ns. */
 struct flexnet_arbiter_sample {
 	flexnet_u64 now_ns;
-	flexnet_u64 delay_ns;	  /* age of the oldest queued message, 0: none */
-	flexnet_u64 busy_ns;	  /* executor CPU time since the last round */
-	flexnet_u64 depth;	  /* messages queued */
-	flexnet_u32 runnable;	  /* executors running or waiting for a core */
-	flexnet_u32 granted;	  /* cores granted now */
-	flexnet_u32 idle;	  /* cores with nothing to do */
+	flexnet_u64 delay_ns; /* age of the oldest queued message, 0: none */
+	flexnet_u64 busy_ns;  /* executor CPU time since the last round */
+	flexnet_u64 depth;    /* messages queued */
+	flexnet_u32 runnable; /* executors running or waiting for a core */
+	flexnet_u32 granted;  /* cores granted now */
+	flexnet_u32 idle;     /* cores with nothing to do */
 	flexnet_u32 reserved;
 };
 
 /* Between rounds. Starts as zeros. */
 struct flexnet_arbiter_memory {
-	flexnet_u64 round_ns;	   /* when the last round was */
-	flexnet_u64 calm_since_ns; /* since when delay is under the low mark, 0: it is not */
-	flexnet_u64 idle_since_ns; /* since when there is no work, 0: there is */
+	flexnet_u64 round_ns;	      /* when the last round was */
+	flexnet_u64 calm_since_ns;    /* since when delay is under the low mark, 0: it is not */
+	flexnet_u64 idle_since_ns;    /* since when there is no work, 0: there is */
 	flexnet_u64 pressed_since_ns; /* since when more cores are wanted, 0: not */
-	flexnet_u64 average;	   /* busy cores * FLEXNET_CORE */
-	flexnet_u32 pressed_rounds; /* rounds since then */
-	flexnet_s32 direction;	   /* of the last round: +1, 0, -1 */
-	flexnet_u32 backoff;	   /* rounds in a row with stalled flows only, capped */
-	flexnet_u64 saturated_ns;  /* cores were last too few, 0: never */
-	flexnet_u64 cores_idle_since_ns; /* since when some had nothing to do, 0: no hold, or none had */
+	flexnet_u64 average;	      /* busy cores * FLEXNET_CORE */
+	flexnet_u32 pressed_rounds;   /* rounds since then */
+	flexnet_s32 direction;	      /* of the last round: +1, 0, -1 */
+	flexnet_u32 backoff;	      /* rounds in a row with stalled flows only, capped */
+	flexnet_u64 saturated_ns;     /* cores were last too few, 0: never */
+	flexnet_u64
+		cores_idle_since_ns; /* since when some had nothing to do, 0: no hold, or none had */
 	flexnet_u32 saturated_shift; /* of the hold since then */
 	flexnet_u32 reserved;
 };
 
 /* What a round decides. */
 struct flexnet_arbiter_decision {
-	flexnet_u32 cores;  /* to be granted from now on */
-	flexnet_u32 reason; /* enum flexnet_reason */
+	flexnet_u32 cores;    /* to be granted from now on */
+	flexnet_u32 reason;   /* enum flexnet_reason */
 	flexnet_u64 cause_ns; /* when what caused it was first seen */
-	flexnet_u32 rounds; /* rounds from then to now */
+	flexnet_u32 rounds;   /* rounds from then to now */
 };
 
 /* Messages queued at one executor. Counters are a hostile client's word: what
@@ -206,7 +207,8 @@ FLEXNET_INLINE void flexnet_arbiter_observe(const struct flexnet_arbiter_params 
 					    const struct flexnet_arbiter_sample *sample,
 					    struct flexnet_arbiter_memory *memory)
 {
-	flexnet_u64 elapsed = sample->now_ns > memory->round_ns ? sample->now_ns - memory->round_ns : 1;
+	flexnet_u64 elapsed =
+		sample->now_ns > memory->round_ns ? sample->now_ns - memory->round_ns : 1;
 	flexnet_u64 busy;
 
 	/* After a pause the average of before it means nothing. */
@@ -322,7 +324,8 @@ FLEXNET_INLINE flexnet_u64 flexnet_scale_by_weight(flexnet_u64 run_ns, flexnet_u
 /* Virtual time a task starts from when it wakes: its own, but no further
  * behind the queue's than `lag_ns`, so that a sleeper neither saves up turns
  * nor loses its place. */
-FLEXNET_INLINE flexnet_u64 flexnet_wakeup_vtime(flexnet_u64 own, flexnet_u64 queue, flexnet_u64 lag_ns)
+FLEXNET_INLINE flexnet_u64 flexnet_wakeup_vtime(flexnet_u64 own, flexnet_u64 queue,
+						flexnet_u64 lag_ns)
 {
 	flexnet_u64 lower_bound = queue > lag_ns ? queue - lag_ns : 0;
 
@@ -358,7 +361,7 @@ FLEXNET_INLINE int flexnet_preempt_step(flexnet_u64 now_ns, flexnet_u64 run_star
 			       FLEXNET_PREEMPT_KICK :
 			       FLEXNET_PREEMPT_NO;
 	return now_ns > run_start_ns && now_ns - run_start_ns >= quantum_ns ? FLEXNET_PREEMPT_FLAG :
-									       FLEXNET_PREEMPT_NO;
+									      FLEXNET_PREEMPT_NO;
 }
 
 /*
@@ -373,11 +376,11 @@ FLEXNET_INLINE int flexnet_preempt_step(flexnet_u64 now_ns, flexnet_u64 run_star
 
 /* What is known of one such queue; times in ns. Starts as zeros. */
 struct flexnet_napi_load {
-	flexnet_u64 filled_ns; /* packets may wait since, 0: the last sample found none */
-	flexnet_u64 polled_ns; /* end of the last poll, 0: none */
-	flexnet_u64 poll_ns;   /* what the last full poll after another poll took, 0: unknown */
-	flexnet_u64 used_ns;   /* CPU time since the queue was seen empty */
-	flexnet_u32 budget;    /* packets of the last poll that took all it might, 0: it did not */
+	flexnet_u64 filled_ns;	/* packets may wait since, 0: the last sample found none */
+	flexnet_u64 polled_ns;	/* end of the last poll, 0: none */
+	flexnet_u64 poll_ns;	/* what the last full poll after another poll took, 0: unknown */
+	flexnet_u64 used_ns;	/* CPU time since the queue was seen empty */
+	flexnet_u32 budget;	/* packets of the last poll that took all it might, 0: it did not */
 	flexnet_u32 turn_polls; /* polls since the thread was put on a CPU, capped at 1 */
 };
 
@@ -412,7 +415,8 @@ FLEXNET_INLINE void flexnet_napi_polled(struct flexnet_napi_load *load, flexnet_
 FLEXNET_INLINE void flexnet_napi_ran(struct flexnet_napi_load *load, flexnet_u64 now_ns,
 				     flexnet_u64 ran_ns, flexnet_u32 runnable)
 {
-	flexnet_u64 filled = load->filled_ns && now_ns > load->filled_ns ? now_ns - load->filled_ns : 0;
+	flexnet_u64 filled =
+		load->filled_ns && now_ns > load->filled_ns ? now_ns - load->filled_ns : 0;
 
 	load->turn_polls = 0;
 	if (!runnable) {
@@ -458,7 +462,8 @@ FLEXNET_INLINE flexnet_u64 flexnet_napi_delay(const struct flexnet_napi_load *lo
  * time without seeing its queue empty goes on among the others: in the
  * throughput class on a granted core, as a normal task elsewhere.
  */
-FLEXNET_INLINE int flexnet_napi_in_livelock(const struct flexnet_napi_load *load, flexnet_u64 budget_ns)
+FLEXNET_INLINE int flexnet_napi_in_livelock(const struct flexnet_napi_load *load,
+					    flexnet_u64 budget_ns)
 {
 	return load->used_ns >= budget_ns;
 }

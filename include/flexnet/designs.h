@@ -31,7 +31,7 @@ enum flexnet_design {
 	FLEXNET_DESIGN_SHENANGO_DELAY = 6,	 /* Caladan's delay range */
 	FLEXNET_DESIGN_SHENANGO_UTILISATION = 7, /* Caladan's utilisation range */
 	FLEXNET_DESIGN_SHINJUKU = 8,
-	FLEXNET_DESIGN_SHINJUKU_JBSQ = 9,	 /* Concord's JBSQ(2) */
+	FLEXNET_DESIGN_SHINJUKU_JBSQ = 9, /* Concord's JBSQ(2) */
 	FLEXNET_DESIGN_COUNT = 10,
 };
 
@@ -44,16 +44,15 @@ enum flexnet_design {
 /* What is decided by; times in ns. The ranges are crates/flexnet/src/design/parse.rs's. */
 struct flexnet_design_params {
 	struct flexnet_arbiter_params arbiter;
-	flexnet_u64 high_ns;	  /* Snap's SLO, Caladan's upper delay: grow above */
-	flexnet_u64 low_ns;	  /* and shrink below */
-	flexnet_u64 runtime_ns;	  /* MicroQuanta: CPU time in a period, 0: no limit */
+	flexnet_u64 high_ns;	/* Snap's SLO, Caladan's upper delay: grow above */
+	flexnet_u64 low_ns;	/* and shrink below */
+	flexnet_u64 runtime_ns; /* MicroQuanta: CPU time in a period, 0: no limit */
 	flexnet_u64 period_ns;
 	flexnet_u32 design;	  /* enum flexnet_design; unknown ones act as flexnet */
 	flexnet_u32 workers;	  /* cores of designs with a fixed number, 0: as many as may be */
 	flexnet_u32 high_percent; /* Caladan's utilisation range: grow above */
 	flexnet_u32 low_percent;  /* and shrink below */
 };
-
 
 /* What the rules below answer before bounds are applied. */
 struct flexnet_design_wish {
@@ -121,7 +120,8 @@ FLEXNET_INLINE void flexnet_netchannel_rule(const struct flexnet_design_params *
 	if (!sample->granted && sample->runnable) {
 		flexnet_design_wishes(wish, 1, FLEXNET_REASON_ARRIVAL, sample->now_ns);
 	} else if (sample->depth >= full && sample->runnable > sample->granted) {
-		flexnet_design_wishes(wish, sample->granted + 1, FLEXNET_REASON_DELAY, sample->now_ns);
+		flexnet_design_wishes(wish, sample->granted + 1, FLEXNET_REASON_DELAY,
+				      sample->now_ns);
 	} else if (flexnet_design_idled(params, sample, memory)) {
 		flexnet_design_wishes(wish, 0, FLEXNET_REASON_IDLE, memory->idle_since_ns);
 	} else if (sample->depth + FLEXNET_NETCHANNEL_QUEUED <= full &&
@@ -139,7 +139,7 @@ FLEXNET_INLINE void flexnet_spreading_rule(const struct flexnet_arbiter_sample *
 	if (sample->runnable > sample->granted)
 		flexnet_design_wishes(wish, sample->runnable,
 				      sample->granted ? FLEXNET_REASON_DELAY :
-						      FLEXNET_REASON_ARRIVAL,
+							FLEXNET_REASON_ARRIVAL,
 				      sample->now_ns);
 	else if (sample->runnable < sample->granted)
 		flexnet_design_wishes(wish, sample->runnable, FLEXNET_REASON_IDLE, sample->now_ns);
@@ -155,7 +155,8 @@ FLEXNET_INLINE void flexnet_compacting_rule(const struct flexnet_design_params *
 	if (!sample->granted && sample->runnable) {
 		flexnet_design_wishes(wish, 1, FLEXNET_REASON_ARRIVAL, sample->now_ns);
 	} else if (sample->delay_ns > params->high_ns && sample->runnable > sample->granted) {
-		flexnet_design_wishes(wish, sample->granted + 1, FLEXNET_REASON_DELAY, sample->now_ns);
+		flexnet_design_wishes(wish, sample->granted + 1, FLEXNET_REASON_DELAY,
+				      sample->now_ns);
 	} else if (flexnet_design_idled(params, sample, memory)) {
 		flexnet_design_wishes(wish, 0, FLEXNET_REASON_IDLE, memory->idle_since_ns);
 	} else if (sample->delay_ns <= params->high_ns &&
@@ -193,9 +194,11 @@ FLEXNET_INLINE void flexnet_delay_rule(const struct flexnet_design_params *param
 	else if (last)
 		return;
 	else if (sample->delay_ns > params->high_ns && sample->runnable > sample->granted)
-		flexnet_design_wishes(wish, sample->granted + 1, FLEXNET_REASON_DELAY, sample->now_ns);
+		flexnet_design_wishes(wish, sample->granted + 1, FLEXNET_REASON_DELAY,
+				      sample->now_ns);
 	else if (sample->delay_ns < params->low_ns && sample->granted > 1)
-		flexnet_design_wishes(wish, sample->granted - 1, FLEXNET_REASON_CALM, sample->now_ns);
+		flexnet_design_wishes(wish, sample->granted - 1, FLEXNET_REASON_CALM,
+				      sample->now_ns);
 }
 
 /* Caladan, utilisation range: the same by how busy the cores are. Less only if
@@ -217,10 +220,12 @@ FLEXNET_INLINE void flexnet_utilisation_rule(const struct flexnet_design_params 
 		return;
 	else if (sample->runnable > sample->granted &&
 		 memory->average * 100 > percent * params->high_percent)
-		flexnet_design_wishes(wish, sample->granted + 1, FLEXNET_REASON_DELAY, sample->now_ns);
+		flexnet_design_wishes(wish, sample->granted + 1, FLEXNET_REASON_DELAY,
+				      sample->now_ns);
 	else if (sample->granted > 1 && memory->average * 100 < percent * params->low_percent &&
 		 busy * 100 < percent * params->low_percent)
-		flexnet_design_wishes(wish, sample->granted - 1, FLEXNET_REASON_CALM, sample->now_ns);
+		flexnet_design_wishes(wish, sample->granted - 1, FLEXNET_REASON_CALM,
+				      sample->now_ns);
 }
 
 /* Does the design look at once when somebody wakes, not only in the next round?
@@ -326,7 +331,8 @@ FLEXNET_INLINE flexnet_u32 flexnet_design_awake(const struct flexnet_design_para
 	if (params->design == FLEXNET_DESIGN_SNAP_SPREADING)
 		return params->arbiter.cores_max;
 	if ((params->design == FLEXNET_DESIGN_SNAP_COMPACTING ||
-	     params->design == FLEXNET_DESIGN_SHENANGO_DELAY) && params->high_ns < bears)
+	     params->design == FLEXNET_DESIGN_SHENANGO_DELAY) &&
+	    params->high_ns < bears)
 		bears = params->high_ns;
 	return delay_ns > bears && granted < params->arbiter.cores_max ? granted + 1 : granted;
 }

@@ -189,8 +189,7 @@ int flexnet_runtime_destroy(struct flexnet_runtime *runtime);
  *
  * Context: Any thread, also from a step or a callback. Never waits.
  */
-int flexnet_runtime_set_hints(struct flexnet_runtime *runtime, uint32_t weight,
-			      uint32_t max_cores);
+int flexnet_runtime_set_hints(struct flexnet_runtime *runtime, uint32_t weight, uint32_t max_cores);
 
 /**
  * struct flexnet_runtime_state - what goes on in a runtime
@@ -232,8 +231,7 @@ struct flexnet_runtime_state {
  *
  * Context: Any thread, also from a step or a callback.
  */
-int flexnet_runtime_get_state(struct flexnet_runtime *runtime,
-			      struct flexnet_runtime_state *state);
+int flexnet_runtime_get_state(struct flexnet_runtime *runtime, struct flexnet_runtime_state *state);
 
 /* flexnet_flow_adopt(): works on a duplicate, the caller keeps his own. */
 #define FLEXNET_ADOPT_DUPLICATE 1u

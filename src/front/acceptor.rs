@@ -6,6 +6,7 @@
 //! a client's is ever its own. It has one thread, so that it may fork, and ends when
 //! the daemon does. Leaves to others what the relays do (relay.rs).
 
+use super::link::{Verdict, redirect};
 use super::relay::{self, Inherited};
 use crate::packets;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -23,25 +24,6 @@ const REST: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 100_000_000,
 };
-
-/// Is there room for a connection?
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Verdict {
-    /// No.
-    Refused,
-    /// Yes.
-    Admitted,
-}
-
-impl From<u8> for Verdict {
-    fn from(byte: u8) -> Self {
-        match byte {
-            1 => Self::Admitted,
-            _ => Self::Refused,
-        }
-    }
-}
 
 /// A relay that has not ended.
 struct Relay {
@@ -192,7 +174,7 @@ impl Acceptor {
             .write(true)
             .open("/dev/null");
         if let Ok(null) = null {
-            super::redirect(&null, &[0, 1, 2]);
+            redirect(&null, &[0, 1, 2]);
         }
         drop(self.relays);
         let _ = relay::run(Inherited {

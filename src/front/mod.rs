@@ -4,6 +4,7 @@
 //!
 //!   acceptor    one at each listening socket, which starts
 //!   relay       one for each connection, alone in holding what a client passes
+//!   link        what these processes say to each other
 //!   descriptor  which of that the daemon is given
 //!
 //! Promises that the daemon never holds a descriptor of a client's making, nor closes
@@ -12,66 +13,29 @@
 
 mod acceptor;
 mod descriptor;
+mod link;
 mod relay;
 
 use crate::packets;
 use crate::peer::Peer;
 use acceptor::Acceptor;
 use anyhow::{Context, Result};
-use flexnet::abi::{Status, Why};
+use link::{Introduction, redirect};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, Shutdown, shutdown};
 use rustix::process::{PidfdFlags, pidfd_open};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 /// The first argument of a process of the front; how many places it has comes next.
 pub const FLAG: &str = "--front";
-/// Room for the longest reply.
-const REPLY_BYTES: usize = 1 << 16;
-const _: () = assert!(size_of::<Status>() <= REPLY_BYTES && size_of::<Why>() <= REPLY_BYTES);
 /// How long an acceptor may take to end: it waits for nobody but a relay's start.
 const END: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
 };
-
-/// What a relay says of its connection, in which order the numbers are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Introduction {
-    pid: i32,
-    uid: u32,
-    /// There was no room for it.
-    refused: bool,
-}
-
-impl Introduction {
-    const BYTES: usize = 12;
-
-    fn to_bytes(self) -> [u8; Self::BYTES] {
-        let words = [self.pid as u32, self.uid, u32::from(self.refused)];
-        let mut bytes = [0; Self::BYTES];
-        for (to, word) in bytes.chunks_exact_mut(4).zip(words) {
-            to.copy_from_slice(&word.to_ne_bytes());
-        }
-        bytes
-    }
-
-    fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
-        let word = |at: usize| {
-            bytes[at..]
-                .first_chunk()
-                .map_or(0, |w| u32::from_ne_bytes(*w))
-        };
-        Self {
-            pid: word(0) as i32,
-            uid: word(4),
-            refused: word(8) != 0,
-        }
-    }
-}
 
 /// A connection's coming.
 #[derive(Debug)]
@@ -197,14 +161,6 @@ fn serve(places: usize) -> Result<()> {
     };
     rustix::thread::set_capabilities(None, sets)?;
     Ok(Acceptor::new(listener, daemon, places).run()?)
-}
-
-/// Has standard descriptors mean a file.
-fn redirect(file: &std::fs::File, descriptors: &[i32]) {
-    for &descriptor in descriptors {
-        // SAFETY: a plain call; nothing owns the standard descriptors.
-        unsafe { libc::dup2(file.as_raw_fd(), descriptor) };
-    }
 }
 
 #[cfg(test)]

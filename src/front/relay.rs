@@ -7,9 +7,8 @@
 //! most one descriptor, of the kind that the request has. Leaves to others what
 //! requests mean; the quotas are the acceptor's.
 
-use super::acceptor::Verdict;
 use super::descriptor::Kind;
-use super::{Introduction, REPLY_BYTES};
+use super::link::{Introduction, REPLY_BYTES, Verdict};
 use crate::message::{self, REQUEST_BYTES};
 use crate::packets;
 use crate::peer::peer_pidfd;

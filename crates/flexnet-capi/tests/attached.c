@@ -28,7 +28,9 @@ static struct flexnet_runtime_state state_of(struct flexnet_runtime *runtime)
 
 int main(void)
 {
-	struct flexnet_runtime_options options = { .size = sizeof(options), .name = "from-c", .executors = 2 };
+	struct flexnet_runtime_options options = { .size = sizeof(options),
+						   .name = "from-c",
+						   .executors = 2 };
 	static const char bytes[SEND_BYTES];
 	struct flexnet_runtime *runtime;
 	pthread_t reader;

@@ -20,21 +20,21 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define EXPECT(got, wanted)                                                              \
-	do {                                                                             \
-		long long got_ = (long long)(got), wanted_ = (long long)(wanted);        \
-		if (got_ != wanted_) {                                                   \
-			fprintf(stderr, "%s:%d: %s is %lld, not %lld\n", __FILE__,       \
-				__LINE__, #got, got_, wanted_);                          \
-			abort();                                                         \
-		}                                                                        \
+#define EXPECT(got, wanted)                                                                        \
+	do {                                                                                       \
+		long long got_ = (long long)(got), wanted_ = (long long)(wanted);                  \
+		if (got_ != wanted_) {                                                             \
+			fprintf(stderr, "%s:%d: %s is %lld, not %lld\n", __FILE__, __LINE__, #got, \
+				got_, wanted_);                                                    \
+			abort();                                                                   \
+		}                                                                                  \
 	} while (0)
 #define CHECK(what) EXPECT(!!(what), 1)
 
-#define RUN(test)                                                                        \
-	do {                                                                             \
-		fprintf(stderr, "%s\n", #test);                                          \
-		test();                                                                  \
+#define RUN(test)                               \
+	do {                                    \
+		fprintf(stderr, "%s\n", #test); \
+		test();                         \
 	} while (0)
 
 static inline struct flexnet_runtime_options options_alone(uint32_t executors)

@@ -127,7 +127,9 @@ static void state_stays_through_every_wait(void)
 	EXPECT(submit(tour.base.flow, &tour, sizeof(tour), tour_step), 0);
 	memset(tour.filling, 0xff, sizeof(tour.filling)); /* it has a copy */
 	for (size_t read = 0; read < full;)
-		read += (size_t)recv(theirs, buffer, sizeof(buffer) < full - read ? sizeof(buffer) : full - read, 0);
+		read += (size_t)recv(theirs, buffer,
+				     sizeof(buffer) < full - read ? sizeof(buffer) : full - read,
+				     0);
 	EXPECT(recv(theirs, buffer, 3, MSG_WAITALL), 3);
 	EXPECT(flexnet_flush(tour.base.flow), 0);
 	EXPECT(end_of(tour.base.end), 0);
@@ -154,9 +156,12 @@ static int returns_step(void *state, struct flexnet_context *context)
 static void every_end_is_reported(void)
 {
 	static const int ends[][2] = {
-		{ FLEXNET_DONE, 0 },	 { -ENOSPC, -ENOSPC }, { 42, -EINVAL },
+		{ FLEXNET_DONE, 0 },
+		{ -ENOSPC, -ENOSPC },
+		{ 42, -EINVAL },
 		/* Without having said for what or how long. */
-		{ FLEXNET_SLEEP, -EINVAL }, { FLEXNET_WAIT_WRITABLE, -EINVAL },
+		{ FLEXNET_SLEEP, -EINVAL },
+		{ FLEXNET_WAIT_WRITABLE, -EINVAL },
 	};
 	struct flexnet_runtime *runtime = runtime_alone(1);
 	struct returns returns;

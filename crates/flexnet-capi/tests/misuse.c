@@ -73,9 +73,16 @@ static void handles_that_are_none(void)
 	EXPECT(flexnet_close(closed), 0);
 	EXPECT(flexnet_runtime_destroy(other), 0);
 
-	void *const none[] = { NULL,		moved(NULL, 16),  on_the_stack,	  on_the_heap,
-			       (void *)-1,	moved(flow, 1),	  moved(flow, 8), moved(flow, 16 * 100),
-			       moved(flow, -1), moved(runtime, 2) };
+	void *const none[] = { NULL,
+			       moved(NULL, 16),
+			       on_the_stack,
+			       on_the_heap,
+			       (void *)-1,
+			       moved(flow, 1),
+			       moved(flow, 8),
+			       moved(flow, 16 * 100),
+			       moved(flow, -1),
+			       moved(runtime, 2) };
 	for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
 		expect_no_flow(none[i]);
 		expect_no_runtime(none[i]);

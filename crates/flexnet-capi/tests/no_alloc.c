@@ -58,8 +58,10 @@ static void every_kind_of_send(struct flexnet_flow *flow)
 	static char bytes[100000];
 	struct flexnet_completion completion = { .size = sizeof(completion) };
 	char state[FLEXNET_STATE_BYTES] = { 0 };
-	struct flexnet_coroutine coroutine = { .size = sizeof(coroutine), .state_bytes = sizeof(state),
-					       .state = state, .step = yields_once };
+	struct flexnet_coroutine coroutine = { .size = sizeof(coroutine),
+					       .state_bytes = sizeof(state),
+					       .state = state,
+					       .step = yields_once };
 
 	for (int i = 0; i < 300; i++) {
 		for (int small = 0; small < 20; small++)

@@ -75,7 +75,8 @@ static void closing_sends_first(void)
 	EXPECT(close(ours), 0);
 	size_t sent = 0;
 	ssize_t accepted;
-	while (sent < (1 << 20) && (accepted = flexnet_try_send(flow, bytes + sent, (1 << 20) - sent)) > 0)
+	while (sent < (1 << 20) &&
+	       (accepted = flexnet_try_send(flow, bytes + sent, (1 << 20) - sent)) > 0)
 		sent += (size_t)accepted;
 	EXPECT(flexnet_close(flow), 0);
 	free(bytes);
@@ -179,7 +180,8 @@ static void a_peer_that_never_reads(void)
 	EXPECT(flexnet_runtime_create(&options, &runtime), 0);
 	for (int i = 0; i < 2; i++)
 		connected_pair(SOCK_STREAM, true, &ours[i], &theirs[i]);
-	struct flexnet_flow *copies = adopted(runtime, ours[0]), *without = adopted(runtime, ours[1]);
+	struct flexnet_flow *copies = adopted(runtime, ours[0]),
+			    *without = adopted(runtime, ours[1]);
 	fill(copies, bytes, 8 << 20);
 	EXPECT(flexnet_send_async(without, bytes, 8 << 20, &completion), 0);
 	EXPECT(flexnet_close(copies), 0);

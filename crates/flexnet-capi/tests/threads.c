@@ -88,7 +88,8 @@ static void *uses(void *argument)
 		outcome = flexnet_try_send(user->flow, "0123456789", 10);
 		CHECK(outcome == 10 || outcome == -EAGAIN || outcome == -EINVAL);
 		int submitted = flexnet_submit(user->flow, &coroutine);
-		CHECK(!submitted || submitted == -EAGAIN || submitted == -ENOBUFS || submitted == -EINVAL);
+		CHECK(!submitted || submitted == -EAGAIN || submitted == -ENOBUFS ||
+		      submitted == -EINVAL);
 		flexnet_runtime_get_state(user->runtime, &state);
 		atomic_fetch_add(&user->calls, 1);
 	} while (outcome != -EINVAL);

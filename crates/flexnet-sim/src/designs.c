@@ -9,8 +9,8 @@ void flexnet_sim_round(const struct flexnet_design_params *params,
 		       struct flexnet_arbiter_decision *decision);
 flexnet_u64 flexnet_sim_next_round(const struct flexnet_arbiter_params *params,
 				   const struct flexnet_arbiter_memory *memory);
-flexnet_u32 flexnet_sim_core_claim(flexnet_u32 cores, flexnet_u32 guaranteed,
-				   flexnet_u32 cores_max, flexnet_u32 congested);
+flexnet_u32 flexnet_sim_core_claim(flexnet_u32 cores, flexnet_u32 guaranteed, flexnet_u32 cores_max,
+				   flexnet_u32 congested);
 flexnet_u32 flexnet_sim_cores_above_guarantee(flexnet_u32 cores, flexnet_u32 guaranteed);
 int flexnet_sim_is_eager(const struct flexnet_design_params *params);
 flexnet_u64 flexnet_sim_size_of(flexnet_u32 which);
@@ -29,8 +29,8 @@ flexnet_u64 flexnet_sim_next_round(const struct flexnet_arbiter_params *params,
 	return flexnet_next_round(params, memory);
 }
 
-flexnet_u32 flexnet_sim_core_claim(flexnet_u32 cores, flexnet_u32 guaranteed,
-				   flexnet_u32 cores_max, flexnet_u32 congested)
+flexnet_u32 flexnet_sim_core_claim(flexnet_u32 cores, flexnet_u32 guaranteed, flexnet_u32 cores_max,
+				   flexnet_u32 congested)
 {
 	return flexnet_core_claim(cores, guaranteed, cores_max, congested);
 }

@@ -64,7 +64,7 @@ static void on_signal(int signal)
 
 static void one(void)
 {
-	static const size_t lengths[] = {7, 300, 5000, 40000};
+	static const size_t lengths[] = { 7, 300, 5000, 40000 };
 	size_t length = lengths[below(4)];
 	int small = below(2) ? 16384 : 0;
 	pthread_t from, to;
@@ -90,7 +90,7 @@ static void one(void)
 
 int main(void)
 {
-	struct sigaction action = {.sa_handler = on_signal};
+	struct sigaction action = { .sa_handler = on_signal };
 
 	sigaction(SIGUSR1, &action, NULL);
 	for (int round = 0; round < ROUNDS; round++)

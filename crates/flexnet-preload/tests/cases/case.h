@@ -21,20 +21,21 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CHECK(what, ...)                                                                           \
-	do {                                                                                       \
-		if (!(what)) {                                                                     \
-			fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #what);                 \
-			fprintf(stderr, "" __VA_ARGS__);                                           \
-			fprintf(stderr, "\n");                                                     \
-			_exit(1);                                                                  \
-		}                                                                                  \
+#define CHECK(what, ...)                                                           \
+	do {                                                                       \
+		if (!(what)) {                                                     \
+			fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #what); \
+			fprintf(stderr, "" __VA_ARGS__);                           \
+			fprintf(stderr, "\n");                                     \
+			_exit(1);                                                  \
+		}                                                                  \
 	} while (0)
 
 // A connection: [0] sends, [1] receives. Bytes of their buffers, 0: the kernel's choice.
 static inline void connection(int pair[2], int send_buffer, int receive_buffer)
 {
-	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in at = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t length = sizeof at;
 	int one = 1, listener = socket(AF_INET, SOCK_STREAM, 0);
 

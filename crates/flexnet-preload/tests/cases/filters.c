@@ -9,16 +9,22 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-#define ALLOW(number)                                                                              \
-	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+#define ALLOW(number)                                      \
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1), \
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
 
 static struct sock_filter rules[] = {
 	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-	ALLOW(SYS_write), ALLOW(SYS_read), ALLOW(SYS_close), ALLOW(SYS_exit), ALLOW(SYS_exit_group),
-	ALLOW(SYS_rt_sigreturn), ALLOW(SYS_dup),
+	ALLOW(SYS_write),
+	ALLOW(SYS_read),
+	ALLOW(SYS_close),
+	ALLOW(SYS_exit),
+	ALLOW(SYS_exit_group),
+	ALLOW(SYS_rt_sigreturn),
+	ALLOW(SYS_dup),
 	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
 };
-static struct sock_fprog program = {sizeof rules / sizeof *rules, rules};
+static struct sock_fprog program = { sizeof rules / sizeof *rules, rules };
 
 enum how { BY_PRCTL, BY_SYSCALL, STRICT };
 

@@ -11,7 +11,8 @@ static void one(const char *library, long records)
 	pid_t child;
 
 	int listener = socket(AF_INET, SOCK_STREAM, 0);
-	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in at = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t length = sizeof at;
 	CHECK(bind(listener, (void *)&at, length) == 0 && listen(listener, 1) == 0);
 	getsockname(listener, (void *)&at, &length);

@@ -17,8 +17,8 @@ static void on_alarm(int signal)
 __attribute__((noinline)) static void request(size_t length)
 {
 	char buffer[100000];
-	struct itimerspec soon = {.it_value.tv_nsec = 150000000};
-	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM};
+	struct itimerspec soon = { .it_value.tv_nsec = 150000000 };
+	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM };
 	timer_t timer;
 
 	memset(buffer, 'A', sizeof buffer);
@@ -39,7 +39,7 @@ __attribute__((noinline)) static void other(void)
 static void one(size_t length)
 {
 	static char got[65536];
-	struct pollfd readable = {.events = POLLIN};
+	struct pollfd readable = { .events = POLLIN };
 	ssize_t n;
 	volatile long all = 0;
 
@@ -50,7 +50,8 @@ static void one(size_t length)
 	other();
 	while (poll(&readable, 1, 300) > 0 && (n = read(sockets[1], got, sizeof got)) > 0)
 		for (ssize_t i = 0; i < n; i++, all++)
-			CHECK(got[i] == 'A', "byte %ld of %zu-byte requests is %d", all, length, got[i]);
+			CHECK(got[i] == 'A', "byte %ld of %zu-byte requests is %d", all, length,
+			      got[i]);
 	CHECK(all > 0);
 	CHECK(write(sockets[0], "next", 4) == 4);
 	CHECK(recv(sockets[1], got, 4, MSG_WAITALL) == 4 && memcmp(got, "next", 4) == 0);

@@ -11,8 +11,8 @@ static char room[1 << 16];
 
 static void no_events(int events)
 {
-	struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP};
-	struct linger now = {1, 0};
+	struct epoll_event event = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP };
+	struct linger now = { 1, 0 };
 	int pair[2];
 
 	connection(pair, 16384, 16384);

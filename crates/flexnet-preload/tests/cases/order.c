@@ -20,60 +20,60 @@ static int sockets[2], pipes[2], file;
 
 static void by_null_writev(int fd, const char *r)
 {
-	struct iovec v[] = {{NULL, 0}, {(void *)r, 3}, {NULL, 0}, {(void *)(r + 3), 5}};
+	struct iovec v[] = { { NULL, 0 }, { (void *)r, 3 }, { NULL, 0 }, { (void *)(r + 3), 5 } };
 	CHECK(writev(fd, v, 4) == RECORD);
 }
 static void by_empty_writev(int fd, const char *r)
 {
-	struct iovec v = {NULL, 0};
+	struct iovec v = { NULL, 0 };
 	CHECK(writev(fd, &v, 1) == 0);
 	CHECK(writev(fd, NULL, 0) == 0);
 	CHECK(write(fd, r, RECORD) == RECORD);
 }
 static void by_many_null(int fd, const char *r)
 {
-	struct iovec v[40] = {{NULL, 0}};
+	struct iovec v[40] = { { NULL, 0 } };
 	for (int i = 0; i < RECORD; i++)
-		v[i * 5 + 1] = (struct iovec){(void *)(r + i), 1};
-	v[2] = (struct iovec){(void *)r, 0};
+		v[i * 5 + 1] = (struct iovec){ (void *)(r + i), 1 };
+	v[2] = (struct iovec){ (void *)r, 0 };
 	CHECK(writev(fd, v, 40) == RECORD);
 }
 static void by_scattered(int fd, const char *r)
 {
 	// More slices that are not empty than a queue's gathering holds, one without address.
 	char bytes[24];
-	struct iovec v[26] = {{NULL, 0}};
+	struct iovec v[26] = { { NULL, 0 } };
 	memcpy(bytes, r, RECORD);
 	for (int i = 0; i < RECORD; i++)
-		v[i + 1] = (struct iovec){bytes + i, 1};
+		v[i + 1] = (struct iovec){ bytes + i, 1 };
 	CHECK(writev(fd, v, 26) == RECORD);
 }
 static void by_null_sendmsg(int fd, const char *r)
 {
-	struct iovec v[] = {{NULL, 0}, {(void *)r, RECORD}};
-	struct msghdr m = {.msg_iov = v, .msg_iovlen = 2};
+	struct iovec v[] = { { NULL, 0 }, { (void *)r, RECORD } };
+	struct msghdr m = { .msg_iov = v, .msg_iovlen = 2 };
 	CHECK(sendmsg(fd, &m, 0) == RECORD);
 }
 static void by_null_sendmmsg(int fd, const char *r)
 {
-	struct iovec v[] = {{NULL, 0}, {(void *)r, 4}, {(void *)(r + 4), 4}, {NULL, 0}};
-	struct mmsghdr m[] = {{.msg_hdr = {.msg_iov = v, .msg_iovlen = 2}},
-			      {.msg_hdr = {.msg_iov = v + 2, .msg_iovlen = 2}}};
+	struct iovec v[] = { { NULL, 0 }, { (void *)r, 4 }, { (void *)(r + 4), 4 }, { NULL, 0 } };
+	struct mmsghdr m[] = { { .msg_hdr = { .msg_iov = v, .msg_iovlen = 2 } },
+			       { .msg_hdr = { .msg_iov = v + 2, .msg_iovlen = 2 } } };
 	CHECK(sendmmsg(fd, m, 2, 0) == 2);
 }
 static void by_too_many(int fd, const char *r)
 {
 	static struct iovec v[1025];
-	struct msghdr m = {.msg_iov = v, .msg_iovlen = 1025};
+	struct msghdr m = { .msg_iov = v, .msg_iovlen = 1025 };
 	for (int i = 0; i < 1025; i++)
-		v[i] = (struct iovec){(void *)r, 1};
+		v[i] = (struct iovec){ (void *)r, 1 };
 	CHECK(writev(fd, v, 1025) == -1 && errno == EINVAL);
 	CHECK(sendmsg(fd, &m, 0) == -1 && errno == EMSGSIZE);
 	CHECK(write(fd, r, RECORD) == RECORD);
 }
 static void by_bad_address(int fd, const char *r)
 {
-	struct iovec v = {NULL, RECORD};
+	struct iovec v = { NULL, RECORD };
 	CHECK(writev(fd, &v, 1) == -1 && errno == EFAULT);
 	CHECK(write(fd, NULL, 0) == 0);
 	CHECK(write(fd, r, RECORD) == RECORD);
@@ -86,20 +86,39 @@ static void by_vdprintf_of(int fd, int checked, const char *format, ...)
 {
 	va_list arguments;
 	va_start(arguments, format);
-	CHECK((checked ? __vdprintf_chk(fd, 1, format, arguments) : vdprintf(fd, format, arguments)) == RECORD);
+	CHECK((checked ? __vdprintf_chk(fd, 1, format, arguments) :
+			 vdprintf(fd, format, arguments)) == RECORD);
 	va_end(arguments);
 }
-static void by_vdprintf(int fd, const char *r) { by_vdprintf_of(fd, 0, "%s", r); }
-static void by_vdprintf_chk(int fd, const char *r) { by_vdprintf_of(fd, 1, "%s", r); }
-static void by_dprintf_chk(int fd, const char *r) { CHECK(__dprintf_chk(fd, 1, "%s", r) == RECORD); }
+static void by_vdprintf(int fd, const char *r)
+{
+	by_vdprintf_of(fd, 0, "%s", r);
+}
+static void by_vdprintf_chk(int fd, const char *r)
+{
+	by_vdprintf_of(fd, 1, "%s", r);
+}
+static void by_dprintf_chk(int fd, const char *r)
+{
+	CHECK(__dprintf_chk(fd, 1, "%s", r) == RECORD);
+}
 static void by_pwritev2(int fd, const char *r)
 {
-	struct iovec v = {(void *)r, RECORD};
+	struct iovec v = { (void *)r, RECORD };
 	CHECK(pwritev2(fd, &v, 1, -1, 0) == RECORD);
 }
-static void by_write_alias(int fd, const char *r) { CHECK(__write(fd, r, RECORD) == RECORD); }
-static void by_send_alias(int fd, const char *r) { CHECK(__send(fd, r, RECORD, 0) == RECORD); }
-static void by_number(int fd, const char *r) { CHECK(syscall(SYS_write, fd, r, RECORD) == RECORD); }
+static void by_write_alias(int fd, const char *r)
+{
+	CHECK(__write(fd, r, RECORD) == RECORD);
+}
+static void by_send_alias(int fd, const char *r)
+{
+	CHECK(__send(fd, r, RECORD, 0) == RECORD);
+}
+static void by_number(int fd, const char *r)
+{
+	CHECK(syscall(SYS_write, fd, r, RECORD) == RECORD);
+}
 static void by_sendto_number(int fd, const char *r)
 {
 	CHECK(syscall(SYS_sendto, fd, r, RECORD, 0, NULL, 0) == RECORD);
@@ -129,7 +148,8 @@ static void by_more(int fd, const char *r)
 }
 static void by_aio(int fd, const char *r)
 {
-	struct aiocb one = {.aio_fildes = fd, .aio_buf = (void *)r, .aio_nbytes = RECORD}, *list = &one;
+	struct aiocb one = { .aio_fildes = fd, .aio_buf = (void *)r, .aio_nbytes = RECORD },
+		     *list = &one;
 	CHECK(aio_write(&one) == 0);
 	while (aio_error(&one) == EINPROGRESS)
 		aio_suspend((const struct aiocb *const *)&list, 1, NULL);
@@ -137,8 +157,10 @@ static void by_aio(int fd, const char *r)
 }
 static void by_lio(int fd, const char *r)
 {
-	struct aiocb one = {.aio_fildes = fd, .aio_buf = (void *)r, .aio_nbytes = RECORD,
-			    .aio_lio_opcode = LIO_WRITE},
+	struct aiocb one = { .aio_fildes = fd,
+			     .aio_buf = (void *)r,
+			     .aio_nbytes = RECORD,
+			     .aio_lio_opcode = LIO_WRITE },
 		     *list = &one;
 	CHECK(lio_listio(LIO_WAIT, &list, 1, NULL) == 0);
 	CHECK(aio_return(&one) == RECORD);
@@ -149,29 +171,29 @@ static const struct way {
 	void (*send)(int fd, const char *record);
 	int extra; // bytes beside the record
 } ways[] = {
-	{"writev with a null slice", by_null_writev},
-	{"writev of nothing", by_empty_writev},
-	{"writev with many null slices", by_many_null},
-	{"writev of more than is gathered", by_scattered},
-	{"sendmsg with a null slice", by_null_sendmsg},
-	{"sendmmsg with null slices", by_null_sendmmsg},
-	{"too many slices", by_too_many},
-	{"a bad address", by_bad_address},
-	{"dprintf", by_dprintf, 1},
-	{"vdprintf", by_vdprintf},
-	{"__dprintf_chk", by_dprintf_chk},
-	{"__vdprintf_chk", by_vdprintf_chk},
-	{"pwritev2", by_pwritev2},
-	{"__write", by_write_alias},
-	{"__send", by_send_alias},
-	{"syscall(SYS_write)", by_number},
-	{"syscall(SYS_sendto)", by_sendto_number},
-	{"sendfile", by_sendfile},
-	{"splice", by_splice},
-	{"eventfd_write", by_eventfd_write},
-	{"MSG_MORE", by_more},
-	{"aio_write", by_aio},
-	{"lio_listio", by_lio},
+	{ "writev with a null slice", by_null_writev },
+	{ "writev of nothing", by_empty_writev },
+	{ "writev with many null slices", by_many_null },
+	{ "writev of more than is gathered", by_scattered },
+	{ "sendmsg with a null slice", by_null_sendmsg },
+	{ "sendmmsg with null slices", by_null_sendmmsg },
+	{ "too many slices", by_too_many },
+	{ "a bad address", by_bad_address },
+	{ "dprintf", by_dprintf, 1 },
+	{ "vdprintf", by_vdprintf },
+	{ "__dprintf_chk", by_dprintf_chk },
+	{ "__vdprintf_chk", by_vdprintf_chk },
+	{ "pwritev2", by_pwritev2 },
+	{ "__write", by_write_alias },
+	{ "__send", by_send_alias },
+	{ "syscall(SYS_write)", by_number },
+	{ "syscall(SYS_sendto)", by_sendto_number },
+	{ "sendfile", by_sendfile },
+	{ "splice", by_splice },
+	{ "eventfd_write", by_eventfd_write },
+	{ "MSG_MORE", by_more },
+	{ "aio_write", by_aio },
+	{ "lio_listio", by_lio },
 };
 
 static void *reader(void *way)
@@ -182,7 +204,8 @@ static void *reader(void *way)
 	for (int i = 0; i < 2 * ROUNDS; i++) {
 		size_t length = RECORD + (i % 2 ? of->extra : 0);
 		snprintf(expected, sizeof expected, "%07d,0", i);
-		CHECK(recv(sockets[1], got, length, MSG_WAITALL) == (ssize_t)length, "%s", of->name);
+		CHECK(recv(sockets[1], got, length, MSG_WAITALL) == (ssize_t)length, "%s",
+		      of->name);
 		CHECK(memcmp(got, expected, length) == 0, "%s: '%.*s' is not '%.*s'", of->name,
 		      (int)length, got, (int)length, expected);
 	}

@@ -24,7 +24,9 @@ static long fill(int fd)
 static void arrives(int peer, long accepted, int ends)
 {
 	for (long got = 0; got < accepted;) {
-		ssize_t n = read(peer, room, accepted - got < (long)sizeof room ? accepted - got : (long)sizeof room);
+		ssize_t n = read(peer, room,
+				 accepted - got < (long)sizeof room ? accepted - got :
+								      (long)sizeof room);
 		CHECK(n > 0, "%ld of %ld: %s", got, accepted, n ? strerror(errno) : "the end");
 		got += n;
 	}
@@ -68,7 +70,7 @@ static void children(void)
 static void closes(void)
 {
 	enum { CONNECTIONS = 60 };
-	struct rlimit few = {100, 100};
+	struct rlimit few = { 100, 100 };
 	int pair[2], peers[CONNECTIONS];
 	long accepted[CONNECTIONS];
 

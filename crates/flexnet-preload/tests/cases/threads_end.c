@@ -18,7 +18,7 @@ static void *reader(void *start)
 
 static void *writer(void *start)
 {
-	char record[32] = {0};
+	char record[32] = { 0 };
 
 	(void)start;
 	for (long i = 0; i < records; i++)

@@ -70,7 +70,7 @@ static void by_cancellation(size_t record)
 static void by_reset(size_t record)
 {
 	pthread_t thread = blocked(record);
-	struct linger now = {1, 0};
+	struct linger now = { 1, 0 };
 
 	setsockopt(sockets[1], SOL_SOCKET, SO_LINGER, &now, sizeof now);
 	close(sockets[1]);
@@ -105,7 +105,7 @@ static void on_signal(int signal)
 
 static void by_signal(int flags)
 {
-	struct sigaction action = {.sa_handler = on_signal, .sa_flags = flags};
+	struct sigaction action = { .sa_handler = on_signal, .sa_flags = flags };
 	pthread_t thread;
 
 	sigaction(SIGUSR1, &action, NULL);
@@ -122,7 +122,7 @@ static void by_signal(int flags)
 
 int main(void)
 {
-	static const size_t records[] = {32, 9000, 100000};
+	static const size_t records[] = { 32, 9000, 100000 };
 
 	signal(SIGPIPE, SIG_IGN);
 	for (size_t i = 0; i < sizeof records / sizeof *records; i++) {

@@ -122,7 +122,8 @@ static void test_shrink(void)
 			flexnet_arbiter_round(&params, &sample, &memory, &decision);
 			sample.granted = decision.cores;
 		}
-		EXPECT(sample.granted == table[i].cores, "at %llu permille of a core: %u cores kept, not %u",
+		EXPECT(sample.granted == table[i].cores,
+		       "at %llu permille of a core: %u cores kept, not %u",
 		       (unsigned long long)table[i].busy_permille, sample.granted, table[i].cores);
 		if (table[i].cores == 1)
 			EXPECT(decision.reason == FLEXNET_REASON_CALM && round >= 200,
@@ -137,7 +138,8 @@ static void test_no_opposites(void)
 	int last = 0, round;
 
 	for (round = 0; round < 200000; round++) {
-		struct flexnet_arbiter_sample sample = { .now_ns = 1 * MS + round * params.interval_ns };
+		struct flexnet_arbiter_sample sample = { .now_ns = 1 * MS +
+								   round * params.interval_ns };
 		struct flexnet_arbiter_decision decision;
 		int direction;
 
@@ -151,7 +153,8 @@ static void test_no_opposites(void)
 		sample.granted = granted;
 		flexnet_arbiter_round(&params, &sample, &memory, &decision);
 		direction = (decision.cores > granted) - (decision.cores < granted);
-		EXPECT(direction * last >= 0, "opposite decisions in rounds %d and %d", round - 1, round);
+		EXPECT(direction * last >= 0, "opposite decisions in rounds %d and %d", round - 1,
+		       round);
 		EXPECT(decision.cores <= params.cores_max, "%u cores", decision.cores);
 		granted = decision.cores;
 		last = direction;
@@ -178,8 +181,8 @@ static void test_small_functions(void)
 {
 	static const struct {
 		flexnet_u32 online, general_min, net_max, cores;
-	} cores[] = { { 1, 1, 8, 0 }, { 2, 1, 8, 1 }, { 2, 0, 8, 1 }, { 8, 2, 4, 4 }, { 8, 6, 4, 2 },
-		      { 4, 9, 4, 0 }, { 8, 1, 0, 0 } };
+	} cores[] = { { 1, 1, 8, 0 }, { 2, 1, 8, 1 }, { 2, 0, 8, 1 }, { 8, 2, 4, 4 },
+		      { 8, 6, 4, 2 }, { 4, 9, 4, 0 }, { 8, 1, 0, 0 } };
 	size_t i;
 
 	for (i = 0; i < sizeof(cores) / sizeof(cores[0]); i++)
@@ -197,13 +200,16 @@ static void test_small_functions(void)
 		       flexnet_executors_wanted(5, 0) == 1,
 	       "wanted executors");
 
-	EXPECT(flexnet_scale_by_weight(1000, 100) == 1000 && flexnet_scale_by_weight(1000, 200) == 500 &&
+	EXPECT(flexnet_scale_by_weight(1000, 100) == 1000 &&
+		       flexnet_scale_by_weight(1000, 200) == 500 &&
 		       flexnet_scale_by_weight(1000, 0) == 100000 &&
 		       flexnet_scale_by_weight(1000000, 4000000000u) == 10000,
 	       "weights are clamped to 1..10000");
 
-	EXPECT(flexnet_wakeup_vtime(100, 1000, 50) == 950 && flexnet_wakeup_vtime(990, 1000, 50) == 990 &&
-		       flexnet_wakeup_vtime(5, 20, 50) == 5 && flexnet_wakeup_vtime(2000, 1000, 50) == 2000,
+	EXPECT(flexnet_wakeup_vtime(100, 1000, 50) == 950 &&
+		       flexnet_wakeup_vtime(990, 1000, 50) == 990 &&
+		       flexnet_wakeup_vtime(5, 20, 50) == 5 &&
+		       flexnet_wakeup_vtime(2000, 1000, 50) == 2000,
 	       "a sleeper comes back at most a lag behind");
 
 	EXPECT(!flexnet_lower_class_first(99, 100, 1) && flexnet_lower_class_first(100, 100, 1) &&
@@ -215,8 +221,8 @@ static void test_small_functions(void)
 			       FLEXNET_PREEMPT_NO &&
 		       flexnet_preempt_step(10 * MS, 8 * MS, 10 * MS - 99 * US, 1 * MS, 100 * US) ==
 			       FLEXNET_PREEMPT_NO &&
-		       flexnet_preempt_step(10 * MS, 8 * MS, 10 * MS - 100 * US, 1 * MS, 100 * US) ==
-			       FLEXNET_PREEMPT_KICK,
+		       flexnet_preempt_step(10 * MS, 8 * MS, 10 * MS - 100 * US, 1 * MS,
+					    100 * US) == FLEXNET_PREEMPT_KICK,
 	       "flag at the quantum, kick after the grace");
 }
 
@@ -231,7 +237,8 @@ static void test_backoff(void)
 		sample.now_ns += params.interval_ns;
 		flexnet_arbiter_observe(&params, &sample, &memory);
 	}
-	EXPECT(flexnet_next_round(&params, &memory) == params.interval_ns << FLEXNET_BACKOFF_SHIFT_MAX,
+	EXPECT(flexnet_next_round(&params, &memory) == params.interval_ns
+							       << FLEXNET_BACKOFF_SHIFT_MAX,
 	       "stalled flows: %llu", (unsigned long long)flexnet_next_round(&params, &memory));
 	sample.runnable = 1;
 	sample.now_ns += params.interval_ns;
@@ -244,8 +251,8 @@ static void test_backoff(void)
 		sample.runnable = sample.depth = !round;
 		sample.now_ns += params.interval_ns;
 		flexnet_arbiter_observe(&params, &sample, &memory);
-		EXPECT(flexnet_next_round(&params, &memory) ==
-			       params.interval_ns << FLEXNET_STEADY_SHIFT,
+		EXPECT(flexnet_next_round(&params, &memory) == params.interval_ns
+								       << FLEXNET_STEADY_SHIFT,
 		       "at the most cores, %u executors runnable", sample.runnable);
 	}
 	sample.granted = params.cores_max - 1;
@@ -263,7 +270,8 @@ static void test_saturation(void)
 		flexnet_u32 saturated; /* expected */
 	} rows[] = {
 		{ "nothing", 1 * MS, 0, 0, 0, 1, 0 },
-		{ "all cores granted, one executor more, but soon served", 2 * MS, 500 * US, 5, 4, 0, 0 },
+		{ "all cores granted, one executor more, but soon served", 2 * MS, 500 * US, 5, 4,
+		  0, 0 },
 		{ "late, but it may have a core yet", 3 * MS, 9 * MS, 5, 3, 0, 0 },
 		{ "late, but nobody waits for a core", 4 * MS, 9 * MS, 4, 4, 0, 0 },
 		{ "too few", 5 * MS, 501 * US, 5, 4, 0, 1 },
@@ -307,7 +315,8 @@ static void test_saturation(void)
 	}
 	none.cores_max = 0;
 	memset(&memory, 0, sizeof(memory));
-	EXPECT(!flexnet_is_saturated(&none, &none_left, &memory), "an operator who grants no cores");
+	EXPECT(!flexnet_is_saturated(&none, &none_left, &memory),
+	       "an operator who grants no cores");
 }
 
 /* A kernel network thread through its polls: what its queue looks like after. */
@@ -318,7 +327,7 @@ static void test_napi(void)
 		const char *what;
 		enum event event;
 		flexnet_u64 at_us;
-		flexnet_u64 number; /* POLLS: packets of 64; TURN_ENDS, SLEEPS: us it ran */
+		flexnet_u64 number;    /* POLLS: packets of 64; TURN_ENDS, SLEEPS: us it ran */
 		flexnet_u64 sample_us; /* then */
 		flexnet_u64 depth, delay_us; /* expected */
 		int in_livelock;
@@ -334,10 +343,12 @@ static void test_napi(void)
 		{ "full again, in the same turn", POLLS, 1110, 64, 1120, 64, 40, 0 },
 		{ "the turn ends", TURN_ENDS, 3110, 9000, 3110, 64, 2030, 0 },
 		{ "others have the core", WAKES, 3111, 0, 4000, 64, 2920, 0 },
-		{ "a full poll after a pause tells no pace: 64 of 30 us", POLLS, 6000, 64, 6100, 64, 2020, 0 },
+		{ "a full poll after a pause tells no pace: 64 of 30 us", POLLS, 6000, 64, 6100, 64,
+		  2020, 0 },
 		{ "20 ms of its own", TURN_ENDS, 24000, 18000, 24000, 64, 19920, 1 },
 		{ "empty: a latency thread again", POLLS, 24100, 0, 24200, 0, 0, 0 },
-		{ "a turn on an empty queue is no receive livelock", TURN_ENDS, 99000, 50000, 99000, 0, 0, 0 },
+		{ "a turn on an empty queue is no receive livelock", TURN_ENDS, 99000, 50000, 99000,
+		  0, 0, 0 },
 	};
 	struct flexnet_napi_load load;
 	size_t i;
@@ -355,7 +366,8 @@ static void test_napi(void)
 			break;
 		case TURN_ENDS:
 		case SLEEPS:
-			flexnet_napi_ran(&load, at, rows[i].number * US, rows[i].event == TURN_ENDS);
+			flexnet_napi_ran(&load, at, rows[i].number * US,
+					 rows[i].event == TURN_ENDS);
 			break;
 		}
 		EXPECT(flexnet_napi_depth(&load) == rows[i].depth &&

@@ -78,7 +78,8 @@ static void test_fixed(void)
 {
 	static const struct row rows[] = {
 		{ "nothing", 1 * MS, 0, 0, 0, 0, 0, 0 },
-		{ "work: all workers at once", 1 * MS + 5 * US, 0, 0, 1, 1, 3, FLEXNET_REASON_ARRIVAL },
+		{ "work: all workers at once", 1 * MS + 5 * US, 0, 0, 1, 1, 3,
+		  FLEXNET_REASON_ARRIVAL },
 		{ "late: no more", 1 * MS + 10 * US, 9 * MS, 0, 99, 9, 3, 0 },
 		{ "idle", 1 * MS + 15 * US, 0, 0, 0, 0, 3, 0 },
 		{ "for the delay", 1 * MS + 115 * US, 0, 0, 0, 0, 0, FLEXNET_REASON_IDLE },
@@ -108,7 +109,8 @@ static void test_snap(void)
 {
 	static const struct row spreading[] = {
 		{ "three engines awake", 1 * MS, 0, 0, 3, 3, 3, FLEXNET_REASON_ARRIVAL },
-		{ "as many as there are cores", 1 * MS + 5 * US, 0, 0, 9, 9, 4, FLEXNET_REASON_DELAY },
+		{ "as many as there are cores", 1 * MS + 5 * US, 0, 0, 9, 9, 4,
+		  FLEXNET_REASON_DELAY },
 		{ "asleep", 1 * MS + 10 * US, 0, 0, 0, 1, 1, FLEXNET_REASON_IDLE },
 		{ "all", 1 * MS + 15 * US, 0, 0, 0, 0, 0, FLEXNET_REASON_IDLE },
 	};
@@ -132,7 +134,8 @@ static void test_shenango(void)
 		{ "queued at the last sample", 1 * MS + 10 * US, 5 * US, 5 * US, 1, 3, 2,
 		  FLEXNET_REASON_DELAY },
 		{ "still", 1 * MS + 15 * US, 10 * US, 5 * US, 1, 3, 3, FLEXNET_REASON_DELAY },
-		{ "nothing to do: back at once", 1 * MS + 20 * US, 0, 0, 0, 1, 1, FLEXNET_REASON_IDLE },
+		{ "nothing to do: back at once", 1 * MS + 20 * US, 0, 0, 0, 1, 1,
+		  FLEXNET_REASON_IDLE },
 		{ "the last, too", 1 * MS + 25 * US, 0, 0, 0, 0, 0, FLEXNET_REASON_IDLE },
 	};
 	static const struct row delay[] = {
@@ -219,9 +222,9 @@ static void test_between_applications(void)
 	static const struct {
 		flexnet_u32 cores, guaranteed, max, congested, claim;
 	} table[] = {
-		{ 0, 0, 4, 0, FLEXNET_CLAIM_NONE },   { 0, 1, 4, 1, FLEXNET_CLAIM_REVOKE },
-		{ 1, 1, 4, 1, FLEXNET_CLAIM_IDLE },   { 3, 1, 4, 1, FLEXNET_CLAIM_IDLE },
-		{ 4, 1, 4, 1, FLEXNET_CLAIM_NONE },   { 1, 2, 4, 1, FLEXNET_CLAIM_REVOKE },
+		{ 0, 0, 4, 0, FLEXNET_CLAIM_NONE }, { 0, 1, 4, 1, FLEXNET_CLAIM_REVOKE },
+		{ 1, 1, 4, 1, FLEXNET_CLAIM_IDLE }, { 3, 1, 4, 1, FLEXNET_CLAIM_IDLE },
+		{ 4, 1, 4, 1, FLEXNET_CLAIM_NONE }, { 1, 2, 4, 1, FLEXNET_CLAIM_REVOKE },
 		{ 1, 2, 1, 1, FLEXNET_CLAIM_NONE },
 	};
 	size_t i;

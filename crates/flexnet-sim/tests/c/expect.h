@@ -7,14 +7,14 @@
 
 static int failures;
 
-#define EXPECT(condition, ...)                                             \
-	do {                                                               \
-		if (!(condition)) {                                        \
-			fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);    \
-			fprintf(stderr, __VA_ARGS__);                      \
-			fprintf(stderr, " (%s)\n", #condition);            \
-			failures++;                                        \
-		}                                                          \
+#define EXPECT(condition, ...)                                          \
+	do {                                                            \
+		if (!(condition)) {                                     \
+			fprintf(stderr, "%s:%d: ", __FILE__, __LINE__); \
+			fprintf(stderr, __VA_ARGS__);                   \
+			fprintf(stderr, " (%s)\n", #condition);         \
+			failures++;                                     \
+		}                                                       \
 	} while (0)
 
 #endif /* EXPECT_H */

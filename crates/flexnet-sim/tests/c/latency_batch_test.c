@@ -63,7 +63,8 @@ static void test_turns(void)
 				continue;
 			flexnet_latency_batch_run(&batch, member);
 			/* Its slice ends, and it goes on: the same turn. */
-			EXPECT(flexnet_latency_batch_has_turn(&batch, member), "row %zu, going on", i);
+			EXPECT(flexnet_latency_batch_has_turn(&batch, member), "row %zu, going on",
+			       i);
 			flexnet_latency_batch_run(&batch, member);
 		}
 	}
@@ -90,7 +91,7 @@ static void test_length(void)
 
 		EXPECT(flexnet_latency_batch_lasts(&batch, rows[i].used_ms * MS,
 						   rows[i].latency_batch_ms * MS,
-					   rows[i].starvation_ms * MS) == rows[i].lasts,
+						   rows[i].starvation_ms * MS) == rows[i].lasts,
 		       "length, row %zu (%s)", i, rows[i].what);
 	}
 }

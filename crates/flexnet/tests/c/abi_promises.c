@@ -20,14 +20,13 @@ ASSERT((FLEXNET_STAMPS & (FLEXNET_STAMPS - 1)) == 0);
 ASSERT((FLEXNET_STAMP_EVERY & (FLEXNET_STAMP_EVERY - 1)) == 0);
 
 /* Each kind of writer has lines of its own. */
-#define ASSERT_LINES(type)                                \
-	ASSERT(ALIGN_OF(type) == FLEXNET_LINE_BYTES);     \
+#define ASSERT_LINES(type)                            \
+	ASSERT(ALIGN_OF(type) == FLEXNET_LINE_BYTES); \
 	ASSERT(sizeof(type) % FLEXNET_LINE_BYTES == 0)
-#define ASSERT_LINE(type)                           \
+#define ASSERT_LINE(type)                             \
 	ASSERT(ALIGN_OF(type) == FLEXNET_LINE_BYTES); \
 	ASSERT(sizeof(type) == FLEXNET_LINE_BYTES)
-#define ASSERT_STARTS_LINE(type, field) \
-	ASSERT(offsetof(type, field) % FLEXNET_LINE_BYTES == 0)
+#define ASSERT_STARTS_LINE(type, field) ASSERT(offsetof(type, field) % FLEXNET_LINE_BYTES == 0)
 
 ASSERT_LINE(struct flexnet_page_header);
 ASSERT_LINE(struct flexnet_page_client);

@@ -185,7 +185,11 @@ struct flexnet_page {
  * The control socket: SOCK_SEQPACKET, one message a packet. A request is
  * answered by exactly one reply of the same type and sequence. A shorter
  * message of a known type is filled with zeros, a longer one is cut: size
- * says how much the sender knew of.
+ * says how much the sender knew of. A descriptor comes with HELLO,
+ * REGISTER_EXECUTOR, SET_CLASS, WHY and TRACE; one of the wrong kind is answered
+ * with -EBADF, one with another message is dropped. A connection for which there
+ * is no place is answered with -EUSERS and closed. One that is no client's and
+ * asks for nothing for 10 s is closed.
  */
 #define FLEXNET_SOCKET_PATH "/run/scx_flexnet/control.sock"
 

@@ -146,6 +146,12 @@ static void by_more(int fd, const char *r)
 	CHECK(send(fd, r, 4, MSG_MORE) == 4);
 	CHECK(send(fd, r + 4, 4, 0) == 4);
 }
+static void by_addressed(int fd, const char *r)
+{
+	// The kernel ignores the address of a stream's send.
+	struct sockaddr_in at = { .sin_family = 0x7670 };
+	CHECK(sendto(fd, r, RECORD, 0, (void *)&at, sizeof at) == RECORD);
+}
 static void by_aio(int fd, const char *r)
 {
 	struct aiocb one = { .aio_fildes = fd, .aio_buf = (void *)r, .aio_nbytes = RECORD },
@@ -192,6 +198,7 @@ static const struct way {
 	{ "splice", by_splice },
 	{ "eventfd_write", by_eventfd_write },
 	{ "MSG_MORE", by_more },
+	{ "sendto with an address", by_addressed },
 	{ "aio_write", by_aio },
 	{ "lio_listio", by_lio },
 };

@@ -150,7 +150,7 @@ impl Alarm {
             while !stopped.load(Ordering::SeqCst) {
                 // SAFETY: as above.
                 unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
-                std::thread::sleep(std::time::Duration::from_micros(500));
+                std::thread::sleep(std::time::Duration::from_millis(2));
             }
         });
         Self(stop, Some(rings))
@@ -330,7 +330,7 @@ pub fn handlers_may_send() {
     let reading = std::thread::spawn(move || read_to_end(&peer).expect("the stream"));
     let alarm = Alarm::new();
     let mut next = 0u32;
-    while SENT.load(Ordering::SeqCst) < 300 {
+    while SENT.load(Ordering::SeqCst) < 60 {
         if write(fd, &next.to_ne_bytes()) == Ok(4) {
             next += 1;
             ACCEPTED.store(next, Ordering::SeqCst);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! Drain first: what the program does to a descriptor beside sending finds all
-//! that was accepted given to the kernel. On a non-blocking socket nothing here
-//! blocks.
+//! Drain first: before the program does something else than sending with a descriptor, all that was
+//! accepted is given to the kernel.
+//!
+//! On a non-blocking socket nothing here blocks.
 
 use crate::entry::{Entry, Used};
 use crate::hook_guard::HookGuard;

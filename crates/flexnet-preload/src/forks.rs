@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! fork: sockets that parent and child share are written to in the order of
-//! their calls, so nothing of the parent's is queued while the child may write.
+//! fork: parent and child write to the sockets that they share in the order of their calls. So
+//! nothing of the parent's is queued while the child may write.
 //!
-//! The child starts with an empty table (its memory is wiped), so what it
-//! inherited it writes to past us; sockets it makes itself are candidates, and
-//! it starts executors of its own. The parent is synchronous on the flows there
-//! were at the fork until the child executes another program or ends: a
-//! close-on-exec pipe whose writing end the child alone has says so.
+//! The child starts with an empty table, because its memory is wiped. On sockets that it inherited
+//! the child writes past the library. Sockets that it makes itself may be queued, on executors of
+//! its own.
+//!
+//! The parent sends by itself on the flows that existed at the fork, until the child executes
+//! another program or ends. A close-on-exec pipe tells the parent: only the child has its writing
+//! end.
 
 use crate::barrier::{self, Patience};
 use crate::hook_guard::{HookGuard, SignalsBlocked};

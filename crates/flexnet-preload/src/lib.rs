@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! Sends of programs that know nothing of it, on flexnet's executors: loaded by
-//! LD_PRELOAD. README.md has the rules, and what it cannot do.
+//! Puts the sends of programs that know nothing of flexnet onto its executors. LD_PRELOAD loads it.
+//! README.md has the rules, and what the library cannot do.
 //!
-//! A hook ([`hooks`]) looks the descriptor up ([`table`]); what is not a socket
-//! of ours goes straight to the real function ([`real`]). A send on one of ours
-//! is queued or left to the caller ([`send`], by [`policy`]);
-//! whatever else touches a socket drains first ([`barrier`], [`forks`]). The
-//! runtime starts with the first flow ([`start`]).
+//! A hook ([`hooks`]) looks up the descriptor ([`table`]). What is not a socket of ours goes
+//! straight to the real function ([`real`]). A send on a socket of ours is queued or left to the
+//! caller ([`send`], by [`policy`]). Everything else that touches a socket drains it first
+//! ([`barrier`], [`forks`]). The runtime starts with the first flow ([`start`]).
 //!
-//! Promised: results and byte streams are those of the kernel, but for more
-//! being accepted than its buffer holds; no output, no signals, no descriptor
-//! where the program looks for its own; where anything is missing the program
-//! runs as if the library were absent.
+//! Promised: results and byte streams are the kernel's, except that more is accepted than the
+//! kernel's buffer holds. There is no output and no signal. No descriptor of the library's is where
+//! the program looks for its own. Where anything is missing, the program runs as if the library
+//! were absent.
 
 #![cfg_attr(
     test,

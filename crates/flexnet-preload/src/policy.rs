@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! When queueing a thread's sends pays. Numbers in, numbers out.
 //!
-//! Waking an executor for one send costs the sender 3.3 to 3.6 µs, several times
-//! the send: a thread that sends and then waits for the next request sends by
-//! itself. Queueing may pay for a thread that is busy sending: sends of one
-//! socket coalesce (0.15 µs each where 32 go at once, 0.5 to 1.4 µs alone), and
-//! an executor with a core to itself spares the thread the send altogether. If
-//! it does is measured, not believed: for a moment the sends are queued, and the
-//! time a send takes is compared with that of just before, and just after if it
-//! seems to have gained. What gains stays, and is looked at again later; what does
-//! not is left alone for a time that grows.
+//! Waking an executor for one send costs the sender 3.3 to 3.6 µs, several times the send. So a
+//! thread that sends and then waits for the next request sends by itself.
 //!
-//! All of this is a thread's own, so it costs no shared cache line.
+//! Queueing may pay for a thread that is busy sending. Sends of one socket coalesce: 0.15 µs each
+//! where 32 go at once, 0.5 to 1.4 µs alone. An executor with a core of its own spares the thread
+//! the send altogether.
+//!
+//! Whether queueing pays is measured in a trial. The sends are queued for a moment. The time of a
+//! send is compared with that of just before, and of just after if it seems to have gained.
+//! Queueing that gains stays, and is measured again later. Without a gain the thread is left alone
+//! for a time that grows.
+//!
+//! All of this belongs to one thread, so it costs no shared cache line.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! The functions behind the hooks: the next ones in the order of libraries
-//! (`dlsym(RTLD_NEXT)`), so that other preload libraries are called too.
+//! The functions behind the hooks: the next ones in the order of libraries (`dlsym(RTLD_NEXT)`), so
+//! that other preload libraries are called too.
 //!
-//! They are resolved in .init_array. A hook may be called before, by another
-//! library's constructor; then it makes the system call, or, where it is not
-//! one, looks for the function there and then.
+//! They are resolved in .init_array. The constructor of another library may call a hook before
+//! that. The hook then makes the system call. Where the function is no system call, the hook looks
+//! it up at that moment.
 
 use libc::{c_char, c_int, c_long, c_uint, c_void, size_t, ssize_t};
 use std::ffi::CStr;

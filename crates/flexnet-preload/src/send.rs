@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! What becomes of a send: queued, or the caller's own; the rules are README.md's.
+//! What becomes of a send: it is queued, or it is the caller's own. README.md has the rules.
 //!
-//! [`send`] is the one way out. Every hook that gives the kernel bytes for a
-//! descriptor does it in there, after what was accepted before on that descriptor
-//! has been given to the kernel. Nothing else produces [`Verdict::Out`].
+//! [`send`] is the one way out. Every hook that gives the kernel bytes for a descriptor goes
+//! through it. What was accepted before on that descriptor is in the kernel by then. Nothing else
+//! produces [`Verdict::Out`].
 
 use crate::barrier::is_nonblocking;
 use crate::config::Mode;

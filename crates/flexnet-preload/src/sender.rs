@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! The calling thread as a sender: counts its sends, and every so many asks the
-//! policy which way the next ones go.
+//! The calling thread as a sender. It counts its sends, and after a number of them asks the policy
+//! how the next ones go.
 
 use crate::clock::ticks;
 use crate::policy::{self, SENDS_PER_SAMPLE, Sample, SendMode, Sender};

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! What is known of each descriptor, by its number: no lock, no system call,
-//! one load for a descriptor that is nobody's concern.
+//! What is known of each descriptor, by its number. There is no lock and no system call. A
+//! descriptor that is none of ours costs one load.
 //!
-//! Only sockets whose making was seen in this process are candidates: what was
-//! inherited or received over a socket may be written to by others too. The
-//! memory is wiped in a child (MADV_WIPEONFORK), however it was forked, so that
-//! nothing of the parent's is taken for the child's.
+//! Only sockets that this process was seen to make may be queued. Others may write to what was
+//! inherited or received over a socket. The memory is wiped in a child (MADV_WIPEONFORK), however
+//! the child was forked. So nothing of the parent's is taken for the child's.
 
 use crate::entry::Entry;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! Waits of the hooks for room in a queue.
 //!
-//! Promised: a thread that waits holds nothing, neither a reference nor a lock, and
-//! nobody has an address of its stack. So it may be cancelled, and a handler may
-//! leave by longjmp, as out of the kernel's own wait. What a wait sleeps on lies in
-//! memory that is never freed ([`crate::entry`]).
+//! Promised: a thread that waits holds nothing, neither a reference nor a lock, and no other thread
+//! has an address in its stack. So it may be cancelled, and a handler may leave by longjmp, as out
+//! of the kernel's own wait. A wait sleeps on memory that is never freed ([`crate::entry`]).
 
 use crate::entry::Entry;
 use crate::real;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! What makes, connects, doubles and closes descriptors.
+//! Functions that make, connect, duplicate and close descriptors.
 
 use super::options::with_entry;
 use crate::barrier;

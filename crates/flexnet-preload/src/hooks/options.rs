@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! Socket options and requests: those that a queue would falsify.
+//! Socket options and requests whose result a queue would make wrong.
 
 use super::receive::unreported_error;
 use crate::barrier;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! What gives the kernel bytes for a descriptor in another way than the sends:
-//! sendfile, splice, pwritev2, what the C library formats and writes by itself, and
-//! asynchronous writes. tests/rules/names.txt has every such name.
+//! Ways other than the sends to give the kernel bytes for a descriptor: sendfile, splice, pwritev2,
+//! asynchronous writes, and what the C library formats and writes by itself. tests/rules/names.txt
+//! has every such name.
 
 use crate::barrier;
 use crate::real;

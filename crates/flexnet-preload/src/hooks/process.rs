@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! What ends the process, makes it another program, or changes what its threads
-//! may do.
+//! Functions that end the process, make it another program, or change what its threads may do.
 
 use crate::barrier::{self, Patience};
 use crate::hook_guard::{HookGuard, SignalsBlocked};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! Receiving stays the kernel's. But an executor's send may have taken the error
-//! that the program's next receive would have had (a reset connection then reads
-//! as ended), so an end of the stream is looked at twice.
+//! Receiving stays the kernel's. But an executor's send may have taken the error that the program's
+//! next receive would have had. A reset connection then reads as ended. So the end of a stream is
+//! checked twice.
 
 use super::options::with_entry;
 use crate::entry::Kind;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! What sends bytes of the program's: write, writev, send, sendto, sendmsg,
-//! sendmmsg. All of it goes out by [`crate::send`].
+//! Functions that send the program's bytes: write, writev, send, sendto, sendmsg, sendmmsg. All of
+//! them go out by [`crate::send`].
 
 use crate::barrier;
 use crate::real;

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! A socket whose sends may be queued: its flow, the threads that use it, and what is left when it
-//! is closed.
+//! A socket whose sends may be queued: its flow, its users, and what is left when it is closed.
 //!
-//! Entries are type-stable. Their memory is used again for other entries and never given back, so a
-//! thread may look at an entry that another thread is closing. Each thread that uses an entry
-//! counts as a reference. So does each number in the table, since duplicates share an entry. The
-//! last reference releases the flow.
+//! Entries are type-stable: their memory is reused for other entries and never freed. So a thread
+//! may read an entry that another thread is closing. Each user of an entry counts as a reference.
+//! The table counts as one reference for each number (duplicates share an entry). The last
+//! reference releases the flow.
 
 use crate::table::{self, Slot};
 use flexnet::executor::Bell;

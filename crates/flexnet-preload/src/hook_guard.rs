@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! Is this thread inside the library? A signal handler may interrupt a hook and call another one.
-//! It must not wait for what its own thread holds, so its calls are passed through. So are the
-//! calls of the library's own threads.
+//! The hook guard: is this thread in a hook? A signal handler may interrupt a hook and call another
+//! one. It must not wait for what its own thread holds, so its calls pass through. The calls of the
+//! library's own threads pass through, too.
 
 use std::cell::Cell;
 

@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! The one runtime of the process, and making flows. The runtime starts with the first flow where
-//! it may, and ends when flows have not gained.
+//! The process's one runtime: started with the first flow, where it may be, and
+//! ended when flows have not gained; and making flows.
 //!
-//! It never starts in these cases:
-//!
-//! - The program is privileged (AT_SECURE).
-//! - A seccomp filter is installed: it may kill the process for the executors' system calls.
-//! - The program called unshare or setns, which need a process without other threads.
-//!
-//! After a lack of threads or descriptors there is no second try.
+//! Never started: in a privileged program (AT_SECURE); under a seccomp filter, which may kill the
+//! process for the executors' system calls; after a call that needs a process with one thread
+//! (unshare, setns). If it cannot be started for lack of threads or descriptors, it is not tried
+//! again.
 
 use crate::barrier::{self, Patience};
 use crate::config::Config;

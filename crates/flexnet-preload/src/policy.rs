@@ -246,53 +246,10 @@ impl Sender {
             }
             Phase::Trial {
                 inline,
-                mut queued,
+                queued,
                 warm_up_ns,
                 backlog,
-            } => {
-                if warm_up_ns > 0 {
-                    let passed_ns = match sample.backlog {
-                        Some(_) => sample.wall_ns,
-                        // The sample came with a send that had no flow yet.
-                        None => sample.wall_ns / MAKING_TIMES,
-                    };
-                    return Phase::Trial {
-                        inline,
-                        queued,
-                        warm_up_ns: warm_up_ns.saturating_sub(passed_ns),
-                        backlog: sample.backlog.unwrap_or(0),
-                    };
-                }
-                queued.add(sample);
-                if waits_too_often(queued.waits, queued.sends) {
-                    return self.pause(GROWS);
-                }
-                // What is only accepted is not done.
-                let done = queued.without(sample.backlog.unwrap_or(0).saturating_sub(backlog));
-                let hopeless = HOPELESS
-                    .iter()
-                    .any(|&(ns, percent)| queued.ns >= ns && !done.is_within(percent, &inline));
-                if queued.ns < TRIAL_NS && !hopeless {
-                    return Phase::Trial {
-                        inline,
-                        queued,
-                        warm_up_ns,
-                        backlog,
-                    };
-                }
-                if !done.is_within(GAIN_PERCENT, &inline) {
-                    // Who waited may have had nothing to send.
-                    let grows = match hopeless && queued.waits == 0 {
-                        true => GROWS_HOPELESS,
-                        false => GROWS,
-                    };
-                    return self.pause(grows);
-                }
-                Phase::Confirm {
-                    queued: done,
-                    inline: Span::EMPTY,
-                }
-            }
+            } => self.trial(sample, inline, queued, warm_up_ns, backlog),
             Phase::Confirm { queued, mut inline } => {
                 inline.add(sample);
                 if inline.ns < BASELINE_NS {
@@ -305,6 +262,59 @@ impl Sender {
             Phase::Keep(_) => Phase::Baseline(Span::EMPTY),
             Phase::Pause(left) if left > sample.wall_ns => Phase::Pause(left - sample.wall_ns),
             Phase::Pause(_) => Phase::Watch(0),
+        }
+    }
+
+    /// A sample of a trial: the trial goes on, ends in vain, or is confirmed.
+    fn trial(
+        &mut self,
+        sample: Sample,
+        inline: Span,
+        mut queued: Span,
+        warm_up_ns: u64,
+        backlog: u64,
+    ) -> Phase {
+        if warm_up_ns > 0 {
+            let passed_ns = match sample.backlog {
+                Some(_) => sample.wall_ns,
+                // The sample came with a send that had no flow yet.
+                None => sample.wall_ns / MAKING_TIMES,
+            };
+            return Phase::Trial {
+                inline,
+                queued,
+                warm_up_ns: warm_up_ns.saturating_sub(passed_ns),
+                backlog: sample.backlog.unwrap_or(0),
+            };
+        }
+        queued.add(sample);
+        if waits_too_often(queued.waits, queued.sends) {
+            return self.pause(GROWS);
+        }
+        // What is only accepted is not done.
+        let done = queued.without(sample.backlog.unwrap_or(0).saturating_sub(backlog));
+        let hopeless = HOPELESS
+            .iter()
+            .any(|&(ns, percent)| queued.ns >= ns && !done.is_within(percent, &inline));
+        if queued.ns < TRIAL_NS && !hopeless {
+            return Phase::Trial {
+                inline,
+                queued,
+                warm_up_ns,
+                backlog,
+            };
+        }
+        if !done.is_within(GAIN_PERCENT, &inline) {
+            // Who waited may have had nothing to send.
+            let grows = match hopeless && queued.waits == 0 {
+                true => GROWS_HOPELESS,
+                false => GROWS,
+            };
+            return self.pause(grows);
+        }
+        Phase::Confirm {
+            queued: done,
+            inline: Span::EMPTY,
         }
     }
 

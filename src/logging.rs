@@ -37,9 +37,18 @@ pub fn start(level: LevelFilter) -> Result<()> {
 
 /// Says why the program ends.
 pub fn fail(error: &dyn Display) {
-    let text = format!("scx_flexnet: {error}");
+    say(Level::Error, error);
+}
+
+/// A warning of a process that has no logger, such as those of the front.
+pub fn warn(warning: &dyn Display) {
+    say(Level::Warn, warning);
+}
+
+fn say(level: Level, text: &dyn Display) {
+    let text = format!("scx_flexnet: {text}");
     match to_journal() {
-        true => eprint!("{}", lines(Level::Error, &text)),
+        true => eprint!("{}", lines(level, &text)),
         false => eprintln!("{text}"),
     }
 }

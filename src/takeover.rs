@@ -17,7 +17,9 @@ use flexnet::abi::{self, Message, Takeover, Wire};
 use flexnet::client::root_door;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::process::{Signal, set_parent_process_death_signal};
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -93,6 +95,8 @@ impl Predecessor {
             }
         };
         let listener = Listener::taken(socket, path)?;
+        // From here on it schedules whatever becomes of the other one.
+        set_parent_process_death_signal(None)?;
         let reported = next(&connection);
         let reported =
             reported.and_then(|packet| Takeover::from_bytes(&packet.bytes[..packet.kept]));
@@ -142,6 +146,10 @@ pub fn start_successor(arguments: &[String]) {
     if !arguments.iter().any(|word| word == "--replace") {
         command.arg("--replace");
     }
+    // A stop of this daemon, before its successor has asked for its place, stops both.
+    let die_together = || Ok(set_parent_process_death_signal(Some(Signal::KILL))?);
+    // SAFETY: one system call, which may be made between fork and exec.
+    unsafe { command.pre_exec(die_together) };
     let started = command.spawn().and_then(|mut child| {
         log::info!("process {} is to take over", child.id());
         // One that fails is waited for, or it would stay a zombie.

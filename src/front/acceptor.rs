@@ -8,6 +8,7 @@
 
 use super::link::{Verdict, redirect};
 use super::relay::{self, Inherited};
+use crate::logging;
 use crate::packets;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -140,7 +141,7 @@ impl Acceptor {
         match unsafe { libc::fork() } {
             -1 => {
                 let error = std::io::Error::last_os_error();
-                eprintln!("<4>cannot serve a connection: {error}");
+                logging::warn(&format_args!("cannot serve a connection: {error}"));
                 Err(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
             }
             0 => {

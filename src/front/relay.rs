@@ -16,6 +16,7 @@ use flexnet::abi::{Message, Wire};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// How long a connection that is refused may take to ask for what it is refused.
@@ -42,10 +43,11 @@ pub struct Inherited {
 /// # Errors
 /// Of the sockets. Nobody needs them: the connection ends with this process.
 pub fn run(from: Inherited) -> Result<(), Errno> {
-    let client = accept_with(&from.listener, SocketFlags::CLOEXEC)?;
+    // The kernel closes it when this process ends: no socket that a client passed lingers then.
+    let client = ManuallyDrop::new(accept_with(&from.listener, SocketFlags::CLOEXEC)?);
     // A relay that is stuck must not keep the door open.
     drop(from.listener);
-    let credentials = rustix::net::sockopt::socket_peercred(&client)?;
+    let credentials = rustix::net::sockopt::socket_peercred(client.as_fd())?;
     let mut introduction = Introduction {
         pid: credentials.pid.as_raw_nonzero().get(),
         uid: credentials.uid.as_raw(),
@@ -67,7 +69,7 @@ pub fn run(from: Inherited) -> Result<(), Errno> {
     let fds = [theirs.as_fd(), process.as_fd()];
     packets::send(&from.daemon, &introduction.to_bytes(), &fds, none)?;
     drop((theirs, process, from.desk, from.daemon));
-    relay(&client, &ours)
+    relay(&client, &ours, introduction.uid == 0)
 }
 
 /// Says why to a client that is one too many.
@@ -75,7 +77,9 @@ fn refuse(client: &OwnedFd) -> Result<(), Errno> {
     let mut asks = [PollFd::new(client, PollFlags::IN)];
     poll(&mut asks, Some(&REFUSAL))?;
     let mut bytes = [0; size_of::<Message>()];
-    let length = packets::receive_bytes(client, &mut bytes, RecvFlags::DONTWAIT)?;
+    // The packet stays in the socket: to take it would be to close what it has.
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let length = packets::receive_bytes(client, &mut bytes, flags)?;
     let request = Message::from_bytes(&bytes[..length.min(bytes.len())]).unwrap_or_default();
     answer(client, &request, Errno::USERS)
 }
@@ -85,7 +89,7 @@ fn answer(client: &OwnedFd, request: &Message, errno: Errno) -> Result<(), Errno
     packets::send(client, reply.as_bytes(), &[], SendFlags::DONTWAIT)
 }
 
-fn relay(client: &OwnedFd, daemon: &OwnedFd) -> Result<(), Errno> {
+fn relay(client: &OwnedFd, daemon: &OwnedFd, root: bool) -> Result<(), Errno> {
     loop {
         let mut fds = [client, daemon].map(|fd| PollFd::new(fd, PollFlags::IN));
         match poll(&mut fds, None) {
@@ -97,7 +101,7 @@ fn relay(client: &OwnedFd, daemon: &OwnedFd) -> Result<(), Errno> {
             down(client, daemon)?;
         }
         if asked {
-            up(client, daemon)?;
+            up(client, daemon, root)?;
         }
     }
 }
@@ -114,7 +118,7 @@ fn down(client: &OwnedFd, daemon: &OwnedFd) -> Result<(), Errno> {
 
 /// A packet of the client's. The daemon reads one after the other, so this waits for
 /// it. Descriptors become ours only where the request has one.
-fn up(client: &OwnedFd, daemon: &OwnedFd) -> Result<(), Errno> {
+fn up(client: &OwnedFd, daemon: &OwnedFd, root: bool) -> Result<(), Errno> {
     let mut bytes = [0; REQUEST_BYTES];
     let (sample, take) = (RecvFlags::PEEK | RecvFlags::DONTWAIT, RecvFlags::DONTWAIT);
     let length = packets::receive_bytes(client, &mut bytes, sample)?;
@@ -128,6 +132,13 @@ fn up(client: &OwnedFd, daemon: &OwnedFd) -> Result<(), Errno> {
         packets::receive_bytes(client, &mut bytes, take)?;
         return forward(daemon, &bytes[..kept], length, None);
     };
+    // The daemon would close the program's file, and the owner of its file system could
+    // make that wait. Only root may trace.
+    if kind == Kind::Program && !root {
+        answer(client, &message, Errno::PERM)?;
+        packets::receive_bytes(client, &mut bytes, take)?;
+        return Ok(());
+    }
     let (_, fds) = packets::receive(client, &mut bytes, take)?;
     // All but the first are closed here, and so is the first if it does not fit.
     let fd = fds.into_iter().next();

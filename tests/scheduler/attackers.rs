@@ -219,6 +219,9 @@ fn lingering() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let peer = listener.accept().unwrap().0;
+    // Hundreds of them must not take the guest's memory.
+    sockopt::set_socket_send_buffer_size(&socket, 4_096).unwrap();
+    sockopt::set_socket_recv_buffer_size(&peer, 4_096).unwrap();
     socket.set_nonblocking(true).unwrap();
     let full = loop {
         if let Err(error) = socket.write(&[0; 65_536]) {
@@ -246,12 +249,13 @@ pub fn linger(count: usize) {
     std::thread::park();
 }
 
-/// More connections than a user may have, each with a socket that lingers.
+/// More connections than a user may have, and than are refused at a time, each with a
+/// socket that lingers.
 pub fn a_lingering_socket_holds_nobody() {
     let daemon = share("");
     let mut app = Task::app("load", 1);
     app.ask("load 300 64 0");
-    let attacker = Task::play(&[], &["nobody", "linger", "90"]);
+    let attacker = Task::play(&[], &["nobody", "linger", "200"]);
     assert_root_is_served();
     let shown = as_stranger(&["flexnet", "status"]);
     assert!(shown.status.success(), "{shown:?}");

@@ -5,7 +5,8 @@
 //! On a non-blocking socket nothing here blocks.
 
 use crate::entry::{Entry, Used};
-use crate::hook_guard::HookGuard;
+use crate::hook_guard::{HookGuard, Quiet};
+use crate::real;
 use crate::send::quiet_drain;
 use crate::table::{self, UNKNOWN, is_entry};
 use crate::wait;
@@ -96,7 +97,7 @@ pub(crate) fn drain_all(patience: Patience) {
                 Patience::Forking => Instant::now(),
                 Patience::Bounded => until,
             };
-            give_kernel(&entry, fd, until);
+            give_kernel(&entry, fd, until, true);
         }
     }
     if patience == Patience::Bounded {
@@ -106,7 +107,9 @@ pub(crate) fn drain_all(patience: Patience) {
 
 /// Gives the kernel the rest of a flow, whose buffer may be full: a larger one takes
 /// it at once, where the kernel grants that; else it is waited for until then.
-fn give_kernel(entry: &Used, fd: RawFd, until: Instant) {
+///
+/// `goes_on`: the program may go on with the socket, whose buffer must then be as it was.
+fn give_kernel(entry: &Used, fd: RawFd, until: Instant, goes_on: bool) {
     let Ok(before) = sockopt::socket_send_buffer_size(borrowed(fd)) else {
         return;
     };
@@ -117,16 +120,57 @@ fn give_kernel(entry: &Used, fd: RawFd, until: Instant) {
     // limit does not fail, so one that would make the buffer smaller is not asked for.
     let larger = before / 2 + 2 * crate::start::RING_BYTES;
     let allowed = larger.min(send_buffer_limit());
-    let raised = sockopt::set_socket_send_buffer_size_force(borrowed(fd), larger).is_ok()
-        || (2 * allowed > before
-            && sockopt::set_socket_send_buffer_size(borrowed(fd), allowed).is_ok());
+    let locked = buffer_lock(fd);
+    let raised = (locked.is_some() || !goes_on)
+        && (sockopt::set_socket_send_buffer_size_force(borrowed(fd), larger).is_ok()
+            || (2 * allowed > before
+                && sockopt::set_socket_send_buffer_size(borrowed(fd), allowed).is_ok()));
     let drained = drain_until(entry, until);
     if raised {
-        let _ = sockopt::set_socket_send_buffer_size(borrowed(fd), before / 2);
+        let old = before / 2;
+        if sockopt::set_socket_send_buffer_size_force(borrowed(fd), old).is_err() {
+            let _ = sockopt::set_socket_send_buffer_size(borrowed(fd), old);
+        }
+        if let Some(locked) = locked {
+            lock_buffers(fd, locked);
+        }
         if drained {
-            entry.flow().stop_waiting();
+            quietly(|| entry.flow().stop_waiting());
         }
     }
+}
+
+/// Of asm-generic/socket.h, since Linux 5.15: which buffers the kernel does not size itself,
+/// since the program has set their size.
+const SO_BUF_LOCK: libc::c_int = 72;
+
+/// Nothing where the kernel has no such option.
+fn buffer_lock(fd: RawFd) -> Option<libc::c_int> {
+    let (mut value, mut length) = (0, size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: a local integer and its size.
+    let done = unsafe {
+        real::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            SO_BUF_LOCK,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    };
+    (done == 0).then_some(value)
+}
+
+fn lock_buffers(fd: RawFd, locked: libc::c_int) {
+    // SAFETY: a local integer and its size.
+    unsafe {
+        real::setsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            SO_BUF_LOCK,
+            (&raw const locked).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
 }
 
 /// Bytes a program may ask for as SO_SNDBUF; 0 where that cannot be said.
@@ -220,8 +264,10 @@ pub(crate) fn forget_stale(slot: &table::Slot) {
         && slot.close(tagged)
     {
         entry.bell().ring();
-        entry.flow().discard(libc::EBADF);
-        entry.flow().retire(false);
+        quietly(|| {
+            entry.flow().discard(libc::EBADF);
+            entry.flow().retire(false)
+        });
         entry.handles.fetch_sub(1, Ordering::SeqCst);
         entry.release();
     }
@@ -264,16 +310,16 @@ fn retire(entry: &Used, fd: RawFd, has_others: bool, used_by_others: bool) {
         return;
     }
     let shared = has_others || used_by_others;
-    if flow.retire(shared) {
+    if quietly(|| flow.retire(shared)) {
         return;
     }
     if !has_others {
         finish(entry, fd);
     }
     if !flow.is_drained() {
-        give_kernel(entry, fd, Instant::now());
+        give_kernel(entry, fd, Instant::now(), shared);
     }
-    if flow.is_drained() && flow.retire(shared) {
+    if flow.is_drained() && quietly(|| flow.retire(shared)) {
         return;
     }
     match duplicate(fd) {
@@ -283,19 +329,26 @@ fn retire(entry: &Used, fd: RawFd, has_others: bool, used_by_others: bool) {
                 limit_rest(fd);
             }
             entry.fd.store(-1, Ordering::SeqCst);
-            flow.keep(copy);
+            quietly(|| flow.keep(copy));
         }
         None => {
             if !flow.is_drained() {
                 // The peer must not take what it has for all there was.
                 let _ = sockopt::set_socket_linger(borrowed(fd), Some(Duration::ZERO));
-                flow.discard(libc::ECONNRESET);
+                quietly(|| flow.discard(libc::ECONNRESET));
                 log::warn!("a connection was reset: no descriptor for its rest");
             }
             entry.passthrough.store(true, Ordering::SeqCst);
-            flow.retire(false);
+            quietly(|| flow.retire(false));
         }
     }
+}
+
+/// What holds a flow's gate: a handler that forks, or that leaves by longjmp, would wait for
+/// that gate for ever.
+pub(crate) fn quietly<R>(holds_the_gate: impl FnOnce() -> R) -> R {
+    let _quiet = Quiet::new();
+    holds_the_gate()
 }
 
 /// A closed socket's rest is sent for as long as the kernel would send its own, or a
@@ -314,7 +367,7 @@ fn limit_rest(fd: RawFd) {
 fn finish(entry: &Used, fd: RawFd) {
     match sockopt::socket_linger(borrowed(fd)) {
         // What the kernel has not taken is dropped, as it drops its own.
-        Ok(Some(Duration::ZERO)) => entry.flow().discard(libc::ECONNRESET),
+        Ok(Some(Duration::ZERO)) => quietly(|| entry.flow().discard(libc::ECONNRESET)),
         Ok(Some(linger)) => drop(drain_until(entry, Instant::now() + linger)),
         _ => {}
     }

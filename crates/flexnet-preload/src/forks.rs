@@ -182,7 +182,10 @@ extern "C" fn prepare() {
         // Nothing is queued on them from here on; then what is, is drained.
         state.fork = fork;
         process.forks.newest.fetch_max(fork, Ordering::SeqCst);
-        barrier::drain_all(Patience::Forking);
+        // A handler's fork may have interrupted what holds a flow's gate.
+        if state._guard.is_some() {
+            barrier::drain_all(Patience::Forking);
+        }
         if let Ok((reader, writer)) = pipe_with(PipeFlags::CLOEXEC) {
             let lowest_descriptor = start::lowest_descriptor();
             let raised =

@@ -7,11 +7,24 @@ use std::cell::Cell;
 
 thread_local! {
     static IN_HOOK: Cell<bool> = const { Cell::new(false) };
+    /// A handler has waited in vain for the hook that it interrupted.
+    static WAITED_IN_VAIN: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Is it the library that calls on this thread?
 pub(crate) fn is_in_hook() -> bool {
     IN_HOOK.get()
+}
+
+/// May a handler's send wait for the hook that it interrupted? Once only: where signals come
+/// faster than it waits, the hook would never go on.
+pub(crate) fn may_wait_in_handler() -> bool {
+    !WAITED_IN_VAIN.get()
+}
+
+/// A handler's send has waited in vain.
+pub(crate) fn waited_in_vain() {
+    WAITED_IN_VAIN.set(true);
 }
 
 /// While it lives, hooks that this thread enters let through.
@@ -47,6 +60,7 @@ impl Drop for HookGuard {
     #[inline]
     fn drop(&mut self) {
         IN_HOOK.set(false);
+        WAITED_IN_VAIN.set(false);
         crate::real::set_errno(self.errno);
     }
 }

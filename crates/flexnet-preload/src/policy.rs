@@ -143,9 +143,9 @@ impl Span {
     /// time (redis gathers what it has for a client while it is busy: with 32
     /// subscribers sends became 10% more and messages 25% fewer).
     fn is_within(&self, percent: u64, other: &Self) -> bool {
-        let within = |process: u64, others: u64| {
+        let within = |own: u64, others: u64| {
             let cross = |ns: u64, units: u64| u128::from(ns) * u128::from(units);
-            cross(self.ns, others) * 100 <= cross(other.ns, process) * u128::from(percent)
+            cross(self.ns, others) * 100 <= cross(other.ns, own) * u128::from(percent)
         };
         within(self.sends, other.sends) && within(self.bytes, other.bytes)
     }

@@ -8,6 +8,7 @@
 use crate::barrier::is_nonblocking;
 use crate::config::Mode;
 use crate::entry::{Entry, Kind, Used};
+use crate::hook_guard;
 use crate::hook_guard::{HookGuard, Quiet};
 use crate::policy::SendMode;
 use crate::sender;
@@ -225,7 +226,11 @@ impl Offer<'_> {
         }
         let tagged = self.slot.tagged();
         if !is_entry(tagged) {
-            return Step::Done(Verdict::Out);
+            // Closed since the look above, so the number is none of this call's.
+            return Step::Done(match call.was_closed(self.slot) {
+                true => Verdict::Failed(libc::EBADF),
+                false => Verdict::Out,
+            });
         }
         let Some(_guard) = HookGuard::enter() else {
             return Step::Done(self.nested(tagged));
@@ -249,13 +254,21 @@ impl Offer<'_> {
         let Some(entry) = Entry::of(self.slot, tagged) else {
             return Verdict::Out;
         };
-        let until = Instant::now() + NESTED_MAX;
-        while !entry.flow().is_drained() && Instant::now() < until {
-            std::thread::sleep(NESTED_LOOK);
+        let drained = || entry.flow().is_drained();
+        if hook_guard::may_wait_in_handler() {
+            let until = Instant::now() + NESTED_MAX;
+            while !drained() && Instant::now() < until {
+                std::thread::sleep(NESTED_LOOK);
+            }
+            if !drained() {
+                hook_guard::waited_in_vain();
+            }
         }
-        match entry.flow().is_drained() || self.blocks() {
-            true => Verdict::Out,
-            false => Verdict::Failed(libc::EAGAIN),
+        // The kernel may have a part of what is queued: nothing may come between.
+        match (drained(), self.blocks()) {
+            (true, _) => Verdict::Out,
+            (false, true) => Verdict::Failed(libc::EINTR),
+            (false, false) => Verdict::Failed(libc::EAGAIN),
         }
     }
 

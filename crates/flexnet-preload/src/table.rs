@@ -162,11 +162,9 @@ impl Slot {
 
     /// The number is closed, and what it was is forgotten; false: it is another by now.
     pub(crate) fn close(&self, tagged: usize) -> bool {
-        let closed = self.replace(tagged, UNKNOWN);
-        if closed {
-            self.closes.fetch_add(1, Ordering::Release);
-        }
-        closed
+        // First: a sender that finds no entry any more must find that it was closed.
+        self.closes.fetch_add(1, Ordering::SeqCst);
+        self.replace(tagged, UNKNOWN)
     }
 
     pub(crate) fn replace(&self, from: usize, to: usize) -> bool {

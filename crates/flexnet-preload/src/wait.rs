@@ -34,7 +34,7 @@ pub(crate) enum Wait {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slept {
     /// There may be news.
-    Sample,
+    News,
     /// Too late.
     TimedOut,
     /// A signal handler ran that was not to restart system calls (with a deadline:
@@ -81,7 +81,7 @@ impl Call {
         };
         self.woken = true;
         match sleep(wait, until) {
-            Slept::Sample => None,
+            Slept::News => None,
             Slept::TimedOut => Some(libc::EAGAIN),
             Slept::Interrupted => Some(libc::EINTR),
         }
@@ -139,13 +139,13 @@ fn sleep_on(bell: &'static Bell, seen: u32, left: Option<Duration>) -> Slept {
     let errno = real::errno();
     let left = left.map(|left| timespec(left.min(FOR_EVER)));
     let timeout = left.as_ref().map_or(ptr::null(), ptr::from_ref);
-    let tagged = ptr::from_ref(bell.as_word());
+    let word = ptr::from_ref(bell.as_word());
     let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: a word that stays, and null or a local.
     let slept = unsafe {
         real::syscall(
             libc::SYS_futex as c_long,
-            tagged.addr(),
+            word.addr(),
             operation as usize,
             seen as usize,
             timeout.addr(),
@@ -158,7 +158,7 @@ fn sleep_on(bell: &'static Bell, seen: u32, left: Option<Duration>) -> Slept {
     match why {
         libc::EINTR if slept < 0 => Slept::Interrupted,
         libc::ETIMEDOUT if slept < 0 => Slept::TimedOut,
-        _ => Slept::Sample,
+        _ => Slept::News,
     }
 }
 
@@ -176,7 +176,7 @@ fn sleep_for_socket(fd: RawFd, left: Option<Duration>) -> Slept {
     real::set_errno(errno);
     match interrupted {
         true => Slept::Interrupted,
-        false => Slept::Sample,
+        false => Slept::News,
     }
 }
 

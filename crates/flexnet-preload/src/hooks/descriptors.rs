@@ -113,7 +113,7 @@ pub unsafe extern "C-unwind" fn shutdown(fd: c_int, how: c_int) -> c_int {
             if entry.flow().is_drained() {
                 return false;
             }
-            entry.flow().end_when_drained();
+            barrier::quietly(|| entry.flow().end_when_drained());
             // Who waits for room has none to expect.
             entry.bell().ring();
             true

@@ -111,9 +111,12 @@ impl Runtime {
             match spawned {
                 Ok(thread) => threads.push(thread),
                 Err(error) if threads.is_empty() => return Err(error),
-                // Fewer than asked for, but some: the others' queues are stolen
-                // from.
-                Err(error) => log::warn!("only {} executors start: {error}", threads.len()),
+                // Fewer than asked for, but some, and without a hole: a flow's executor is
+                // among the first so many.
+                Err(error) => {
+                    log::warn!("only {} executors start: {error}", threads.len());
+                    break;
+                }
             }
         }
         shared.started.store(threads.len(), Ordering::Relaxed);

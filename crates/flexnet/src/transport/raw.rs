@@ -215,15 +215,15 @@ impl RawFlow {
     }
 
     fn enter(&self) -> FlowGuard<'_> {
-        let mut samples = 0;
+        let mut looks = 0;
         loop {
             if let Some(guard) = self.core.enter_inline() {
                 return guard;
             }
-            samples += 1;
-            if samples < LOOKS {
+            looks += 1;
+            if looks < LOOKS {
                 std::hint::spin_loop();
-            } else if samples < LOOKS + YIELDS {
+            } else if looks < LOOKS + YIELDS {
                 rustix::thread::sched_yield();
             } else {
                 std::thread::sleep(GATE_SLEEP);

@@ -123,7 +123,7 @@ fn start(config: &Config) -> io::Result<Started> {
         .coroutines(16);
     let mut link = None;
     if config.socket.exists() {
-        match Client::connect_or_wait(&config.socket, &name) {
+        match Client::connect_in_background(&config.socket, &name) {
             Ok(client) => {
                 builder = builder.link(client.clone());
                 link = Some(client);

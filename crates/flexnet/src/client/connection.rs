@@ -99,6 +99,11 @@ impl Connection {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// As `flexnet status` shows it.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Says hello, and maps the page if that is the first time.
     pub(super) fn connect(&self) -> io::Result<Connected> {
         let socket = ControlSocket::connect(&self.path)?;

@@ -21,7 +21,7 @@ use crate::abi::{
 use crate::descriptors::raised;
 use crate::design::Choice;
 use crate::executor::{Link, PageRef};
-use connection::Connection;
+use connection::{Connected, Connection};
 use rustix::event::{EventfdFlags, eventfd};
 pub use socket::root_door;
 use socket::{ControlSocket, check_status, header, own_thread};
@@ -68,12 +68,26 @@ impl Client {
     /// As there.
     pub fn connect_with_guarantee(path: &Path, name: &str, cores: u32) -> io::Result<Arc<Self>> {
         let connection = Arc::new(Connection::new(path, name, cores));
-        let stop = Arc::new(raised(eventfd(0, EventfdFlags::CLOEXEC)?)?);
         // Now, if it is there, so that the first packet knows.
         let first = connection.connect().ok();
+        Self::follow(connection, first)
+    }
+
+    /// [`Client::connect_or_wait`], which never waits for the scheduler's answer: all of the
+    /// connection is made in the background. For callers that must not stand still, such as
+    /// a program's own `send()`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn connect_in_background(path: &Path, name: &str) -> io::Result<Arc<Self>> {
+        Self::follow(Arc::new(Connection::new(path, name, 0)), None)
+    }
+
+    fn follow(connection: Arc<Connection>, first: Option<Connected>) -> io::Result<Arc<Self>> {
+        let stop = Arc::new(raised(eventfd(0, EventfdFlags::CLOEXEC)?)?);
         let (background, stopped) = (connection.clone(), stop.clone());
         let thread = std::thread::Builder::new()
-            .name(format!("{name}/link"))
+            .name(format!("{}/link", connection.name()))
             .stack_size(128 * 1024)
             .spawn(move || background.run(first, stopped.as_fd()))?;
         Ok(Arc::new(Self {

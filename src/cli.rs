@@ -29,8 +29,8 @@ pub struct Options {
     #[arg(long, value_name = "DESIGN", default_value = "flexnet")]
     pub design: Choice,
 
-    /// One more core is granted when the oldest queued message has waited longer than this (µs,
-    /// 1 to 1000000).
+    /// In the default design, one more core is granted when the oldest queued message has waited
+    /// longer than this and an executor waits for a core (µs, 1 to 1000000).
     #[arg(long, value_name = "US", default_value_t = 50, value_parser = value_parser!(u64).range(1..=1_000_000))]
     pub objective_us: u64,
 
@@ -42,12 +42,14 @@ pub struct Options {
     #[arg(long, value_name = "US", default_value_t = 100, value_parser = value_parser!(u64).range(20..=1_000_000))]
     pub interval_us: u64,
 
-    /// The last granted cores are reclaimed after this time without work (ms, 0 to 60000).
+    /// A core is reclaimed after this time of calm; all cores are reclaimed after this time
+    /// without work (ms, 0 to 60000).
     #[arg(long, value_name = "MS", default_value_t = 20, value_parser = value_parser!(u64).range(0..=60_000))]
     pub idle_delay_ms: u64,
 
-    /// CPU time that an executor may use while other executors wait for its core (µs, 20 to
-    /// 100000).
+    /// CPU time that an executor may use while other executors wait for its core, in designs
+    /// without a quantum of their own for executors (µs, 20 to 100000). Those are the default
+    /// design and snap, and shenango and shinjuku with quantum=0.
     #[arg(long, value_name = "US", default_value_t = 4000, value_parser = value_parser!(u64).range(20..=100_000))]
     pub quantum_us: u64,
 
@@ -70,10 +72,9 @@ pub struct Options {
     #[arg(long, value_name = "US", value_parser = value_parser!(u64).range(0..=100_000))]
     pub preemption_cooldown_us: Option<u64>,
 
-    /// CPU time of one latency batch: the latency tasks that run back to back on a core after
-    /// one preemption (µs, 0 to 100000). A task that keeps waking gets at most two turns per
-    /// latency batch. The preemption cooldown follows [default: the preemption cooldown, at
-    /// least the latency slice]
+    /// CPU time that latency tasks may use back to back on a core after one preemption: one
+    /// latency batch (µs, 0 to 100000). Then the cooldown begins. A task gets at most two turns
+    /// per latency batch [default: as long as the cooldown, at least --latency-slice-us]
     #[arg(long, value_name = "US", value_parser = value_parser!(u64).range(0..=100_000))]
     pub latency_batch_us: Option<u64>,
 
@@ -129,8 +130,8 @@ pub struct Options {
     #[arg(long, value_name = "WHERE")]
     pub metrics: Option<Address>,
 
-    /// The configuration file, in TOML; its keys are the long names of these flags [default:
-    /// /etc/scx_flexnet/config.toml, if it exists].
+    /// The configuration file, in TOML; its keys are the long names of the flags that change how
+    /// the scheduler works [default: /etc/scx_flexnet/config.toml, if it exists].
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 

@@ -75,11 +75,11 @@ pub struct Metrics {
     pub reclaims: u64,
     #[stat(desc = "preemptions in the interval")]
     pub preemptions: u64,
-    #[stat(desc = "of these, lent cores taken back")]
+    #[stat(desc = "preemptions that took back a lent core")]
     pub takebacks: u64,
     #[stat(desc = "executors asked to yield in the interval")]
     pub flags_raised: u64,
-    #[stat(desc = "of these, preempted since they did not")]
+    #[stat(desc = "executors preempted because they did not yield")]
     pub flag_kicks: u64,
     #[stat(desc = "tasks served by the starvation bound in the interval")]
     pub anti_starvation: u64,

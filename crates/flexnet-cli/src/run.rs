@@ -24,7 +24,7 @@ enum Mode {
     Always,
     /// Executors do sends where that is measured to pay
     Adaptive,
-    /// Every send is the program's own, so nothing is accepted that is not sent
+    /// As off, and the log says so
     Strict,
     /// The program does all sends itself
     Off,

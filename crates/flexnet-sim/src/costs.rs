@@ -15,7 +15,7 @@ pub struct Costs {
     /// An item that crosses from another's queue. Measured: the same, queue-x.
     pub steal: u64,
     /// From waking a worker that sleeps, or whose core is lent, until it runs.
-    /// Measured: 3.3 to 3.6 µs natively (ARCHITECTURE.md).
+    /// Measured: 3.3 to 3.6 µs natively.
     pub wake: u64,
     /// Of a worker, for being preempted by an interrupt: 1,212 cycles (Shinjuku,
     /// table 1, from memory) at 2.3 GHz.

@@ -8,8 +8,8 @@
 //!
 //! Promised: no call fails or waits because there is no scheduler; the shared
 //! page, once there, stays mapped and is brought back to a scheduler that
-//! restarts. Left to others: what executors do with it. This module alone knows
-//! that the scheduler exists.
+//! restarts. Left to others: what executors do with it. This module alone talks to
+//! the scheduler; executors only read and write their page.
 
 mod connection;
 mod socket;

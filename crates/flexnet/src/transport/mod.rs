@@ -9,8 +9,9 @@
 //!
 //! Promised: bytes leave in the order of their sends and datagrams keep their
 //! boundaries; a send that returned success is done even if the handle is
-//! dropped; an error comes back on the next operation; no SIGPIPE. Left to
-//! others: when this runs and on which thread ([`crate::executor`]).
+//! dropped; no SIGPIPE. A TCP flow that failed stays failed, and each later call
+//! returns the error. A datagram's error comes back once. Left to others: when
+//! this runs and on which thread ([`crate::executor`]).
 //!
 //! [`RawFlow`] is what the preload library (crates/flexnet-preload/) has under a descriptor
 //! that stays its program's.

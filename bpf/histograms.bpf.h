@@ -4,7 +4,7 @@
  *
  * What it promises: counting costs one CPU's own cache lines; bucket k has what
  * took at most 2^(FLEXNET_BUCKET_SHIFT + k) ns. What it leaves to others: when
- * something is counted, and what the daemon makes of it (metrics.rs).
+ * something is counted, and what the daemon makes of it (src/metrics).
  */
 #ifndef FLEXNET_HISTOGRAMS_BPF_H
 #define FLEXNET_HISTOGRAMS_BPF_H

@@ -25,7 +25,6 @@
  *   general.bpf.h    all other tasks
  *   rules.bpf.h      the operator's rules
  *   classes.bpf.h    class, weight and accounting of a task
- *   designs.bpf.h    switching the design while it runs
  */
 #include <scx/common.bpf.h>
 #include "intf.h"

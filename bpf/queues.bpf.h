@@ -119,7 +119,7 @@ static __always_inline u64 first_vtime(u64 dsq)
 		return ~0ULL;
 	first = next - bpf_core_field_offset(struct scx_dsq_list_node, node);
 	node = bpf_rdonly_cast((void *)first, bpf_core_type_id_kernel(struct scx_dsq_list_node));
-	/* Somebody iterates, and his mark is first; or did, and it is gone. */
+	/* An iterator is at it, and its mark is first; or was, and the mark is gone. */
 	if ((node->flags & SCX_DSQ_LNODE_ITER_CURSOR) || (u64)queue_at(address)->list.next != next)
 		return first_vtime_locked(dsq);
 	first -= bpf_core_field_offset(struct task_struct, scx.dsq_list);

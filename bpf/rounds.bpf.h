@@ -307,7 +307,7 @@ static int round_fires(void *map, int *key, struct round_timer *timer)
 		return 0;
 	__sync_lock_test_and_set(&timer_armed, 0);
 	/* Somebody may have become runnable after the look and have seen the
-	 * timer armed: look once more, now that he would arm it. */
+	 * timer armed: look once more, now that it would arm it. */
 	if (READ_ONCE(active_clients))
 		timer_arm();
 	return 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The clients: their ids, their quotas, and what each client holds. Bookkeeping without I/O;
-//! control.rs informs the kernel.
+//! control/ informs the kernel.
 
 use crate::kernel::Limits;
 use crate::pages::PageMap;

@@ -292,8 +292,8 @@ impl Connection {
         }
     }
 
-    /// Sends a packet with up to two descriptors. One who does not read what
-    /// he asked for gets an error, and his connection is closed for it.
+    /// Sends a packet with up to two descriptors. A client that does not read
+    /// what it asked for gets an error, and its connection is closed for it.
     pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
         packets::send(&self.socket, bytes, fds, SendFlags::DONTWAIT)
     }

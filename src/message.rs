@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What a packet on the control socket asks for, checked: pure functions from
-//! bytes to a [`Request`] or an errno. Whether the sender may have it is
-//! control.rs's and clients.rs's.
+//! bytes to a [`Request`] or an errno. Whether the sender may have it is for
+//! control/ and clients.rs to say.
 
 use flexnet::abi::{
     self, DesignText, Hello, Message, Register, SetClass, TraceAsk, WhyAsk, Wire, name_text,

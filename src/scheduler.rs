@@ -3,7 +3,7 @@
 //! attaches it and takes it off again.
 //!
 //! Promises that a `Scheduler` schedules: an attach that the kernel accepted
-//! and BPF's own init refused is an error here. Clients are control.rs's.
+//! and BPF's own init refused is an error here. Clients are left to control/.
 
 use crate::bpf_skel::{BpfSkel, BpfSkelBuilder, types};
 use crate::cli::{IdleCores, Options};

@@ -4,7 +4,7 @@
 //!
 //! Promises that the scheduler does not wait for the reader of the pipe: while the pipe is full the
 //! ring fills, and BPF loses events and counts them. Leaves to others: which users may trace
-//! (control.rs), and what the events are (bpf/trace.bpf.h).
+//! (control/), and what the events are (bpf/trace.bpf.h).
 
 use crate::kernel::Kernel;
 use crate::stats::monotonic_ns;

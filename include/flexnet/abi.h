@@ -4,7 +4,8 @@
  *
  * What it is for: the one definition of the shared page and of the control
  * socket's messages, included by BPF, by C clients and mirrored (with size and
- * offset assertions against this file) by crates/flexnet/src/abi.rs.
+ * offset assertions against this file) by
+ * crates/flexnet/src/abi/generated.rs.
  *
  * What it promises: every 64-byte line of the page has one kind of writer,
  * named at its struct; sizes and offsets never change within a version, and

@@ -350,7 +350,7 @@ FLEXNET_INLINE int flexnet_design_claims(const struct flexnet_design_params *par
 enum flexnet_claim {
 	FLEXNET_CLAIM_NONE = 0,
 	FLEXNET_CLAIM_IDLE = 1,	  /* only one that nobody has */
-	FLEXNET_CLAIM_REVOKE = 2, /* also one of who has more than his guarantee */
+	FLEXNET_CLAIM_REVOKE = 2, /* also one of a client above its guarantee */
 };
 
 /*

@@ -18,8 +18,8 @@
  * What it leaves to others: the wire between executors and the scheduler is
  * abi.h, whose classes are used here.
  *
- * The manual pages are made of the comments below (docs/man/generate), which
- * have the form of the kernel's kernel-doc. "Context:" says who may call.
+ * The manual pages are made of the comments below (docs/man/generate.py),
+ * which have the form of the kernel's kernel-doc. "Context:" says who may call.
  */
 #ifndef FLEXNET_FLEXNET_H
 #define FLEXNET_FLEXNET_H
@@ -233,7 +233,7 @@ struct flexnet_runtime_state {
  */
 int flexnet_runtime_get_state(struct flexnet_runtime *runtime, struct flexnet_runtime_state *state);
 
-/* flexnet_flow_adopt(): works on a duplicate, the caller keeps his own. */
+/* flexnet_flow_adopt(): works on a duplicate, the caller keeps its own. */
 #define FLEXNET_ADOPT_DUPLICATE 1u
 
 /**
@@ -250,7 +250,7 @@ int flexnet_runtime_get_state(struct flexnet_runtime *runtime, struct flexnet_ru
  * error it stays the caller's.
  *
  * With FLEXNET_ADOPT_DUPLICATE the flow works on a duplicate, and the caller
- * closes @fd when he likes; the connection ends when both are closed.
+ * closes @fd when it likes; the connection ends when both are closed.
  *
  * The socket's blocking mode is left as it is, and means nothing to the flow:
  * flexnet_send() waits, flexnet_try_send() never does.

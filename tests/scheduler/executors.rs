@@ -155,8 +155,8 @@ pub fn lent_cores_serve_all() {
     });
 }
 
-/// Who hands over many messages from the core that his executor was granted is
-/// not preempted at the first: the executor has them all when he sleeps, or many
+/// A thread that hands over many messages from the core that its executor was granted is
+/// not preempted at the first: the executor has them all when the thread sleeps, or many
 /// in a round.
 pub fn a_submitter_on_the_lent_core_hands_over_many() {
     share(&format!("idle-cores = \"lend\"\n{STAYS}"));

@@ -30,7 +30,7 @@ pub(super) fn add_cases(cases: &mut Vec<Case>) -> Result<()> {
     }));
 
     // All of a flow (ring, gate, counters) around it, one at a time on one
-    // thread: a runtime that has ended lets the submitter run what he submits.
+    // thread: a runtime that has ended lets the submitter run what it submits.
     let runtime = Runtime::builder().build()?;
     let flow = runtime.flow()?;
     runtime.shutdown();

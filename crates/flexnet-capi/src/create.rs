@@ -124,7 +124,7 @@ pub unsafe extern "C" fn flexnet_runtime_create(
                 false => copy_in(options)?,
             }
         };
-        // SAFETY: the caller's strings, and where he wants the handle.
+        // SAFETY: the caller's strings, and where the caller wants the handle.
         unsafe { *runtime = RUNTIMES.reserve()?.fill(create(&options)?)? };
         Ok(0)
     })

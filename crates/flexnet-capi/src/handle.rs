@@ -7,7 +7,7 @@
 //! never by touching what they might point to. A slot whose generations are used
 //! up is not used again: no name is given twice.
 //!
-//! Whoever uses an object counts himself in, so closing it in another thread is
+//! A thread that uses an object is counted, so closing it in another thread is
 //! safe: the object goes when its last user does.
 
 use crate::boundary::Errno;

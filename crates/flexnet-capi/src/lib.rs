@@ -2,7 +2,7 @@
 //! The library's C interface: include/flexnet/flexnet.h, which documents it.
 //!
 //! Promised: no panic crosses (`-EIO` comes back instead), errors are negative
-//! errno values, a handle that is none is told ([`handle`]), and no send
+//! errno values, a handle that is not valid is recognised ([`handle`]), and no send
 //! allocates. Left to the library: everything else; this knows only its public
 //! interface.
 

@@ -19,8 +19,8 @@ pub fn set_lowest_descriptor(lowest: i32) {
 }
 
 /// `observer` is called with each descriptor that the library makes from here on and keeps,
-/// on the thread that makes it, before it is used: for who keeps a program's hands
-/// off them. Of its end he hears by close(2). The first call counts.
+/// on the thread that makes it, before it is used: for a caller that keeps a program's
+/// hands off them. It learns of a descriptor's end by close(2). The first call counts.
 pub fn on_descriptor_created(observer: fn(RawFd)) {
     // One that is there already stays.
     let _ = OBSERVER.set(observer);

@@ -422,8 +422,8 @@ fn senders_go_on_when_the_runtime_ends() {
     }
 }
 
-/// The executors give up on a peer that reads nothing; who waits for it is
-/// woken, goes on himself, and everything arrives once the peer reads.
+/// The executors give up on a peer that reads nothing; a thread that waits for it is
+/// woken, goes on by itself, and everything arrives once the peer reads.
 #[test]
 fn who_waits_for_a_stalled_peer_survives_the_runtime() {
     const BYTES: usize = 600_000;

@@ -40,7 +40,7 @@ fn above(file: &str) -> PathBuf {
         .ancestors()
         .map(|folder| folder.join(file))
         .find(|file| file.is_file());
-    found.unwrap_or_else(|| panic!("{file}: cargo build --release -p flexnet_preload"))
+    found.unwrap_or_else(|| panic!("{file}: cargo build --release -p flexnet-preload"))
 }
 
 fn compile(to: &Path, name: &str, more: &[&str]) -> PathBuf {

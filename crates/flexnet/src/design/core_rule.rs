@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! What the arbiter follows: the numbers of include/flexnet/designs.h.
 //!
-//! The rules themselves are C, one source for BPF and here: with the feature
-//! `simulator` it is compiled for the host and [`round`] calls it.
+//! The rules themselves are C. crates/flexnet-sim compiles the same source for the
+//! host as the scheduler compiles into BPF.
 
 /// `enum flexnet_design`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

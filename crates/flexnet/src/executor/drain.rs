@@ -142,8 +142,8 @@ impl<'a> Work<'a> {
         self.flow.fail(errno);
     }
 
-    /// Does an executor do this for which there are too few cores? Then what its
-    /// caller waits for is better left to him.
+    /// Does an executor do this for which there are too few cores? Then what a
+    /// caller waits for is better left to that caller.
     pub(crate) fn exceeds_cores(&self) -> bool {
         self.by.is_some() && self.flow.is_saturated()
     }

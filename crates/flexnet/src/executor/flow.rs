@@ -85,8 +85,8 @@ impl<'a, S: Schedule<FlowCore<S>>> FlowGuard<'a, S> {
     fn end(&mut self) -> bool {
         let rest = self.drain_mut(|drain| drain.has_rest());
         self.flow.rest.store(rest, Ordering::Relaxed);
-        // Who waits is woken by what he waits for only: a sender that finds the
-        // socket full enters and leaves, and would wake himself for ever.
+        // A waiter is woken only by what it waits for: a sender that finds the
+        // socket full enters and leaves, and would wake itself for ever.
         let news = self.before != (self.flow.ring.head(), rest)
             || self.flow.error.load(Ordering::Relaxed) != 0;
         self.flow.leave(self.progress, news)

@@ -59,7 +59,7 @@ impl Schedule<FlowCore> for Shared {
 
     fn wait_flow(&self, flow: &Arc<FlowCore>, fd: BorrowedFd<'_>) -> io::Result<()> {
         if !self.reactor.wait_flow(flow, fd)? {
-            // Whoever waits does it himself from here on.
+            // A waiting thread does it itself from here on.
             flow.waiters().wake();
             return Ok(());
         }

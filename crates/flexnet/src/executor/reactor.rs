@@ -301,8 +301,8 @@ impl<S: Schedule<FlowCore<S>>> Reactor<FlowCore<S>> {
         let _ = rustix::io::write(&self.doorbell, &1u64.to_ne_bytes());
     }
 
-    /// The executors have ended: lets go of whoever still waits, and wakes who
-    /// waits for a flow, to do the rest of it himself. The flows.
+    /// The executors have ended: lets go of every waiter, and wakes the threads that
+    /// wait for a flow, which then do the rest of it themselves. The flows.
     pub(crate) fn abandon(&self) -> Vec<Arc<FlowCore<S>>> {
         let waiters = {
             let mut all = self.lock();

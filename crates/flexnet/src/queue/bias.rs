@@ -6,12 +6,13 @@
 //! Owner: inside = true, fence, is it seized? Thief: seized = true, fence, is
 //! the owner inside? One of the two sees the other. The owner's fence is for
 //! the compiler only, where the thief's can be membarrier(2), which makes every
-//! running thread of the process pass a full one, and is cheap (see [`dear`]). Neither side waits: the owner
-//! does without for the moment, the thief goes elsewhere.
+//! running thread of the process pass a full one, and is cheap (see [`dear`]).
+//! Neither side waits: the owner does without for the moment, the thief goes
+//! elsewhere.
 
 use crate::sync::{AtomicBool, CacheLine, Ordering, fence_seqcst, spin_loop};
 
-/// Looks at an owner who is inside (for some ns, unless he was preempted there).
+/// Looks at an owner that is inside (for some ns, unless it was preempted there).
 const LOOKS: u32 = 32;
 
 /// Who may seize the lock while it has an owner.
@@ -116,7 +117,7 @@ impl Bias {
         self.owned.load(Ordering::Acquire)
     }
 
-    /// After `seized` was set: has the owner left, and will he see it?
+    /// After `seized` was set: has the owner left, and will it see that?
     fn is_outside(&self) -> bool {
         let barred = match self.thieves {
             Thieves::None => false,
@@ -150,7 +151,7 @@ mod dear {
     use std::sync::atomic::{AtomicU8, AtomicU64};
     use std::time::Instant;
 
-    /// A fence costs an owner 5 to 20 ns, and he takes from his queue some
+    /// A fence costs an owner 5 to 20 ns, and it takes from its queue some
     /// hundred times as often as somebody steals from it.
     const DEAR_NS: u64 = 8_000;
     /// What seizing costs by a fence, about, ns.
@@ -167,7 +168,7 @@ mod dear {
     /// An average that forgets half in five.
     static AVERAGE_NS: AtomicU64 = AtomicU64::new(2_000);
 
-    /// Does an owner fence by himself?
+    /// Does an owner fence by itself?
     #[inline(always)]
     pub(super) fn owners_fence() -> bool {
         STATE.load(Ordering::Relaxed) != CHEAP
@@ -186,7 +187,7 @@ mod dear {
         membarrier(MembarrierCommand::PrivateExpedited).is_ok()
     }
 
-    /// Has every owner passed a full barrier, or will before he looks?
+    /// Has every owner passed a full barrier, or will it before it looks?
     pub(super) fn barrier() -> bool {
         if STATE.load(Ordering::Acquire) == DEAR {
             return true;

@@ -31,8 +31,8 @@ impl Gate {
     /// Work was pushed. True: the caller must put the flow into a run queue.
     #[inline]
     pub fn notify(&self) -> bool {
-        // Pairs with the fence of `enter`: either the one who drains sees the
-        // work, or this sees that he took the flow out of the queue.
+        // Pairs with the fence of `enter`: either the thread that drains sees the
+        // work, or this sees that it took the flow out of the queue.
         fence_seqcst!("gate_notify");
         self.notify_left()
     }

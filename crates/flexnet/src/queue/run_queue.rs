@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! An executor's queue. Two rings: anybody pushes to the *inbox*, a ring in which
 //! who pushes marks the slot when its value is there (as in Vyukov's, but the
-//! slots' lines go one way only: who pops writes but his own line), and its
+//! slots' lines go one way only: a thread that pops writes its own line only), and its
 //! owner alone to the *local* ring, without an atomic read-modify-write.
 //! Popping, by the owner or by thieves, is under a lock that costs the owner
 //! next to nothing ([`super::bias`]).
@@ -202,8 +202,8 @@ impl<T> RunQueue<T> {
     }
 
     /// Does its owner get along by itself? A thief pays for a system call, and
-    /// interrupts him: he waits for as long as that costs, and steals when what
-    /// is left then takes the owner longer than that again. So he never costs
+    /// interrupts the owner. So it waits for as long as that costs, and steals when what
+    /// is left then takes the owner longer than that again. So it never costs
     /// more than twice what the better of both would have.
     fn moves_on(&self) -> bool {
         if !self.lock.is_owned() {

@@ -3,12 +3,12 @@
 //! waits, which executor takes it, in which order.
 //!
 //! The default design has lock-free run queues of its own ([`crate::queue`]).
-//! Any other [`Design`] runs here: its queues and its one lock, taken once a
-//! flow's turn, not once a message. Both are looked at whatever is on, so that
+//! Any other [`Design`] runs here: its queues and its one lock, taken once
+//! each time a flow is served, not once a message. Both are looked at whatever is on, so that
 //! a switch drains nothing: what waits is placed anew, by the new design.
 //!
 //! Promises: a flow that was accepted is in exactly one place until it is
-//! taken; who parks ([`Stack::park`]) is woken for what comes later. Leaves to
+//! taken; an executor that parks ([`Stack::park`]) is woken for what comes later. Leaves to
 //! others: serving flows, sleeping and waking (worker.rs), and what to do with
 //! a flow that is given back.
 

@@ -85,7 +85,7 @@ pub(super) static CATALOGUE: [Entry; 5] = [
         choices: [
             "sends and coroutines on flows",
             "a run queue an executor; the shorter of two takes new work, idle ones steal half; \
-             a turn ends after the quantum while others wait",
+             a coroutine yields after the quantum while others wait",
             "one more while the oldest message is older than the objective, one less when the \
              rest carry the load",
         ],
@@ -94,7 +94,7 @@ pub(super) static CATALOGUE: [Entry; 5] = [
             US,
             100 * MS,
             "20us",
-            "an executor's turn with a coroutine while others wait",
+            "time after which a coroutine yields at a checkpoint while others wait",
         )],
     },
     Entry {
@@ -110,7 +110,7 @@ pub(super) static CATALOGUE: [Entry; 5] = [
                 10 * US,
                 100 * MS,
                 "1ms",
-                "a worker's turn (NetChannel's artifact)",
+                "CPU time of a worker while others wait (NetChannel's artifact)",
             ),
             number(
                 "sticky",
@@ -132,7 +132,7 @@ pub(super) static CATALOGUE: [Entry; 5] = [
         name: "snap",
         choices: [
             "operations to stateful single-threaded engines",
-            "an engine polls its own queue, 16 at a turn; engines never steal",
+            "an engine polls its own queue, 16 at a time; engines never steal",
             "dedicating: fixed; spreading: a core an awake engine, within MicroQuanta; \
              compacting: one, more while an engine's delay is above the SLO",
         ],
@@ -216,7 +216,7 @@ pub(super) static CATALOGUE: [Entry; 5] = [
                 0,
                 100 * MS,
                 "0ns",
-                "a turn while work waits; 0: to completion (Caladan: 100us)",
+                "time of a coroutine while work waits; 0: to completion (Caladan: 100us)",
             ),
         ],
     },
@@ -241,7 +241,7 @@ pub(super) static CATALOGUE: [Entry; 5] = [
                 0,
                 100 * MS,
                 "5us",
-                "a request's turn; 0: to completion (Shinjuku, section 3)",
+                "time of a request while others wait; 0: to completion (Shinjuku, section 3)",
             ),
             time("slo", US, 4 * S, "100us", "objective of requests of type 0"),
             time("slo1", US, 4 * S, "100us", "of type 1"),

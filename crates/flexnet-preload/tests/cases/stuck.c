@@ -5,6 +5,10 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 
+#ifndef SO_BUF_LOCK
+#define SO_BUF_LOCK 72 // since Linux 5.15
+#endif
+
 static char room[1 << 16];
 
 // Sends until nothing more is accepted; how much was.
@@ -67,6 +71,39 @@ static void children(void)
 	}
 }
 
+static int option(int fd, int name)
+{
+	int value = -1;
+	socklen_t length = sizeof value;
+
+	CHECK(getsockopt(fd, SOL_SOCKET, name, &value, &length) == 0);
+	return value;
+}
+
+// A fork does not shrink a busy socket's send buffer, and leaves it to the kernel to size.
+static void buffers(void)
+{
+	int pair[2], size;
+	long accepted;
+	pid_t child;
+
+	connection(pair, 0, 0);
+	accepted = fill(pair[0]);
+	size = option(pair[0], SO_SNDBUF);
+	CHECK(option(pair[0], SO_BUF_LOCK) == 0);
+	child = fork();
+	if (child == 0)
+		_exit(0);
+	CHECK(waitpid(child, NULL, 0) == child);
+	// The kernel may have made it larger by itself.
+	CHECK(option(pair[0], SO_SNDBUF) >= size, "%d, %d before", option(pair[0], SO_SNDBUF),
+	      size);
+	CHECK(option(pair[0], SO_BUF_LOCK) == 0);
+	arrives(pair[1], accepted, 0);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 static void closes(void)
 {
 	enum { CONNECTIONS = 60 };
@@ -95,6 +132,7 @@ int main(void)
 	pid_t child;
 
 	children();
+	buffers();
 	for (int user = 0; user < 2; user++) {
 		child = fork();
 		if (child == 0) {

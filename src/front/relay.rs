@@ -162,3 +162,42 @@ fn forward(daemon: &OwnedFd, kept: &[u8], length: usize, fd: Option<OwnedFd>) ->
     let fds: Vec<BorrowedFd<'_>> = fd.iter().map(AsFd::as_fd).collect();
     packets::send(daemon, &bytes, &fds, SendFlags::empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flexnet::abi::{self, TraceAsk};
+    use std::fs::File;
+
+    /// What the daemon gets of a user's request to trace a program.
+    fn handed_on(root: bool) -> Result<usize, Errno> {
+        let (client, theirs) = packets::pair().unwrap();
+        let (daemon, ours) = packets::pair().unwrap();
+        let message = Message {
+            size: size_of::<TraceAsk>() as u32,
+            kind: abi::MESSAGE_TRACE,
+            version: abi::VERSION,
+            ..Message::default()
+        };
+        let (on, pid) = (2, std::process::id());
+        let ask = TraceAsk { message, on, pid };
+        let program = File::open("/proc/self/exe").unwrap();
+        let fds = [program.as_fd()];
+        packets::send(&client, ask.as_bytes(), &fds, SendFlags::empty()).unwrap();
+        up(&theirs, &ours, root).unwrap();
+        let mut bytes = [0; 256];
+        let arrived = packets::receive(&daemon, &mut bytes, RecvFlags::DONTWAIT);
+        if arrived.is_err() {
+            packets::receive_bytes(&client, &mut bytes, RecvFlags::DONTWAIT).unwrap();
+            let said = Message::from_bytes(&bytes[..16]).unwrap();
+            assert_eq!(said.status, -Errno::PERM.raw_os_error());
+        }
+        arrived.map(|(_, fds)| fds.len())
+    }
+
+    #[test]
+    fn only_roots_programs_reach_the_daemon() {
+        assert_eq!(handed_on(true), Ok(1));
+        assert_eq!(handed_on(false), Err(Errno::AGAIN));
+    }
+}

@@ -524,7 +524,7 @@ static bool executor_stays(s32 cpu, struct cpu_ctx *cctx, struct task_struct *pr
 	    *vtime + flexnet_scale_by_weight(ran, client_weight(client, page)) >= first)
 		return false;
 	executor_goes_on(tctx, now);
-	/* Who claimed the core has been looked at. */
+	/* The client that claimed the core has been looked at. */
 	cctx->kick_claim_ns = 0;
 	prev->scx.slice = settings.slice_ns;
 	return true;

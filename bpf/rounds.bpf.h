@@ -130,7 +130,7 @@ __noinline int sample_client(u32 id, u64 now)
 	if (round_sum.client_runnable)
 		return 0;
 	if (!state->depth) {
-		/* Who was asked to send by itself must be told of its end, too. */
+		/* A client that was asked to send by itself must be told of the end, too. */
 		if (arbiter.saturated)
 			return 0;
 		__sync_fetch_and_and(&active_clients, ~bit);

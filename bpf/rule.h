@@ -94,7 +94,7 @@ static inline u32 flexnet_path_start(const struct flexnet_rule *rule)
 }
 
 /* ... and one cgroup further down, at one whose name the parts in `takers` take.
- * Who matched matches below, too. */
+ * A cgroup that matched matches below, too. */
 static inline u32 flexnet_path_step(const struct flexnet_rule *rule, u32 came, u32 takers)
 {
 	u32 end = 1u << (rule->parts & 15);

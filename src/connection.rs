@@ -34,7 +34,7 @@ pub struct Listener {
     socket: ManuallyDrop<OwnedFd>,
     path: PathBuf,
     left_to_another: bool,
-    /// Who accepts; `None` before anybody does and after its end.
+    /// The process that accepts; `None` before there is one and after its end.
     front: Option<Front>,
 }
 
@@ -56,7 +56,7 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Listens beside a path, for root alone. Who listened there before is no longer
+    /// Listens beside a path, for root alone. A process that listened there before is no longer
     /// found.
     pub fn door(path: &Path) -> Result<Self> {
         let path = root_door(path);
@@ -93,7 +93,7 @@ impl Listener {
     /// # Errors
     /// It is no listening socket.
     pub fn taken(socket: OwnedFd, path: &Path) -> Result<Self> {
-        // Who connects asks who listens: that is this process from here on.
+        // A client that connects asks which process listens: it is this one from here on.
         listen(&socket, 64)?;
         Ok(Self::with(socket, path))
     }

@@ -96,7 +96,7 @@ fn main() -> ExitCode {
     };
     match run(&mut config) {
         Ok(()) => ExitCode::SUCCESS,
-        // Who read our standard output has seen enough.
+        // The reader of our standard output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let text = format!("{error:#}");

@@ -246,7 +246,7 @@ int flexnet_runtime_get_state(struct flexnet_runtime *runtime, struct flexnet_ru
  * From success on the descriptor is the flow's, which closes it when it is
  * closed itself and everything accepted is given to the kernel. Until
  * flexnet_close() the caller goes on using it for all but writing and closing:
- * receiving, polling, options. Who writes past the flow mixes up the bytes. On
+ * receiving, polling, options. A write past the flow mixes up the bytes. On
  * error it stays the caller's.
  *
  * With FLEXNET_ADOPT_DUPLICATE the flow works on a duplicate, and the caller

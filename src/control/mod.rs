@@ -263,7 +263,7 @@ impl Control {
     pub fn give_way(&mut self, number: u64, asked: Message) -> Option<Successor> {
         let connection = self.connections.remove(&number)?;
         self.doors.iter_mut().for_each(Listener::close);
-        // Who was let in until now hears that this one goes.
+        // The clients that were let in until now hear that this one goes.
         self.accept();
         // If the other is gone, the next tick lets connections in again.
         let successor = Successor::accept(connection, asked, &self.doors[0]).ok()?;

@@ -78,7 +78,7 @@ pub fn a_preemption_cooldown_spares_the_running_task() {
     assert!(spared > 20, "{spared} turns");
 }
 
-/// Who was preempted has paid: latency tasks that want the CPUs all the time run
+/// The preempted task has paid: latency tasks that want the CPUs all the time run
 /// one after the other for the length of a latency batch, and normal ones for the preemption
 /// cooldown after it. Without latency batches each slice would have a preemption cooldown of its
 /// own. A length read anew holds at once.

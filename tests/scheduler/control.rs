@@ -238,7 +238,7 @@ pub fn quotas_hold() {
     assert_eq!(raws[0].register(2, own.as_fd()), Err(Errno::DQUOT));
     assert_eq!(raws[0].register(16, own.as_fd()), Err(Errno::INVAL));
     assert_eq!(raws[0].register(1, own.as_fd()), Ok(()));
-    // Who leaves makes room.
+    // A client that leaves makes room.
     user.kill();
     eventually("room for another client", || raws[2].hello() == Ok(()));
     drop(raws);

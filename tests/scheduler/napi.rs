@@ -317,7 +317,7 @@ pub fn kernel_threads_come_and_go() {
     assert_eq!(wire.threaded(), "0");
 }
 
-/// Who binds a kernel thread ends nothing; it goes on where it may.
+/// Binding a kernel thread ends nothing; the thread goes on where it may.
 pub fn a_kernel_thread_may_be_bound() {
     let wire = Wire::veth();
     let mut daemon = Daemon::start(&["--napi", &wire.far]);

@@ -177,7 +177,7 @@ extern "C" fn prepare() {
     let any = table::all().any(|(_, slot)| slot.tagged() >= table::CANDIDATE);
     let fork = process.forks.count.fetch_add(1, Ordering::SeqCst) + 1;
     if any {
-        // Who only forks, and sends on no old flow, looks here.
+        // A process that only forks, and sends on no old flow, looks here.
         process.forks.locked(Forks::poll_children);
         // Nothing is queued on them from here on; then what is, is drained.
         state.fork = fork;

@@ -305,7 +305,7 @@ impl Sender {
             };
         }
         if !done.is_within(GAIN_PERCENT, &inline) {
-            // Who waited may have had nothing to send.
+            // A thread that waited may have had nothing to send.
             let grows = match hopeless && queued.waits == 0 {
                 true => GROWS_HOPELESS,
                 false => GROWS,

@@ -243,7 +243,7 @@ pub(crate) fn stop(process: &ProcessState, why: &str) {
     if let Some(ended) = end_runtime(process) {
         wait_for_threads(threads.saturating_sub(ended));
     }
-    // Who waits for executors drains by himself from here on.
+    // A thread that waits for executors drains by itself from here on.
     wait::bells().into_iter().for_each(Bell::ring);
     unlock(process);
 }
@@ -285,7 +285,7 @@ fn end_runtime(process: &ProcessState) -> Option<usize> {
 /// executors, too. They alone make each system call on a descriptor 50 to 60 ns
 /// longer (the kernel counts references to a file once its table is shared), 2% of
 /// what nginx takes for a request. Not where there is a scheduler, which may give an
-/// executor a core at any time. Who wants flows again makes them; what cannot go now
+/// executor a core at any time. A send that wants a flow again makes it; what cannot go now
 /// stays until after the next trial.
 #[cold]
 pub(crate) fn withdraw(process: &ProcessState) {

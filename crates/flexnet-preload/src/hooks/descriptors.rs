@@ -114,7 +114,7 @@ pub unsafe extern "C-unwind" fn shutdown(fd: c_int, how: c_int) -> c_int {
                 return false;
             }
             barrier::quietly(|| entry.flow().end_when_drained());
-            // Who waits for room has none to expect.
+            // A thread that waits for room has none to expect.
             entry.bell().ring();
             true
         });

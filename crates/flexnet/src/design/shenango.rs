@@ -2,7 +2,7 @@
 //! Shenango (NSDI'19), and Caladan's rules (OSDI'20).
 //!
 //! - **What**: packets and the user threads they wake.
-//! - **When**: a run queue a kernel thread. Who has nothing looks at its own,
+//! - **When**: a run queue a kernel thread. A thread without work looks at its own,
 //!   at its sibling hyperthread's, at a random one, at all, and steals half.
 //!   To completion; Caladan: 100 µs while work waits (`quantum=100us`).
 //! - **Where**: one more core when an item queued at the last sample is still

@@ -211,7 +211,7 @@ impl Runtime {
         if !serving {
             return 0;
         }
-        // Who still waits: the executors lingered for it, or they had ended
+        // A thread may still wait: the executors lingered for it, or they had ended
         // when a submitter found its socket full.
         let flows = self.shared.reactor.abandon();
         flows

@@ -57,7 +57,7 @@ impl Bias {
             return false;
         }
         fence_seqcst!("bias_own");
-        // Who seized it while it had no owner did not look for one inside.
+        // A thief that seized it while it had no owner did not look for one inside.
         while self.seized.load(Ordering::Acquire) {
             yield_thread();
         }

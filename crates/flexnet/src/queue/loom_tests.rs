@@ -63,7 +63,7 @@ fn loom_thief_and_owner_exclude_each_other() {
     });
 }
 
-/// Who finds a queue without an owner and who becomes that exclude each other.
+/// A thread that finds a queue without an owner, and its new owner, exclude each other.
 #[test]
 fn loom_new_owner_waits_for_who_takes() {
     model(|| {

@@ -245,7 +245,7 @@ impl TcpFlow {
                 core.wait_and_drain(None);
                 continue;
             }
-            // Who gives it back may still be about to leave.
+            // The thread that gives it back may still be about to leave.
             completion.wait(Some(if help { LEAVING } else { LOOK }));
             // More than the granted cores carry runs here.
             help |= completion.take_given_back() || core.needs_help();

@@ -145,7 +145,7 @@ impl<T: Clone> Core<T> {
                 Err(value) => Err(value),
             },
             (Place::Later { at_ns, queue }, _) => {
-                // Who sleeps must sleep no longer than that.
+                // An executor that sleeps must sleep no longer than that.
                 let sooner = self.next_due_ns().is_none_or(|due| at_ns < due);
                 match self.queues.push_later(at_ns, queue, item, value) {
                     Ok(()) if sooner => Ok(wake | self.wake_for(now, queue)),

@@ -19,7 +19,7 @@ use rustix::process::{
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Connections beyond its own that an acceptor refuses at a time.
-const REFUSALS: usize = 32;
+const REFUSALS: usize = 128;
 /// How long it rests when it cannot start a relay.
 const REST: Timespec = Timespec {
     tv_sec: 0,

@@ -19,10 +19,10 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// How long a connection that is refused may take to ask for what it is refused.
+/// How long a connection that is refused may take to ask for what it is refused, and to read why.
 const REFUSAL: Timespec = Timespec {
     tv_sec: 0,
-    tv_nsec: 200_000_000,
+    tv_nsec: 500_000_000,
 };
 
 /// The longest packet that is handed on; the longest that has a meaning is shorter.
@@ -81,7 +81,13 @@ fn refuse(client: &OwnedFd) -> Result<(), Errno> {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     let length = packets::receive_bytes(client, &mut bytes, flags)?;
     let request = Message::from_bytes(&bytes[..length.min(bytes.len())]).unwrap_or_default();
-    answer(client, &request, Errno::USERS)
+    answer(client, &request, Errno::USERS)?;
+    // Ending with a packet unread resets the connection, and the client would not see the answer.
+    poll(
+        &mut [PollFd::new(client, PollFlags::empty())],
+        Some(&REFUSAL),
+    )?;
+    Ok(())
 }
 
 fn answer(client: &OwnedFd, request: &Message, errno: Errno) -> Result<(), Errno> {

@@ -133,7 +133,7 @@ impl Listener {
         Ok(())
     }
 
-    /// Lets in nobody any more; who was let in before is still to be taken.
+    /// Lets in no client any more. Those that were let in before are still to be taken.
     pub fn close(&mut self) {
         if let Some(front) = &mut self.front {
             front.stop();

@@ -3,7 +3,7 @@
 //! are given.
 //!
 //! A design is a [`Design`] over plain numbers: it sees how long queues are and
-//! since when their heads wait, and says where work goes, who takes what next,
+//! since when their heads wait, and says where work goes, which worker takes what next,
 //! and for how long. How many cores there are follows its [`CoreRule`], whose
 //! arithmetic is include/flexnet/designs.h, the same in the kernel and in the
 //! simulator. Operators choose one by a [`Choice`].

@@ -120,6 +120,7 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 	u64 *vtime;
 
 	tctx->run_start_ns = now;
+	tctx->slice_left_ns = 0;
 	if (cctx) {
 		latency_batch_continues(cpu, cctx, tctx, task_class, now);
 		cctx->current_class = task_class;
@@ -216,6 +217,10 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 	tctx->slice_left_ns = 0;
 	if (runnable && cctx->kick_claim_ns && tctx->slice_ns > ran + TURN_LEFT_MIN)
 		tctx->slice_left_ns = tctx->slice_ns - ran;
+	/* At its turn's end inside an RCU read-side critical section: the section ends soon,
+	 * however little weight it has and however many wait. */
+	if (runnable && tctx->slice_left_ns < settings.latency_slice_ns && in_rcu_reader(p))
+		tctx->slice_left_ns = settings.latency_slice_ns;
 	if (task_class == FLEXNET_CLASS_EXECUTOR) {
 		trace_executor(FLEXNET_TRACE_OFF_CPU, cpu, executor_index(tctx), p);
 		/* On a core of its own it takes from nobody. */

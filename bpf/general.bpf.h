@@ -40,6 +40,16 @@ static __always_inline bool is_percpu_kthread(struct task_struct *p)
 	return (p->flags & PF_KTHREAD) && p->nr_cpus_allowed == 1;
 }
 
+/* Is a task inside an RCU read-side critical section? Every grace period waits
+ * for the section's end, and a stall of RCU ends the scheduler. The kernel counts
+ * the sections where it can preempt them; a BPF program is in one itself. */
+static __always_inline bool in_rcu_reader(struct task_struct *p)
+{
+	int own = p == bpf_get_current_task_btf();
+
+	return bpf_core_field_exists(p->rcu_read_lock_nesting) && p->rcu_read_lock_nesting > own;
+}
+
 static __always_inline u64 slice_of(u32 task_class)
 {
 	return task_class == FLEXNET_CLASS_LATENCY ? settings.latency_slice_ns : settings.slice_ns;
@@ -170,15 +180,18 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	bool pinned = enq_flags & SCX_ENQ_REENQ ? p->nr_cpus_allowed == 1 : is_pinned(p);
 	u64 vtime = start_vtime(tctx, task_class);
 	u64 slice = slice_of(task_class);
-	u64 dsq = DSQ_GENERAL;
+	u64 dsq = DSQ_GENERAL, first;
 
 	tctx->vtime = vtime;
 	/* Preempted in its turn: it goes on with the rest of it before others
 	 * begin theirs. Else each latency wakeup would turn the queue round,
-	 * and every turn begins with cold caches. */
+	 * and every turn begins with cold caches. Its virtual time has its run
+	 * in it already, which is far ahead where its weight is small. */
 	if (tctx->slice_left_ns) {
 		slice = tctx->slice_left_ns;
-		tctx->slice_left_ns = 0;
+		first = first_vtime(DSQ_GENERAL);
+		if (first < vtime)
+			vtime = first;
 		vtime -= vtime < settings.slice_ns ? vtime : settings.slice_ns;
 		/* On this CPU, behind who preempted it: there it is warm. The
 		 * CPU is looking for its next task now; nobody needs a kick.

@@ -59,7 +59,7 @@ struct task_ctx {
 	u64 enqueued_ns;       /* runnable and waiting since, 0: not waiting */
 	u64 run_start_ns;      /* on a CPU since */
 	u64 slice_ns;	       /* slice it was last queued with */
-	u64 slice_left_ns;     /* of that, when it was preempted; 0: it was not */
+	u64 slice_left_ns;     /* what a preempted task goes on with; 0: nothing */
 	u64 vtime;	       /* its virtual time among general tasks; 0: none yet */
 	u32 cgroup_weight;     /* cpu.weight of its cgroup */
 	u32 cgroup_epoch;      /* the epoch this was read in */

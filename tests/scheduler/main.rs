@@ -28,6 +28,7 @@ mod executors;
 mod loss;
 mod napi;
 mod programs;
+mod readers;
 mod reload;
 mod rules;
 mod shown;
@@ -113,6 +114,8 @@ const SHARING: &[Test] = tests! {
         why_explains_classes_places_and_waits on [2],
         why_names_a_rule on [2],
         a_trace_has_cores_executors_and_turns on [2];
+    readers:
+        a_preempted_rcu_reader_goes_on on [2];
     stress:
         the_least_of_many_has_turns on [2],
         stress_with_changing_affinities on [2];

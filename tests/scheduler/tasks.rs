@@ -9,6 +9,7 @@
 //!   app NAME EXECUTORS [CORES]  an application with executors, and guaranteed
 //!                               cores; see `app`
 //!   stream NAME EXECUTORS PORT  sends a pattern over TCP until asked to stop
+//!   reader                      stays long in RCU read-side critical sections
 //!   packets DEVICE BURST US     sends frames into a device, for ever
 //! and what is asked of them: CPU time, waiting, affinity. A child dies with
 //! its handle, and with the tests.
@@ -318,6 +319,7 @@ pub fn play(role: &str, rest: &[&str]) {
         ("poison", [path]) => crate::attackers::poison(path),
         ("linger", [count]) => crate::attackers::linger(count.parse().unwrap()),
         ("idle", [count]) => crate::attackers::idle(count.parse().unwrap()),
+        ("reader", []) => crate::readers::reader(),
         ("packets", [device, burst, pause_us]) => {
             let pause = Duration::from_micros(pause_us.parse().unwrap());
             crate::napi::packets(device, burst.parse().unwrap(), pause);

@@ -4,6 +4,7 @@
 //!
 //!   cli, config  the command line and the configuration file; renamed: old names
 //!   preflight    what must hold before anything is loaded
+//!   limits       cgroups with a limit that is not enforced
 //!   rules        which tasks are of which class, what applications are given
 //!   cpus         which CPUs may be granted
 //!   switch_cost  what a process switch costs here
@@ -39,6 +40,7 @@ mod events;
 mod facts;
 mod front;
 mod kernel;
+mod limits;
 mod logging;
 mod message;
 mod metrics;
@@ -146,7 +148,9 @@ fn run(config: &mut Config) -> Result<()> {
     preflight::check(options.replace).map_err(|line| anyhow!(line))?;
     start_logging(options)?;
     raise_descriptor_limit();
-    log::warn!("cpu.max of cgroups is not enforced while this scheduler runs");
+    if let Some(warning) = limits::warning() {
+        log::warn!("{warning}");
+    }
 
     let stop = Arc::new(Stop::new()?);
     let asked = stop.clone();

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Attaching, detaching, and what is refused.
 
-use crate::daemon::{Daemon, eventually, share, state, status};
+use crate::daemon::{Daemon, eventually, log, share, state, status};
 use crate::tasks::Task;
 use libbpf_rs::query::ProgInfoIter;
+use std::fs;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -77,4 +79,21 @@ pub fn refusals_are_one_line() {
         Command::new("flexnet").arg("status"),
         "does scx_flexnet run?",
     );
+}
+
+/// A warning names the cgroups with a limit. Without a limit there is none.
+pub fn a_limit_that_is_not_enforced_is_named() {
+    const WARNING: &str = "cpu.max is not enforced while this scheduler runs";
+    let daemon = Daemon::start(&[]);
+    assert!(!log().contains(WARNING), "{}", log());
+    daemon.stop();
+    let root = Path::new("/sys/fs/cgroup");
+    fs::write(root.join("cgroup.subtree_control"), "+cpu").unwrap();
+    let limited = root.join("limited");
+    fs::create_dir_all(&limited).unwrap();
+    fs::write(limited.join("cpu.max"), "10000 100000").unwrap();
+    let daemon = Daemon::start(&[]);
+    assert!(log().contains(&format!("{WARNING}: /limited")), "{}", log());
+    daemon.stop();
+    fs::remove_dir(&limited).unwrap();
 }

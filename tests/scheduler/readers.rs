@@ -14,10 +14,11 @@ const SECTIONS: usize = 5;
 
 /// An instruction of BPF without registers: a jump, or an exit.
 fn instruction(code: u8, off: i16) -> bpf_insn {
-    let mut instruction = bpf_insn::default();
-    instruction.code = code;
-    instruction.off = off;
-    instruction
+    bpf_insn {
+        code,
+        off,
+        ..Default::default()
+    }
 }
 
 /// A socket filter that loops until the kernel's limit for BPF loops, 250 ms, and drops the packet.

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! cgroups with a limit of CPU time (`cpu.max`), which this scheduler does not enforce.
+//!
+//! Promises a warning that names them, and no warning where there is none. It reads the tree once,
+//! at the start. What the limits come to is left to the operator.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where cgroup v2 is mounted.
+const ROOT: &str = "/sys/fs/cgroup";
+/// cgroups that a warning names.
+const NAMED: usize = 3;
+
+/// What to warn of, if any cgroup has a limit.
+pub fn warning() -> Option<String> {
+    text(&limited(Path::new(ROOT)))
+}
+
+/// The cgroups below `root` with a limit, by path. A cgroup that goes meanwhile is left out.
+fn limited(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut waiting = vec![root.to_owned()];
+    while let Some(directory) = waiting.pop() {
+        let limit = fs::read_to_string(directory.join("cpu.max"));
+        if limit.is_ok_and(|limit| !limit.starts_with("max")) {
+            let below = directory.strip_prefix(root).unwrap_or(&directory);
+            found.push(Path::new("/").join(below));
+        }
+        let entries = fs::read_dir(&directory).into_iter().flatten();
+        let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let directories = entries.map_while(Result::ok).filter(is_directory);
+        waiting.extend(directories.map(|entry| entry.path()));
+    }
+    found.sort();
+    found
+}
+
+fn text(limited: &[PathBuf]) -> Option<String> {
+    if limited.is_empty() {
+        return None;
+    }
+    let names: Vec<_> = limited
+        .iter()
+        .take(NAMED)
+        .map(|path| path.to_string_lossy())
+        .collect();
+    let more = match limited.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let names = names.join(", ");
+    Some(format!(
+        "cpu.max is not enforced while this scheduler runs: {names}{more}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cgroups_with_a_limit_are_named() {
+        let root = std::env::temp_dir().join(format!("flexnet-limits-{}", std::process::id()));
+        let limits = [
+            ("a", "max 100000"),
+            ("a/deep", "10000 100000"),
+            ("b", "200000 100000"),
+        ];
+        for (name, limit) in limits {
+            fs::create_dir_all(root.join(name)).unwrap();
+            fs::write(root.join(name).join("cpu.max"), limit).unwrap();
+        }
+        let found = limited(&root);
+        fs::remove_dir_all(&root).unwrap();
+        assert_eq!(found, [Path::new("/a/deep"), Path::new("/b")]);
+    }
+
+    #[test]
+    fn a_warning_names_three_and_counts_the_rest() {
+        let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
+        assert_eq!(text(&[]), None);
+        let two = text(&paths(&["/a", "/b"])).unwrap();
+        assert!(two.ends_with("runs: /a, /b"), "{two}");
+        let five = text(&paths(&["/a", "/b", "/c", "/d", "/e"])).unwrap();
+        assert!(five.ends_with("runs: /a, /b, /c and 2 more"), "{five}");
+    }
+}

@@ -85,3 +85,50 @@ kvm_boots() {
 		-serial "file:$log" -kernel "$1" -append "console=ttyS0 panic=-1" </dev/null >/dev/null 2>&1 || true
 	grep -q 'Unable to mount root' "$log" 2>/dev/null
 }
+
+# The plugin of virtual time needs the plugin interface of this series.
+VIRTUAL_TIME_QEMU=10.0
+
+qemu_series() { "$@" --version 2>/dev/null | sed -nE '1s/.*version ([0-9]+\.[0-9]+)\..*/\1/p'; }
+
+# Sets QEMU for virtual time: the machine's own where it is of that series, else the archive's.
+choose_virtual_time_qemu() {
+	local found
+	QEMU=(qemu-system-x86_64)
+	found=$(qemu_series "${QEMU[@]}" || true)
+	[ "$found" != "$VIRTUAL_TIME_QEMU" ] || return 0
+	# In a process of its own: a failure of the archive ends that one only.
+	(fetch_qemu) ||
+		die "--virtual-time needs QEMU $VIRTUAL_TIME_QEMU: this machine has ${found:-none}, and no other one can be downloaded"
+	QEMU=("$TARGET/qemu/run")
+	found=$(qemu_series "${QEMU[@]}" || true)
+	[ "$found" = "$VIRTUAL_TIME_QEMU" ] ||
+		die "--virtual-time needs QEMU $VIRTUAL_TIME_QEMU: the archive has ${found:-none}"
+}
+
+# Sets ACCEL, VIRTUAL_TIME (for the kernel's command line) and LOCKSTEP (the guest's command), for
+# a guest whose clock counts instructions: virtual_time FOLDER CPUS SEED [MIPS].
+#
+# All CPUs together run 1000 million instructions a guest second, or that halved some times: an
+# instruction is a power of two of nanoseconds. The most halvings that leave MIPS are taken.
+virtual_time() {
+	local folder=$1 cpus=$2 seed=$3 mips=${4:-125} shift=0 each
+	[ "$cpus" -le 16 ] || die "--virtual-time: 16 CPUs at most, not $cpus"
+	# More than eight CPUs cannot have the default.
+	[ -n "${4:-}" ] || [ "$cpus" -le 8 ] || mips=$((1000 / cpus))
+	[ $((mips * cpus)) -le 1000 ] ||
+		die "--mips: each of $cpus CPUs has $((1000 / cpus)) million instructions a second at most, not $mips"
+	while [ $((mips * cpus << (shift + 1))) -le 1000 ]; do shift=$((shift + 1)); done
+	each=$((1000 / cpus >> shift))
+	say "virtual time: seed $seed, $each million instructions a second on each of $cpus CPUs"
+	"${CC:-cc}" -nostdlib -static -o "$folder/lockstep" "$ROOT/ci/virtual-time/lockstep.S"
+	"${CC:-cc}" -shared -fPIC -O2 -o "$folder/lockstep.so" "$ROOT/ci/virtual-time/lockstep.c"
+	LOCKSTEP=$folder/lockstep
+	# All CPUs have had their turn every 10 µs.
+	ACCEL=(-accel tcg,thread=single -icount "shift=$shift,sleep=off" -cpu max
+		-seed "$seed" -rtc base=2026-01-01T00:00:00,clock=vm
+		-plugin "$folder/lockstep.so,quantum=$((each * 10)),seed=$seed")
+	# One CPU boots, and guest-run starts the others. The kernel's tests of its own cryptography
+	# would take seconds.
+	VIRTUAL_TIME="tsc=reliable tsc_early_khz=1000000 no_timer_check nokaslr maxcpus=1 cryptomgr.notests"
+}

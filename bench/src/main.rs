@@ -10,6 +10,7 @@ mod process;
 mod programs;
 mod schedulers;
 mod steal;
+mod virtual_time;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use flexnet_command::{Completions, Man};

@@ -18,6 +18,8 @@ pub(crate) struct Scheduler {
     /// The applications send through the library and ask for their class.
     pub(super) library: bool,
     pub(super) classes: bool,
+    /// The latency applications are real-time tasks (`chrt -r 1`).
+    pub(super) realtime: bool,
     /// Receive processing goes to this CPU mask for as long as it is attached.
     pub(super) steering: Option<(String, String)>,
 }
@@ -29,6 +31,7 @@ impl Scheduler {
             command: None,
             library: false,
             classes: false,
+            realtime: false,
             steering: None,
         }
     }
@@ -43,6 +46,7 @@ impl Scheduler {
             command: Some(command),
             library: full,
             classes: true,
+            realtime: false,
             steering: None,
         }
     }

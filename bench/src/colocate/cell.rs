@@ -58,11 +58,19 @@ pub(crate) fn start(
     arguments: &[String],
     socket: &Path,
 ) -> Result<Process> {
-    let mut command = Command::new(std::env::current_exe()?);
+    let latency = matches!(role, Role::LatencyServer | Role::LatencyClient);
+    let program = std::env::current_exe()?;
+    let mut command = match scheduler.realtime && latency {
+        true => {
+            let mut command = Command::new("chrt");
+            command.args(["-r", "1"]).arg(program);
+            command
+        }
+        false => Command::new(program),
+    };
     let name = clap::ValueEnum::to_possible_value(&role).context("no such role")?;
     command.args(["app", name.get_name()]).args(arguments);
     command.arg("--socket").arg(socket);
-    let latency = matches!(role, Role::LatencyServer | Role::LatencyClient);
     if scheduler.classes && latency {
         command.args(["--class", "latency"]);
     }

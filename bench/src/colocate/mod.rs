@@ -15,6 +15,7 @@ mod report;
 
 use super::schedulers::{Scheduler, log_beside};
 use super::steal::Steal;
+use super::virtual_time::Lockstep;
 use anyhow::{Context, Result, bail};
 use cell::{Cell, Load, Measured};
 use std::path::Path;
@@ -25,8 +26,6 @@ pub(crate) use options::Options;
 const STEAL_MAX: f64 = 0.05;
 /// The latency client's rate: this share of what it reaches closed-loop alone.
 const RATE_SHARE: f64 = 0.1;
-/// Requests a cell has over all rounds: with 2,000, twenty lie above the P99.
-const REQUESTS_MIN: f64 = 2_000.0;
 
 /// Between attaching a scheduler and its first cell.
 const SETTLE: std::time::Duration = std::time::Duration::from_millis(500);
@@ -38,15 +37,52 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.t_apps.is_empty() || options.message == 0 || options.write == 0 {
         bail!("--t-apps needs a number, --message and --write a byte at least");
     }
+    if options.lockstep && options.rate.is_none() && !options.closed_loop {
+        bail!("--lockstep needs --rate: a rate found before lockstep is another machine's");
+    }
     let schedulers = all(options);
     if schedulers.is_empty() {
         bail!("--only names no scheduler");
     }
     let rate = find_rate(options)?;
-    let seconds = cell_seconds(options.seconds, options.rounds, rate);
+    let seconds = cell_seconds(options.seconds, options.requests, options.rounds, rate);
     if seconds > options.seconds {
-        eprintln!("a cell has {seconds} s, for {REQUESTS_MIN} requests over all rounds");
+        let requests = options.requests;
+        eprintln!("a cell has {seconds} s, for {requests} requests over all rounds");
     }
+    let (cells, repeated, noisy) = rounds(options, &schedulers, rate, seconds)?;
+    let report = report::Report::new(
+        &schedulers,
+        &cells,
+        report::Run {
+            options,
+            rate,
+            seconds,
+            repeated,
+            noisy,
+        },
+    );
+    println!("{}", report.table());
+    if let Some(file) = &options.latencies {
+        write(file, &report::latencies(&schedulers, &cells))?;
+    }
+    if let Some(file) = &options.json {
+        write(file, &serde_json::to_string_pretty(&report)?)?;
+    }
+    if let Some(file) = &options.svg {
+        plot::draw(&report, file).with_context(|| format!("cannot draw {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Runs all rounds. The cells, how many rounds were repeated, and whether one that counts lost
+/// too much of the processor.
+fn rounds(
+    options: &Options,
+    schedulers: &[Scheduler],
+    rate: f64,
+    seconds: f64,
+) -> Result<(Vec<Cell>, u32, bool)> {
     let mut cells: Vec<Cell> = (0..schedulers.len())
         .flat_map(|scheduler| {
             options.t_apps.iter().map(move |&t_apps| Cell {
@@ -56,11 +92,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             })
         })
         .collect();
+    let mut lockstep = Lockstep::new(options.lockstep);
     let (mut good, mut repeated) = (0, 0);
     let mut noisy = false;
     while good < options.rounds {
         let turned = (good + repeated) % 2 == 1;
-        let (measured, stolen) = round(options, &schedulers, rate, seconds, turned)?;
+        let (measured, stolen) =
+            round(options, schedulers, (rate, seconds), turned, &mut lockstep)?;
         let lost = stolen > STEAL_MAX;
         eprintln!(
             "round {} of {}: {:.1}% of the processor stolen{}",
@@ -88,26 +126,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 .push(result);
         }
     }
-    let report = report::Report::new(
-        &schedulers,
-        &cells,
-        report::Run {
-            options,
-            rate,
-            seconds,
-            repeated,
-            noisy,
-        },
-    );
-    println!("{}", report.table());
-    if let Some(file) = &options.json {
-        let text = serde_json::to_string_pretty(&report)?;
-        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
-    }
-    if let Some(file) = &options.svg {
-        plot::draw(&report, file).with_context(|| format!("cannot draw {}", file.display()))?;
-    }
-    Ok(())
+    Ok((cells, repeated, noisy))
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
 type RoundResult = Vec<((usize, u32), Measured)>;
@@ -116,9 +139,9 @@ type RoundResult = Vec<((usize, u32), Measured)>;
 fn round(
     options: &Options,
     schedulers: &[Scheduler],
-    rate: f64,
-    seconds: f64,
+    (rate, seconds): (f64, f64),
     turned: bool,
+    lockstep: &mut Lockstep,
 ) -> Result<(RoundResult, f64)> {
     let mut order: Vec<usize> = (0..schedulers.len()).collect();
     let mut t_apps = options.t_apps.clone();
@@ -135,6 +158,7 @@ fn round(
         // Not an event: what attaching and detaching leave behind (RCU, text
         // patching) is no part of any cell.
         std::thread::sleep(SETTLE);
+        lockstep.begin()?;
         for &t_apps in &t_apps {
             let load = Load {
                 t_apps,
@@ -181,12 +205,12 @@ fn find_rate(options: &Options) -> Result<f64> {
 
 /// Seconds of a cell in each round, so that it has enough requests over all of them. A closed
 /// loop has no rate and far more requests.
-fn cell_seconds(asked: f64, rounds: u32, rate: f64) -> f64 {
+fn cell_seconds(asked: f64, requests: u32, rounds: u32, rate: f64) -> f64 {
     if rate <= 0.0 {
         return asked;
     }
     // To whole tenths, since it is printed.
-    let needed = REQUESTS_MIN / (rate * f64::from(rounds));
+    let needed = f64::from(requests) / (rate * f64::from(rounds));
     asked.max((needed * 10.0).ceil() / 10.0)
 }
 
@@ -215,9 +239,15 @@ fn all(options: &Options) -> Vec<Scheduler> {
             steering: Some((options.steer.clone(), last)),
             ..Scheduler::eevdf()
         };
+        let realtime = Scheduler {
+            name: "eevdf+rt".into(),
+            realtime: true,
+            ..Scheduler::eevdf()
+        };
         all.extend([
             library,
             steering,
+            realtime,
             flexnet("scx_flexnet-alone", false, &alone),
         ]);
     }
@@ -241,14 +271,16 @@ mod tests {
 
     #[test]
     fn a_cell_has_enough_requests() {
-        for (asked, rounds, rate, seconds) in [
+        for (asked, requests, rounds, rate, seconds) in [
             // 15 rounds of 3 s at 24/s would have 1,080 requests.
-            (3.0, 15, 24.0, 5.6),
-            (3.0, 15, 400.0, 3.0),
-            (1.0, 1, 300.0, 6.7),
-            (3.0, 15, 0.0, 3.0),
+            (3.0, 2_000, 15, 24.0, 5.6),
+            (3.0, 2_000, 15, 400.0, 3.0),
+            (1.0, 2_000, 1, 300.0, 6.7),
+            (1.0, 0, 1, 300.0, 1.0),
+            (3.0, 2_000, 15, 0.0, 3.0),
         ] {
-            assert_eq!(cell_seconds(asked, rounds, rate), seconds, "{rate}/s");
+            let got = cell_seconds(asked, requests, rounds, rate);
+            assert_eq!(got, seconds, "{requests} requests at {rate}/s");
         }
     }
 }

@@ -9,10 +9,13 @@ pub(crate) struct Options {
     /// Rounds; each runs every cell once
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) rounds: u32,
-    /// Seconds a cell is measured in a round; longer where a cell would have fewer than
-    /// 2,000 requests over all rounds
+    /// Seconds a cell is measured in a round; longer where a cell would have fewer requests
+    /// than --requests
     #[arg(long, default_value_t = 3.0)]
     pub(super) seconds: f64,
+    /// Requests that a cell has over all rounds, at least
+    #[arg(long, value_name = "N", default_value_t = 2_000)]
+    pub(super) requests: u32,
     /// Numbers of bulk senders
     #[arg(long, value_delimiter = ',', default_value = "0,8")]
     pub(super) t_apps: Vec<u32>,
@@ -30,7 +33,8 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(super) closed_loop: bool,
     /// Also the cells that separate the causes: EEVDF with the library, EEVDF
-    /// with steering, scx_flexnet without either
+    /// with steering, EEVDF with the service and its client as real-time tasks
+    /// (`chrt -r 1`), scx_flexnet without library and steering
     #[arg(long)]
     pub(super) matrix: bool,
     /// Another scheduler's command, to compare with (repeatable)
@@ -50,12 +54,20 @@ pub(crate) struct Options {
     /// Only these schedulers, by name
     #[arg(long, value_delimiter = ',')]
     pub(super) only: Vec<String>,
+    /// In a guest of `ci/vm --virtual-time`: its CPUs advance together from the first
+    /// scheduler's attach on, before its first cell. A scheduler that measures the machine
+    /// when it starts is told its result (--scx-flexnet)
+    #[arg(long)]
+    pub(super) lockstep: bool,
     /// Path of the scheduler's control socket
     #[arg(long, default_value = SOCKET_PATH)]
     pub(super) socket: PathBuf,
     /// Write the result as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
+    /// Write the latency of every request as CSV
+    #[arg(long, value_name = "FILE")]
+    pub(super) latencies: Option<PathBuf>,
     /// Write the result as a plot
     #[arg(long, value_name = "FILE")]
     pub(super) svg: Option<PathBuf>,

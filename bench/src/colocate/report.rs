@@ -27,6 +27,7 @@ pub(super) struct Report {
     rounds_repeated: u32,
     seconds: f64,
     rate: f64,
+    virtual_time: bool,
     closed_loop: bool,
     message_bytes: usize,
     write_bytes: usize,
@@ -85,6 +86,7 @@ impl Report {
             rounds_repeated: run.repeated,
             seconds: run.seconds,
             rate: run.rate,
+            virtual_time: run.options.lockstep,
             closed_loop: run.options.closed_loop,
             message_bytes: run.options.message,
             write_bytes: run.options.write,
@@ -198,4 +200,18 @@ impl CellReport {
             l_p999_to_alone: to_alone(0.999),
         }
     }
+}
+
+/// Every request's latency, a line each.
+pub(super) fn latencies(schedulers: &[Scheduler], cells: &[Cell]) -> String {
+    let mut text = String::from("scheduler,t_apps,round,latency_us\n");
+    for cell in cells {
+        let name = &schedulers[cell.scheduler].name;
+        for (round, measured) in cell.rounds.iter().enumerate() {
+            for us in &measured.latencies_us {
+                text.push_str(&format!("{name},{},{round},{us:.3}\n", cell.t_apps));
+            }
+        }
+    }
+    text
 }

@@ -152,7 +152,7 @@ static void *second(void *arg)
 	const struct pair *pair = arg;
 
 	pin(pair->cpu[1]);
-	for (size_t i = 0; i < pair->rounds; i++) {
+	for (size_t i = 0; i <= pair->rounds; i++) {
 		await(pair, 1);
 		give(pair, 0);
 	}
@@ -168,12 +168,13 @@ static void measure_pair(const char *name, struct pair *pair)
 	pin(pair->cpu[0]);
 	atomic_store(&number, 0);
 	pthread_create(&thread, NULL, second, pair);
-	for (size_t i = 0; i < pair->rounds; i++) {
+	/* The first round is the second thread's start, and is written over. */
+	for (size_t i = 0; i <= pair->rounds; i++) {
 		uint64_t start = now();
 
 		give(pair, 1);
 		await(pair, 0);
-		pair->ns[i] = now() - start;
+		pair->ns[i ? i - 1 : 0] = now() - start;
 	}
 	pthread_join(thread, NULL);
 	print_times(name, pair->ns, pair->rounds);

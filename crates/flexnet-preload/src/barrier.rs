@@ -4,15 +4,15 @@
 //!
 //! On a non-blocking socket nothing here blocks.
 
-use crate::entry::{Entry, Used};
+use crate::entry::{Entry, RING_BYTES, Used};
 use crate::hook_guard::{HookGuard, Quiet};
-use crate::real;
-use crate::send::quiet_drain;
-use crate::table::{self, UNKNOWN, is_entry};
+use crate::process::process_state;
+use crate::socket::{borrowed, buffer_lock, is_nonblocking, lock_buffers, send_buffer_limit};
+use crate::table::{self, CANDIDATE, PASSTHROUGH, REST, STDIO_LAST, Slot, UNKNOWN};
+use crate::table::{is_entry, is_internal};
 use crate::wait;
 use flexnet::transport::Drained;
-use rustix::fd::{BorrowedFd, FromRawFd, OwnedFd};
-use rustix::fs::OFlags;
+use rustix::fd::{FromRawFd, OwnedFd};
 use rustix::net::sockopt;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
@@ -34,23 +34,10 @@ pub(crate) enum Patience {
     Bounded,
 }
 
-fn borrowed(fd: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: the program's, for whose call this is; a bad one fails.
-    unsafe { BorrowedFd::borrow_raw(fd) }
-}
-
-/// Would a send on it return EAGAIN where it cannot go on?
-pub(crate) fn is_nonblocking(fd: RawFd) -> bool {
-    rustix::fs::fcntl_getfl(borrowed(fd)).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
-}
-
-/// When a send on it that begins now gives up (SO_SNDTIMEO).
-pub(crate) fn deadline(fd: RawFd) -> Option<Instant> {
-    let timeout = sockopt::socket_timeout(borrowed(fd), sockopt::Timeout::Send);
-    timeout
-        .ok()
-        .flatten()
-        .map(|timeout| Instant::now() + timeout)
+/// Gives the kernel what it takes. A handler that leaves by longjmp, or the thread's
+/// cancellation, would leave the flow locked for ever: both come after.
+pub(crate) fn quiet_drain(entry: &Used) -> Drained {
+    quietly(|| entry.flow().drain())
 }
 
 /// Drains a flow, and waits for that at most until then; is it drained?
@@ -118,7 +105,7 @@ fn give_kernel(entry: &Used, fd: RawFd, until: Instant, goes_on: bool) {
     }
     // The kernel doubles what it is told, and counts its own overhead. A size above its
     // limit does not fail, so one that would make the buffer smaller is not asked for.
-    let larger = before / 2 + 2 * crate::start::RING_BYTES;
+    let larger = before / 2 + 2 * RING_BYTES;
     let allowed = larger.min(send_buffer_limit());
     let locked = buffer_lock(fd);
     let raised = (locked.is_some() || !goes_on)
@@ -140,53 +127,41 @@ fn give_kernel(entry: &Used, fd: RawFd, until: Instant, goes_on: bool) {
     }
 }
 
-/// Of asm-generic/socket.h, since Linux 5.15: which buffers the kernel does not size itself,
-/// since the program has set their size.
-const SO_BUF_LOCK: libc::c_int = 72;
-
-/// Nothing where the kernel has no such option.
-fn buffer_lock(fd: RawFd) -> Option<libc::c_int> {
-    let (mut value, mut length) = (0, size_of::<libc::c_int>() as libc::socklen_t);
-    // SAFETY: a local integer and its size.
-    let done = unsafe {
-        real::getsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            SO_BUF_LOCK,
-            (&raw mut value).cast(),
-            &raw mut length,
-        )
-    };
-    (done == 0).then_some(value)
-}
-
-fn lock_buffers(fd: RawFd, locked: libc::c_int) {
-    // SAFETY: a local integer and its size.
-    unsafe {
-        real::setsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            SO_BUF_LOCK,
-            (&raw const locked).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-}
-
-/// Bytes a program may ask for as SO_SNDBUF; 0 where that cannot be said.
-fn send_buffer_limit() -> usize {
-    let text = std::fs::read_to_string("/proc/sys/net/core/wmem_max").unwrap_or_default();
-    text.trim().parse().unwrap_or(0)
-}
-
 /// Sockets that are closed and have a rest: their descriptors are the
 /// library's own until it is sent.
 fn wait_for_closed(until: Instant) {
-    let Some(process) = table::process_state() else {
+    let Some(process) = process_state() else {
         return;
     };
     while process.closing.load(Ordering::Acquire) > 0 && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A new descriptor of a socket, made by this process.
+#[inline]
+pub(crate) fn made(fd: RawFd) {
+    mark(
+        fd,
+        if fd > STDIO_LAST {
+            CANDIDATE
+        } else {
+            PASSTHROUGH
+        },
+    );
+}
+
+/// A new descriptor that this process made: a [`CANDIDATE`] or an [`table::EPOLL`].
+pub(crate) fn mark(fd: RawFd, tagged: usize) {
+    if let (Some(slot), Some(process)) = (table::slot(fd), process_state())
+        && process.alive.load(Ordering::Relaxed) != 0
+        && !is_internal(slot.tagged())
+    {
+        if is_entry(slot.tagged()) {
+            forget_stale(slot);
+        }
+        slot.forks.store(process.forks.count(), Ordering::Relaxed);
+        table::mark(fd, tagged);
     }
 }
 
@@ -196,8 +171,8 @@ pub(crate) fn pass_through_permanently(fd: RawFd) {
         return;
     };
     let tagged = slot.tagged();
-    if tagged == table::CANDIDATE {
-        slot.replace(tagged, table::PASSTHROUGH);
+    if tagged == CANDIDATE {
+        slot.replace(tagged, PASSTHROUGH);
     } else if is_entry(tagged)
         && let Some(guard) = HookGuard::enter()
         && let Some(entry) = Entry::of(slot, tagged)
@@ -221,17 +196,17 @@ pub(crate) fn forget(fd: RawFd) {
         return;
     };
     let tagged = slot.tagged();
-    if tagged == UNKNOWN || table::is_internal(tagged) {
+    if tagged == UNKNOWN || is_internal(tagged) {
         return;
     }
     if !is_entry(tagged) {
         slot.close(tagged);
         return;
     }
-    let Some(process) = table::process_state() else {
+    let Some(process) = process_state() else {
         return;
     };
-    if !table::is_ours(process) {
+    if !process.is_ours() {
         return; // a vfork child's close is not the parent's
     }
     let Some(_guard) = HookGuard::enter() else {
@@ -255,7 +230,7 @@ pub(crate) fn forget(fd: RawFd) {
 /// The number is a new descriptor's, so it was closed past us (by a raw system
 /// call, or with its FILE): what was left must not go to the new one.
 #[cold]
-pub(crate) fn forget_stale(slot: &table::Slot) {
+pub(crate) fn forget_stale(slot: &Slot) {
     let tagged = slot.tagged();
     let Some(_guard) = HookGuard::enter() else {
         return;
@@ -276,7 +251,7 @@ pub(crate) fn forget_stale(slot: &table::Slot) {
 /// A socket that has nothing queued and nothing to tell loses its flow: it is a
 /// candidate again. For who holds the lock on making flows and is the only thread in
 /// the hooks: others would find a candidate while there is a flow yet.
-pub(crate) fn release(fd: RawFd, slot: &table::Slot) {
+pub(crate) fn release(fd: RawFd, slot: &Slot) {
     let tagged = slot.tagged();
     if !is_entry(tagged) {
         return;
@@ -293,7 +268,7 @@ pub(crate) fn release(fd: RawFd, slot: &table::Slot) {
         && entry.handles.load(Ordering::SeqCst) == 1;
     // Shared: a signal's handler runs within a hook that waits.
     if may_go && !entry.is_shared() && entry.flow().retire(false) {
-        slot.set(table::CANDIDATE);
+        slot.set(CANDIDATE);
         entry.handles.store(0, Ordering::SeqCst);
         entry.release();
     }
@@ -344,6 +319,24 @@ fn retire(entry: &Used, fd: RawFd, has_others: bool, used_by_others: bool) {
     }
 }
 
+/// A duplicate that the library keeps for a rest.
+fn mark_rest(fd: RawFd) {
+    if let Some(process) = process_state() {
+        process.closing.fetch_add(1, Ordering::AcqRel);
+    }
+    table::mark(fd, REST);
+}
+
+/// The library closes one of its own.
+pub(crate) fn internal_closed(slot: &Slot) {
+    if slot.tagged() == REST
+        && let Some(process) = process_state()
+    {
+        process.closing.fetch_sub(1, Ordering::AcqRel);
+    }
+    slot.set(UNKNOWN);
+}
+
 /// What holds a flow's gate: a handler that forks, or that leaves by longjmp, would wait for
 /// that gate for ever.
 pub(crate) fn quietly<R>(holds_the_gate: impl FnOnce() -> R) -> R {
@@ -386,10 +379,9 @@ fn leave_epolls(fd: RawFd) {
 }
 
 fn duplicate(fd: RawFd) -> Option<OwnedFd> {
-    let copy =
-        rustix::io::fcntl_dupfd_cloexec(borrowed(fd), crate::start::lowest_descriptor()).ok()?;
+    let copy = rustix::io::fcntl_dupfd_cloexec(borrowed(fd), table::lowest_descriptor()).ok()?;
     let copy = rustix::fd::IntoRawFd::into_raw_fd(copy);
-    table::mark_rest(copy);
+    mark_rest(copy);
     // SAFETY: just made, and given to one owner; `hooks::close` sees it go.
     Some(unsafe { OwnedFd::from_raw_fd(copy) })
 }

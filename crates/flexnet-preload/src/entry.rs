@@ -6,7 +6,7 @@
 //! The table counts as one reference for each number (duplicates share an entry). The last
 //! reference releases the flow.
 
-use crate::table::{self, Slot};
+use crate::table::{Slot, is_entry};
 use flexnet::executor::Bell;
 use flexnet::transport::RawFlow;
 use std::cell::UnsafeCell;
@@ -14,6 +14,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
+
+/// Bytes of a flow's ring; the longest record is a quarter of it. A page of
+/// small messages is coalesced into one system call long before it is full.
+pub(crate) const RING_BYTES: usize = 64 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -40,7 +44,19 @@ pub(crate) struct Entry {
     /// For those who wait for the flow, and hold no reference meanwhile.
     bell: Bell,
     flow: UnsafeCell<MaybeUninit<(RawFlow, Kind)>>,
+    /// Where it is counted, and goes when it is spare.
+    entries: &'static Entries,
     next: AtomicPtr<Entry>,
+}
+
+/// A process's entries. All zeros: none.
+#[derive(Default)]
+pub(crate) struct Entries {
+    /// Flows there are.
+    in_use: AtomicU32,
+    /// Entries to be used again.
+    spare: AtomicPtr<Entry>,
+    lock: AtomicU32,
 }
 
 // SAFETY: `flow` is written while nobody has a reference.
@@ -72,7 +88,7 @@ impl Drop for Used {
 }
 
 impl Entry {
-    fn empty() -> Self {
+    fn empty(entries: &'static Entries) -> Self {
         Self {
             references: AtomicU32::new(0),
             handles: AtomicU32::new(0),
@@ -83,6 +99,7 @@ impl Entry {
             forks: AtomicU32::new(0),
             bell: Bell::new(),
             flow: UnsafeCell::new(MaybeUninit::uninit()),
+            entries,
             next: AtomicPtr::new(ptr::null_mut()),
         }
     }
@@ -90,15 +107,18 @@ impl Entry {
     /// An entry with one handle, for the flow over `fd` that `make` makes. Allocates
     /// where none is spare.
     pub(crate) fn new<E>(
+        entries: &'static Entries,
         fd: RawFd,
         kind: Kind,
         make: impl FnOnce(&'static Bell) -> Result<RawFlow, E>,
     ) -> Result<&'static Self, E> {
-        let entry = take_spare().unwrap_or_else(|| Box::leak(Box::new(Self::empty())));
+        let entry = entries
+            .take_spare()
+            .unwrap_or_else(|| Box::leak(Box::new(Self::empty(entries))));
         let flow = match make(&entry.bell) {
             Ok(flow) => flow,
             Err(error) => {
-                give_spare(entry);
+                entries.give_spare(entry);
                 return Err(error);
             }
         };
@@ -112,7 +132,7 @@ impl Entry {
             (*entry.flow.get()).write((flow, kind));
         }
         entry.references.store(1, Ordering::Release);
-        count(|flows| flows.fetch_add(1, Ordering::Relaxed));
+        entries.in_use.fetch_add(1, Ordering::Relaxed);
         Ok(entry)
     }
 
@@ -120,6 +140,12 @@ impl Entry {
     pub(crate) fn bell(&self) -> &'static Bell {
         // SAFETY: entries' memory stays.
         unsafe { &*ptr::from_ref(&self.bell) }
+    }
+
+    /// The entry of a slot, while it is used.
+    pub(crate) fn in_slot(slot: &Slot) -> Option<Used> {
+        let tagged = slot.tagged();
+        is_entry(tagged).then(|| Self::of(slot, tagged)).flatten()
     }
 
     /// The entry that a slot's tagged pointer names, if it still does.
@@ -170,8 +196,8 @@ impl Entry {
         if self.references.fetch_sub(1, Ordering::SeqCst) == 1 {
             // SAFETY: written by `new`, and nobody else has a reference.
             unsafe { (*self.flow.get()).assume_init_drop() };
-            count(|flows| flows.fetch_sub(1, Ordering::Relaxed));
-            give_spare(self);
+            self.entries.in_use.fetch_sub(1, Ordering::Relaxed);
+            self.entries.give_spare(self);
         }
     }
 
@@ -208,42 +234,41 @@ impl Entry {
     }
 }
 
-fn count(change: impl FnOnce(&AtomicU32) -> u32) {
-    if let Some(process) = table::process_state() {
-        change(&process.flows);
+impl Entries {
+    /// Flows there are.
+    pub(crate) fn in_use(&self) -> u32 {
+        self.in_use.load(Ordering::SeqCst)
     }
-}
 
-fn lock_spare() -> Option<&'static table::ProcessState> {
-    let process = table::process_state()?;
-    while process.spare_lock.swap(1, Ordering::Acquire) != 0 {
-        std::hint::spin_loop();
+    fn lock(&self) {
+        while self.lock.swap(1, Ordering::Acquire) != 0 {
+            std::hint::spin_loop();
+        }
     }
-    Some(process)
-}
 
-fn take_spare() -> Option<&'static Entry> {
-    let process = lock_spare()?;
-    let first = process.spare.load(Ordering::Relaxed);
-    // SAFETY: null or an entry.
-    let first = unsafe { first.as_ref() };
-    if let Some(first) = first {
-        process
-            .spare
-            .store(first.next.load(Ordering::Relaxed), Ordering::Relaxed);
+    fn unlock(&self) {
+        self.lock.store(0, Ordering::Release);
     }
-    process.spare_lock.store(0, Ordering::Release);
-    first
-}
 
-fn give_spare(entry: &'static Entry) {
-    if let Some(process) = lock_spare() {
+    fn take_spare(&self) -> Option<&'static Entry> {
+        self.lock();
+        // SAFETY: null or an entry, whose memory stays.
+        let first = unsafe { self.spare.load(Ordering::Relaxed).as_ref() };
+        if let Some(first) = first {
+            self.spare
+                .store(first.next.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.unlock();
+        first
+    }
+
+    fn give_spare(&self, entry: &'static Entry) {
+        self.lock();
         entry
             .next
-            .store(process.spare.load(Ordering::Relaxed), Ordering::Relaxed);
-        process
-            .spare
+            .store(self.spare.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.spare
             .store(ptr::from_ref(entry).cast_mut(), Ordering::Relaxed);
-        process.spare_lock.store(0, Ordering::Release);
+        self.unlock();
     }
 }

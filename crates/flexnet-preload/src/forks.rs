@@ -11,129 +11,14 @@
 //! end.
 
 use crate::barrier::{self, Patience};
+use crate::children::Forks;
 use crate::hook_guard::{HookGuard, SignalsBlocked};
-use crate::start;
+use crate::process::process_state;
 use crate::table;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use rustix::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
-
-/// Children that are watched at once; one more, and it is taken for alive as
-/// long as the process lives.
-const CHILDREN: usize = 64;
-/// A synchronous flow looks whether the children have gone once in so many
-/// sends: that is a system call for each child.
-const SENDS_PER_POLL: u32 = 64;
-
-/// In [`table::ProcessState`], so wiped in a child. All zeros: no fork yet.
-#[derive(Default)]
-pub(crate) struct Forks {
-    /// Forks so far.
-    count: AtomicU32,
-    /// The number of the last fork whose child may share sockets, 0: none.
-    newest: AtomicU32,
-    /// The last one that is not watched.
-    unwatched: AtomicU32,
-    polls: AtomicU32,
-    /// Guards `watched` (with signals blocked, or by who is inside).
-    lock: AtomicU32,
-    /// Reading ends, plus one; 0: free. And each one's fork.
-    watched: [[(AtomicI32, AtomicU32); 16]; CHILDREN / 16],
-}
-
-impl Forks {
-    pub(crate) fn count(&self) -> u32 {
-        self.count.load(Ordering::Acquire)
-    }
-
-    fn all(&self) -> impl Iterator<Item = &(AtomicI32, AtomicU32)> {
-        self.watched.iter().flatten()
-    }
-
-    /// May a child write to what was there at `made` (a count of forks)?
-    #[inline]
-    pub(crate) fn shares(&self, made: u32) -> bool {
-        self.newest.load(Ordering::Acquire) > made && self.still_shares(made)
-    }
-
-    #[cold]
-    fn still_shares(&self, made: u32) -> bool {
-        if self
-            .polls
-            .fetch_add(1, Ordering::Relaxed)
-            .is_multiple_of(SENDS_PER_POLL)
-            && self.lock.swap(1, Ordering::Acquire) == 0
-        {
-            self.poll_children();
-            self.lock.store(0, Ordering::Release);
-        }
-        self.newest.load(Ordering::Acquire) > made
-    }
-
-    /// Forgets the children that have gone.
-    fn poll_children(&self) {
-        let mut newest = self.unwatched.load(Ordering::Relaxed);
-        for (end, fork) in self.all() {
-            let fd = end.load(Ordering::Relaxed) - 1;
-            if fd < 0 {
-                continue;
-            }
-            // SAFETY: opened by `prepare`, closed below only.
-            let pipe = unsafe { BorrowedFd::borrow_raw(fd) };
-            let now = Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            };
-            let mut fds = [PollFd::from_borrowed_fd(pipe, PollFlags::IN)];
-            if poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0) {
-                end.store(0, Ordering::Relaxed);
-                close(fd);
-            } else {
-                newest = newest.max(fork.load(Ordering::Relaxed));
-            }
-        }
-        self.newest.store(newest, Ordering::Release);
-    }
-
-    fn watch(&self, pipe: OwnedFd, fork: u32) {
-        for (end, of) in self.all() {
-            if end.load(Ordering::Relaxed) == 0 {
-                of.store(fork, Ordering::Relaxed);
-                let fd = pipe.into_raw_fd();
-                table::mark_internal(fd);
-                end.store(fd + 1, Ordering::Relaxed);
-                return;
-            }
-        }
-        self.give_up(fork);
-    }
-
-    /// Nothing tells when that fork's child has gone.
-    fn give_up(&self, fork: u32) {
-        self.unwatched.fetch_max(fork, Ordering::Relaxed);
-        self.newest.fetch_max(fork, Ordering::Release);
-    }
-
-    fn locked<R>(&self, f: impl FnOnce(&Self) -> R) -> R {
-        while self.lock.swap(1, Ordering::Acquire) != 0 {
-            rustix::thread::sched_yield();
-        }
-        let result = f(self);
-        self.lock.store(0, Ordering::Release);
-        result
-    }
-}
-
-/// Closes a descriptor of the library's own.
-fn close(fd: i32) {
-    if let Some(slot) = table::slot(fd) {
-        slot.set(table::UNKNOWN);
-    }
-    // SAFETY: ours, and closed once.
-    unsafe { rustix::io::close(fd) };
-}
+use std::sync::atomic::Ordering;
 
 /// From `prepare` to the handler after the fork; one thread forks at a time (it
 /// holds the lock on making flows), and the child has only that thread.
@@ -159,11 +44,11 @@ static FORKING: Forking = Forking {
 };
 
 extern "C" fn prepare() {
-    let Some(process) = table::process_state() else {
+    let Some(process) = process_state() else {
         return;
     };
     let signals = SignalsBlocked::new();
-    start::lock(process);
+    process.lock();
     let guard = HookGuard::enter();
     let mut state = State {
         _guard: guard,
@@ -187,7 +72,7 @@ extern "C" fn prepare() {
             barrier::drain_all(Patience::Forking);
         }
         if let Ok((reader, writer)) = pipe_with(PipeFlags::CLOEXEC) {
-            let lowest_descriptor = start::lowest_descriptor();
+            let lowest_descriptor = table::lowest_descriptor();
             let raised =
                 |fd: OwnedFd| rustix::io::fcntl_dupfd_cloexec(&fd, lowest_descriptor).unwrap_or(fd);
             (state.reader, state.writer) = (Some(raised(reader)), Some(raised(writer)));
@@ -202,7 +87,7 @@ extern "C" fn prepare() {
 }
 
 extern "C" fn in_parent() {
-    let Some(process) = table::process_state() else {
+    let Some(process) = process_state() else {
         return;
     };
     // SAFETY: the lock is held, since `prepare`.
@@ -224,13 +109,13 @@ extern "C" fn in_parent() {
             None => forks.give_up(fork),
         });
     }
-    start::unlock(process);
+    process.unlock();
     drop(_guard);
     drop(signals);
 }
 
 extern "C" fn in_child() {
-    let Some(process) = table::process_state() else {
+    let Some(process) = process_state() else {
         return;
     };
     // SAFETY: the only thread, and it held the lock.
@@ -247,7 +132,7 @@ extern "C" fn in_child() {
         table::mark_internal(writer.as_raw_fd());
         let _ = writer.into_raw_fd();
     }
-    revive(process);
+    process.revive();
     drop(state.reader);
     drop(state._guard);
     drop(state.signals);
@@ -255,7 +140,7 @@ extern "C" fn in_child() {
 
 /// _Fork() runs no handlers, and may be called in a signal's: around it what they do in
 /// the parent. The child may not use the heap, so it makes no flows: nothing of what it
-/// inherited is used, and [`table::ProcessState::alive`] is not set.
+/// inherited is used, and [`crate::process::ProcessState::alive`] is not set.
 pub(crate) fn around_fork(fork: impl FnOnce() -> i32) -> i32 {
     if crate::hook_guard::is_in_hook() || flexnet::executor::is_library_thread() {
         return fork();
@@ -289,18 +174,6 @@ pub(crate) fn around_fork(fork: impl FnOnce() -> i32) -> i32 {
 fn take_state() -> Option<State> {
     // SAFETY: as said.
     unsafe { (*FORKING.state.get()).take() }
-}
-
-/// This process may offload.
-pub(crate) fn revive(process: &table::ProcessState) {
-    let pid = rustix::process::getpid().as_raw_nonzero().get();
-    process.pid.store(pid, Ordering::Relaxed);
-    // SAFETY: a plain call. This is the process's only thread, or its first.
-    let thread = unsafe { libc::pthread_self() };
-    process
-        .first_thread
-        .store(thread as usize, Ordering::Relaxed);
-    process.alive.store(1, Ordering::Release);
 }
 
 /// Registers the handlers, after those of the heap: its lock is taken last.

@@ -5,7 +5,11 @@
 //! A hook ([`hooks`]) looks up the descriptor ([`table`]). What is not a socket of ours goes
 //! straight to the real function ([`real`]). A send on a socket of ours is queued or left to the
 //! caller ([`send`], by [`policy`]). Everything else that touches a socket drains it first
-//! ([`barrier`], [`forks`]). The runtime starts with the first flow ([`start`]).
+//! ([`barrier`], [`forks`]). The runtime starts with the first flow ([`start`]). What belongs to the
+//! process and not to its children is in [`process`].
+//!
+//! A file uses those of the layers below it only: table, entry, process, barrier, start, forks,
+//! send, hooks.
 //!
 //! Promised: results and byte streams are the kernel's, except that more is accepted than the
 //! kernel's buffer holds. There is no output and no signal. No descriptor of the library's is where
@@ -18,6 +22,7 @@
 )]
 
 mod barrier;
+mod children;
 mod clock;
 mod config;
 mod entry;
@@ -27,9 +32,11 @@ mod hook_guard;
 mod hooks;
 mod logging;
 mod policy;
+mod process;
 mod real;
 mod send;
 mod sender;
+mod socket;
 mod start;
 mod table;
 mod wait;
@@ -65,12 +72,12 @@ extern "C" fn at_load() {
         return;
     }
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    if !table::set_up(limit.maximum.unwrap_or(u64::MAX)) {
+    if !process::set_up() || !table::set_up(limit.maximum.unwrap_or(u64::MAX)) {
         log::warn!("no memory for the table of descriptors: nothing is offloaded");
         return;
     }
-    if let Some(process) = table::process_state() {
-        forks::revive(process);
+    if let Some(process) = process::process_state() {
+        process.revive();
         forks::set_up();
     }
 }

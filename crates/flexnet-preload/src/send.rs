@@ -5,14 +5,16 @@
 //! through it. What was accepted before on that descriptor is in the kernel by then. Nothing else
 //! produces [`Verdict::Out`].
 
-use crate::barrier::is_nonblocking;
+use crate::barrier::quiet_drain;
 use crate::config::Mode;
 use crate::entry::{Entry, Kind, Used};
 use crate::hook_guard;
-use crate::hook_guard::{HookGuard, Quiet};
+use crate::hook_guard::HookGuard;
 use crate::policy::SendMode;
+use crate::process::{ProcessState, process_state};
 use crate::sender;
-use crate::table::{self, CANDIDATE, ProcessState, Slot, is_entry};
+use crate::socket::is_nonblocking;
+use crate::table::{self, CANDIDATE, Slot, is_entry};
 use crate::wait::{self, Call, Wait};
 use flexnet::transport::Drained;
 use libc::c_int;
@@ -167,7 +169,7 @@ fn report_later(fd: RawFd, errno: c_int) {
     if !matches!(errno, libc::EAGAIN | libc::EINTR | libc::ENOBUFS)
         && let Some(slot) = table::slot(fd)
         && let Some(_guard) = HookGuard::enter()
-        && let Some(entry) = table::entry(slot)
+        && let Some(entry) = Entry::in_slot(slot)
     {
         entry.restore_error(errno);
     }
@@ -176,7 +178,7 @@ fn report_later(fd: RawFd, errno: c_int) {
 /// A send on a descriptor that may concern us. Waits with nothing held.
 #[inline(never)]
 pub(crate) fn offer(fd: RawFd, slot: &'static Slot, message: &Message<'_>) -> Verdict {
-    let (Some(process), Some(config)) = (table::process_state(), crate::start::config()) else {
+    let (Some(process), Some(config)) = (process_state(), crate::start::config()) else {
         return Verdict::Out;
     };
     let mut offer = Offer {
@@ -455,13 +457,6 @@ fn rest(entry: &Used, fd: RawFd, drained: Drained, waits: bool) -> Result<(), St
         }
         Drained::WouldBlock => Err(wait(entry, fd, || entry.flow().is_drained())),
     }
-}
-
-/// Gives the kernel what it takes. A handler that leaves by longjmp, or the thread's
-/// cancellation, would leave the flow locked for ever: both come after.
-pub(crate) fn quiet_drain(entry: &Used) -> Drained {
-    let _quiet = Quiet::new();
-    entry.flow().drain()
 }
 
 /// All that was accepted on `fd` is given to the kernel, or the call that is to come

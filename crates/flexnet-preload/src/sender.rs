@@ -4,7 +4,7 @@
 
 use crate::clock::ticks;
 use crate::policy::{self, SENDS_PER_SAMPLE, Sample, SendMode, Sender};
-use crate::table::ProcessState;
+use crate::process::ProcessState;
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 

@@ -9,9 +9,10 @@
 
 use crate::barrier::{self, Patience};
 use crate::config::Config;
-use crate::entry::{Entry, Kind};
+use crate::entry::{Entry, Kind, RING_BYTES};
 use crate::hook_guard::{CancelDisabled, HookGuard, SignalsBlocked};
-use crate::table::{self, CANDIDATE, PASSTHROUGH, ProcessState, Slot};
+use crate::process::{ProcessState, Started, process_state};
+use crate::table::{self, CANDIDATE, PASSTHROUGH, Slot};
 use crate::wait;
 use flexnet::client::Client;
 use flexnet::executor::{Bell, Runtime, on_descriptor_created, set_lowest_descriptor};
@@ -21,17 +22,9 @@ use rustix::net::{getpeername, ipproto, sockopt};
 use std::io;
 use std::os::fd::RawFd;
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-
-/// Bytes of a flow's ring; the longest record is a quarter of it. A page of
-/// small messages is coalesced into one system call long before it is full.
-pub(crate) const RING_BYTES: usize = 64 * 1024;
-/// The library's descriptors are from here on, or from half of a lower limit
-/// on: what select() can hold stays the program's, and the kernel's table grows
-/// by little.
-const LOWEST_DESCRIPTOR: u64 = 512;
 
 /// How long an executor looks for work where it keeps coming: a server under
 /// load sends its replies that far apart, and each wakeup costs it 3.3 to 3.6
@@ -53,31 +46,6 @@ pub(crate) fn config() -> Option<&'static Config> {
 
 pub(crate) fn set_config(config: Config) -> &'static Config {
     CONFIG.get_or_init(|| config)
-}
-
-/// The runtime, while there is one.
-pub(crate) struct Started {
-    pub(crate) runtime: Runtime,
-    link: Option<Arc<Client>>,
-}
-
-/// Where the library's own descriptors lie.
-pub(crate) fn lowest_descriptor() -> i32 {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    limit.map_or(LOWEST_DESCRIPTOR, |limit| {
-        (limit / 2).min(LOWEST_DESCRIPTOR)
-    }) as i32
-}
-
-/// Waits for the lock on making flows; signals are to be blocked.
-pub(crate) fn lock(process: &ProcessState) {
-    while process.lock.swap(1, Ordering::Acquire) != 0 {
-        rustix::thread::sched_yield();
-    }
-}
-
-pub(crate) fn unlock(process: &ProcessState) {
-    process.lock.store(0, Ordering::Release);
 }
 
 /// Nothing is offloaded from here on, and why.
@@ -111,7 +79,7 @@ fn start(config: &Config) -> io::Result<Started> {
             "the program runs under a seccomp filter (FLEXNET_SECCOMP=ignore starts all the same)",
         ));
     }
-    set_lowest_descriptor(lowest_descriptor());
+    set_lowest_descriptor(table::lowest_descriptor());
     on_descriptor_created(table::mark_internal);
     let name = program();
     let mut builder = Runtime::builder()
@@ -170,7 +138,7 @@ fn kind(fd: BorrowedFd<'_>) -> Option<Kind> {
 /// Makes a flow for a candidate. False: not now, or never. For who is inside.
 #[cold]
 pub(crate) fn make_flow(fd: RawFd, slot: &Slot) -> bool {
-    let Some(process) = table::process_state() else {
+    let Some(process) = process_state() else {
         return false;
     };
     if process.off.load(Ordering::Relaxed) != 0 || process.alive.load(Ordering::Relaxed) == 0 {
@@ -178,16 +146,16 @@ pub(crate) fn make_flow(fd: RawFd, slot: &Slot) -> bool {
     }
     let _signals = SignalsBlocked::new();
     let _not_now = CancelDisabled::new();
-    if process.lock.swap(1, Ordering::Acquire) != 0 {
+    if !process.try_lock() {
         return false; // somebody makes one, forks or stops: the next send may
     }
     let made = make_flow_locked(process, fd, slot);
-    unlock(process);
+    process.unlock();
     made
 }
 
-fn make_flow_locked(process: &ProcessState, fd: RawFd, slot: &Slot) -> bool {
-    if !table::is_ours(process) || process.flows.load(Ordering::Relaxed) >= FLOWS_MAX {
+fn make_flow_locked(process: &'static ProcessState, fd: RawFd, slot: &Slot) -> bool {
+    if !process.is_ours() || process.entries.in_use() >= FLOWS_MAX {
         return false;
     }
     // SAFETY: the program's descriptor, which it sends on just now.
@@ -203,7 +171,7 @@ fn make_flow_locked(process: &ProcessState, fd: RawFd, slot: &Slot) -> bool {
         return false;
     };
     // SAFETY: the hooks see to it that it is retired before it is closed.
-    let made = Entry::new(fd, kind, |bell| unsafe {
+    let made = Entry::new(&process.entries, fd, kind, |bell| unsafe {
         match kind {
             Kind::Stream => RawFlow::stream(&started.runtime, fd, RING_BYTES, bell),
             Kind::Datagrams => RawFlow::datagram(&started.runtime, fd, RING_BYTES, bell),
@@ -222,7 +190,7 @@ fn make_flow_locked(process: &ProcessState, fd: RawFd, slot: &Slot) -> bool {
     }
     let forks = slot.forks.load(Ordering::Relaxed);
     entry.forks.store(forks, Ordering::Relaxed);
-    process.highest.fetch_max(fd, Ordering::SeqCst);
+    table::include(fd);
     if slot.replace(CANDIDATE, entry.tagged()) {
         return true;
     }
@@ -236,7 +204,7 @@ fn make_flow_locked(process: &ProcessState, fd: RawFd, slot: &Slot) -> bool {
 /// others. Signals are to be blocked.
 pub(crate) fn stop(process: &ProcessState, why: &str) {
     let _not_now = CancelDisabled::new();
-    lock(process);
+    process.lock();
     give_up(process, why);
     barrier::drain_all(Patience::Forking);
     let threads = threads();
@@ -245,7 +213,7 @@ pub(crate) fn stop(process: &ProcessState, why: &str) {
     }
     // A thread that waits for executors drains by itself from here on.
     wait::bells().into_iter().for_each(Bell::ring);
-    unlock(process);
+    process.unlock();
 }
 
 /// [`stop`], and then the library does nothing more, for what may not let it: flows
@@ -253,13 +221,13 @@ pub(crate) fn stop(process: &ProcessState, why: &str) {
 pub(crate) fn leave(process: &ProcessState, why: &str) {
     stop(process, why);
     let _not_now = CancelDisabled::new();
-    lock(process);
+    process.lock();
     barrier::drain_all(Patience::Bounded);
     // Found by the table, and told that there is none any more.
     let bells = wait::bells();
     table::leave();
     bells.into_iter().for_each(Bell::ring);
-    unlock(process);
+    process.unlock();
 }
 
 /// Ends the executors; how many threads that were. For who holds the lock and is not
@@ -294,7 +262,7 @@ pub(crate) fn withdraw(process: &ProcessState) {
     let Some(_guard) = HookGuard::enter() else {
         return;
     };
-    if !table::is_ours(process) || process.lock.swap(1, Ordering::Acquire) != 0 {
+    if !process.is_ours() || !process.try_lock() {
         return; // with a later send
     }
     process.leaving.store(0, Ordering::Relaxed);
@@ -304,17 +272,16 @@ pub(crate) fn withdraw(process: &ProcessState) {
         && started.link.is_none()
         // So no other hook runs, and none begins.
         && threads() == 1 + started.runtime.threads()
-        && process.flows.load(Ordering::SeqCst) <= FLOWS_LET_GO
+        && process.entries.in_use() <= FLOWS_LET_GO
     {
         for (fd, slot) in table::all() {
             barrier::release(fd, slot);
         }
-        if process.flows.load(Ordering::SeqCst) == 0 && process.closing.load(Ordering::SeqCst) == 0
-        {
+        if process.entries.in_use() == 0 && process.closing.load(Ordering::SeqCst) == 0 {
             end_runtime(process);
         }
     }
-    unlock(process);
+    process.unlock();
 }
 
 /// The process' threads, 0 where that cannot be said. Without the heap or a

@@ -6,8 +6,8 @@
 //! inherited or received over a socket. The memory is wiped in a child (MADV_WIPEONFORK), however
 //! the child was forked. So nothing of the parent's is taken for the child's.
 
-use crate::entry::Entry;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+use rustix::process::{Resource, getrlimit};
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
@@ -31,6 +31,10 @@ pub(crate) const CANDIDATE: usize = 5;
 pub(crate) const STDIO_LAST: RawFd = 2;
 /// Numbers from here on are not looked after.
 const DESCRIPTORS_MAX: u64 = 1 << 20;
+/// The library's descriptors are from here on, or from half of a lower limit
+/// on: what select() can hold stays the program's, and the kernel's table grows
+/// by little.
+const LOWEST_DESCRIPTOR: u64 = 512;
 
 /// One descriptor.
 #[derive(Default)]
@@ -42,64 +46,42 @@ pub(crate) struct Slot {
     closes: AtomicU32,
 }
 
-/// What belongs to this process and not to its children. Zeroed in a child.
+/// What stands before the slots.
 #[derive(Default)]
-pub(crate) struct ProcessState {
-    /// 0: a child that was not forked by fork(), which leaves sockets alone.
-    pub(crate) alive: AtomicU32,
-    /// Nothing is offloaded any more.
-    pub(crate) off: AtomicU32,
-    /// For making flows, for fork and for what stops executors.
-    pub(crate) lock: AtomicU32,
-    pub(crate) pid: AtomicI32,
-    /// The first thread of the process, as pthread_self() calls it.
-    pub(crate) first_thread: AtomicUsize,
-    pub(crate) runtime: AtomicPtr<crate::start::Started>,
+#[repr(align(64))]
+struct Head {
     /// The highest number that ever was a candidate or the library's own.
-    pub(crate) highest: AtomicI32,
-    /// A message said that sends are done by executors.
-    pub(crate) announced: AtomicU32,
-    /// What was made for queueing may go: see [`crate::start::withdraw`].
-    pub(crate) leaving: AtomicU32,
-    /// Flows there are.
-    pub(crate) flows: AtomicU32,
-    /// Entries to be used again.
-    pub(crate) spare: AtomicPtr<Entry>,
-    pub(crate) spare_lock: AtomicU32,
-    pub(crate) forks: crate::forks::Forks,
-    pub(crate) policy: crate::policy::Process,
-    /// Duplicates that the library keeps for a rest.
-    pub(crate) closing: AtomicU32,
+    highest: AtomicI32,
 }
 
-static PROCESS_STATE: AtomicPtr<ProcessState> = AtomicPtr::new(ptr::null_mut());
+static HEAD: AtomicPtr<Head> = AtomicPtr::new(ptr::null_mut());
 static SLOTS: AtomicPtr<Slot> = AtomicPtr::new(ptr::null_mut());
 /// 0: there is no table, and every hook lets through.
 static LENGTH: AtomicUsize = AtomicUsize::new(0);
 
-/// Bytes for [`ProcessState`], whole pages.
-const PROCESS_STATE_BYTES: usize = 16384;
-const _: () = assert!(size_of::<ProcessState>() <= PROCESS_STATE_BYTES);
-
-/// Makes the table; without memory for it nothing is offloaded.
-pub(crate) fn set_up(descriptors: u64) -> bool {
-    let length = descriptors.clamp(256, DESCRIPTORS_MAX) as usize;
-    let bytes = (PROCESS_STATE_BYTES + length * size_of::<Slot>()).next_multiple_of(4096);
+/// Zeros that are zeros again in a child, however it is forked. Never unmapped.
+pub(crate) fn wiped_memory(bytes: usize) -> Option<*mut u8> {
     let (protection, flags) = (
         ProtFlags::READ | ProtFlags::WRITE,
         MapFlags::PRIVATE | MapFlags::NORESERVE,
     );
+    let bytes = bytes.next_multiple_of(4096);
     // SAFETY: new memory at an address of the kernel's choice, never unmapped.
-    let Ok(memory) = (unsafe { mmap_anonymous(ptr::null_mut(), bytes, protection, flags) }) else {
+    let memory = unsafe { mmap_anonymous(ptr::null_mut(), bytes, protection, flags) }.ok()?;
+    // SAFETY: the whole of what was just mapped.
+    unsafe { madvise(memory, bytes, Advice::LinuxWipeOnFork) }.ok()?;
+    Some(memory.cast())
+}
+
+/// Makes the table; without memory for it nothing is offloaded.
+pub(crate) fn set_up(descriptors: u64) -> bool {
+    let length = descriptors.clamp(256, DESCRIPTORS_MAX) as usize;
+    let Some(memory) = wiped_memory(size_of::<Head>() + length * size_of::<Slot>()) else {
         return false;
     };
-    // SAFETY: the whole of what was just mapped.
-    if unsafe { madvise(memory, bytes, Advice::LinuxWipeOnFork) }.is_err() {
-        return false;
-    }
-    PROCESS_STATE.store(memory.cast(), Ordering::Relaxed);
+    HEAD.store(memory.cast(), Ordering::Relaxed);
     // SAFETY: within the mapping.
-    let slots = unsafe { memory.cast::<u8>().add(PROCESS_STATE_BYTES) };
+    let slots = unsafe { memory.add(size_of::<Head>()) };
     SLOTS.store(slots.cast(), Ordering::Relaxed);
     LENGTH.store(length, Ordering::Release);
     true
@@ -125,24 +107,6 @@ pub(crate) fn slot(fd: RawFd) -> Option<&'static Slot> {
     } else {
         None
     }
-}
-
-/// None before there is a table.
-#[inline]
-pub(crate) fn process_state() -> Option<&'static ProcessState> {
-    // SAFETY: null or the mapping, which stays; zeros are valid.
-    unsafe { PROCESS_STATE.load(Ordering::Relaxed).as_ref() }
-}
-
-/// Is this the process that the table is of? A vfork child shares the memory
-/// but has descriptors of its own.
-pub(crate) fn is_ours(process: &ProcessState) -> bool {
-    rustix::process::getpid().as_raw_nonzero().get() == process.pid.load(Ordering::Relaxed)
-}
-
-/// [`is_ours`], where there is a table.
-pub(crate) fn is_ours_now() -> bool {
-    is_there() && process_state().is_some_and(is_ours)
 }
 
 impl Slot {
@@ -184,74 +148,44 @@ pub(crate) fn is_entry(tagged: usize) -> bool {
     tagged > CANDIDATE
 }
 
-/// The entry of a slot, while it is used.
-pub(crate) fn entry(slot: &Slot) -> Option<crate::entry::Used> {
-    let tagged = slot.tagged();
-    is_entry(tagged).then(|| Entry::of(slot, tagged)).flatten()
-}
-
-/// A new descriptor of a socket, made by this process.
-#[inline]
-pub(crate) fn made(fd: RawFd) {
-    mark(
-        fd,
-        if fd > STDIO_LAST {
-            CANDIDATE
-        } else {
-            PASSTHROUGH
-        },
-    );
-}
-
-/// A new descriptor that this process made: a [`CANDIDATE`] or an [`EPOLL`].
-pub(crate) fn mark(fd: RawFd, tagged: usize) {
-    if let (Some(slot), Some(process)) = (slot(fd), process_state())
-        && process.alive.load(Ordering::Relaxed) != 0
-        && !is_internal(slot.tagged())
-    {
-        if is_entry(slot.tagged()) {
-            crate::barrier::forget_stale(slot);
-        }
-        if process.highest.load(Ordering::Relaxed) < fd {
-            process.highest.fetch_max(fd, Ordering::SeqCst);
-        }
-        slot.forks.store(process.forks.count(), Ordering::Relaxed);
-        slot.set(tagged);
-    }
+/// Where the library's own descriptors lie.
+pub(crate) fn lowest_descriptor() -> i32 {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.map_or(LOWEST_DESCRIPTOR, |limit| {
+        (limit / 2).min(LOWEST_DESCRIPTOR)
+    }) as i32
 }
 
 /// One of the library's own.
 pub(crate) fn mark_internal(fd: RawFd) {
-    mark_ours(fd, INTERNAL);
+    mark(fd, INTERNAL);
 }
 
-/// A duplicate that the library keeps for a rest.
-pub(crate) fn mark_rest(fd: RawFd) {
-    if let Some(process) = process_state() {
-        process.closing.fetch_add(1, Ordering::AcqRel);
-    }
-    mark_ours(fd, REST);
-}
-
-fn mark_ours(fd: RawFd, tagged: usize) {
-    if let (Some(slot), Some(process)) = (slot(fd), process_state()) {
-        process.highest.fetch_max(fd, Ordering::Relaxed);
+/// What that number is from here on.
+pub(crate) fn mark(fd: RawFd, tagged: usize) {
+    if let Some(slot) = slot(fd) {
+        include(fd);
         slot.set(tagged);
     }
 }
 
-/// The library closes one of its own.
-pub(crate) fn internal_closed(slot: &Slot) {
-    if slot.tagged() == REST
-        && let Some(process) = process_state()
+fn highest() -> Option<&'static AtomicI32> {
+    // SAFETY: null or the mapping, which stays; zeros are valid.
+    let head = unsafe { HEAD.load(Ordering::Relaxed).as_ref() };
+    head.map(|head| &head.highest)
+}
+
+/// [`all`] has that number from here on.
+pub(crate) fn include(fd: RawFd) {
+    if let Some(highest) = highest()
+        && highest.load(Ordering::Relaxed) < fd
     {
-        process.closing.fetch_sub(1, Ordering::AcqRel);
+        highest.fetch_max(fd, Ordering::SeqCst);
     }
-    slot.set(UNKNOWN);
 }
 
 /// All descriptors there may be something about, and their slots.
 pub(crate) fn all() -> impl Iterator<Item = (RawFd, &'static Slot)> {
-    let highest = process_state().map_or(-1, |process| process.highest.load(Ordering::Acquire));
+    let highest = highest().map_or(-1, |highest| highest.load(Ordering::Acquire));
     (0..=highest).filter_map(|fd| Some((fd, slot(fd)?)))
 }

@@ -7,6 +7,7 @@
 
 use crate::entry::Entry;
 use crate::real;
+use crate::socket::deadline;
 use crate::table::{self, Slot};
 use flexnet::executor::Bell;
 use libc::{c_int, c_long};
@@ -77,7 +78,7 @@ impl Call {
     pub(crate) fn sleep(&mut self, wait: Wait) -> Option<c_int> {
         let until = match self.until {
             Some(until) => until,
-            None => *self.until.insert(crate::barrier::deadline(self.fd)),
+            None => *self.until.insert(deadline(self.fd)),
         };
         self.woken = true;
         match sleep(wait, until) {
@@ -217,6 +218,6 @@ pub(crate) fn sleep_through(entry: &Entry, until: Instant, ready: impl FnOnce() 
 
 /// What the threads sleep on that wait for a flow.
 pub(crate) fn bells() -> Vec<&'static Bell> {
-    let entries = table::all().filter_map(|(_, slot)| table::entry(slot));
+    let entries = table::all().filter_map(|(_, slot)| Entry::in_slot(slot));
     entries.map(|entry| entry.bell()).collect()
 }

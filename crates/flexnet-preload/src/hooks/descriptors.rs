@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! Functions that make, connect, duplicate and close descriptors.
 
-use super::options::with_entry;
+use super::with_entry;
 use crate::barrier;
 use crate::entry::Kind;
+use crate::process::is_ours_now;
 use crate::real;
 use crate::send::clear;
 use crate::table::{self, CANDIDATE, EPOLL, PASSTHROUGH, UNKNOWN};
@@ -17,7 +18,7 @@ pub unsafe extern "C-unwind" fn socket(domain: c_int, kind: c_int, protocol: c_i
     // SAFETY: as promised by the caller.
     let fd = unsafe { real::socket(domain, kind, protocol) };
     if fd >= 0 && (domain == libc::AF_INET || domain == libc::AF_INET6) {
-        table::made(fd);
+        barrier::made(fd);
     }
     fd
 }
@@ -29,7 +30,7 @@ pub unsafe extern "C-unwind" fn epoll_create(size: c_int) -> c_int {
     // SAFETY: as promised by the caller.
     let fd = unsafe { real::epoll_create(size) };
     if fd >= 0 {
-        table::mark(fd, EPOLL);
+        barrier::mark(fd, EPOLL);
     }
     fd
 }
@@ -41,7 +42,7 @@ pub unsafe extern "C-unwind" fn epoll_create1(flags: c_int) -> c_int {
     // SAFETY: as promised by the caller.
     let fd = unsafe { real::epoll_create1(flags) };
     if fd >= 0 {
-        table::mark(fd, EPOLL);
+        barrier::mark(fd, EPOLL);
     }
     fd
 }
@@ -57,7 +58,7 @@ pub unsafe extern "C-unwind" fn accept(
     // SAFETY: as promised by the caller.
     let made = unsafe { real::accept(fd, from, length) };
     if made >= 0 {
-        table::made(made);
+        barrier::made(made);
     }
     made
 }
@@ -74,7 +75,7 @@ pub unsafe extern "C-unwind" fn accept4(
     // SAFETY: as promised by the caller.
     let made = unsafe { real::accept4(fd, from, length, flags) };
     if made >= 0 {
-        table::made(made);
+        barrier::made(made);
     }
     made
 }
@@ -92,7 +93,7 @@ pub unsafe extern "C-unwind" fn connect(
     let _ = clear(fd, true);
     if datagrams == Some(true) {
         barrier::forget(fd);
-        table::made(fd);
+        barrier::made(fd);
     }
     // SAFETY: as promised by the caller.
     unsafe { real::connect(fd, to, length) }
@@ -149,7 +150,7 @@ pub unsafe extern "C-unwind" fn close(fd: c_int) -> c_int {
                     real::set_errno(libc::EBADF);
                     return -1;
                 }
-                table::internal_closed(slot);
+                barrier::internal_closed(slot);
             }
             _ => barrier::forget(fd),
         }
@@ -194,7 +195,7 @@ fn forget_range(
 pub unsafe extern "C-unwind" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
     // SAFETY: as promised by the caller.
     let real = |first, last| unsafe { real::close_range(first, last, flags) };
-    if flags & libc::CLOSE_RANGE_CLOEXEC as c_int != 0 || !table::is_ours_now() || first > last {
+    if flags & libc::CLOSE_RANGE_CLOEXEC as c_int != 0 || !is_ours_now() || first > last {
         return real(first, last);
     }
     forget_range(first, last, real)
@@ -204,7 +205,7 @@ pub unsafe extern "C-unwind" fn close_range(first: c_uint, last: c_uint, flags: 
 /// As for closefrom(3).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn closefrom(first: c_int) {
-    if !table::is_ours_now() {
+    if !is_ours_now() {
         // SAFETY: as promised by the caller.
         return unsafe { real::closefrom(first) };
     }
@@ -238,14 +239,11 @@ fn doubled(fd: c_int, to: c_int) {
         return;
     }
     if tagged == EPOLL {
-        return table::mark(to, EPOLL);
+        return barrier::mark(to, EPOLL);
     }
     let shared = with_entry(fd, |_, entry| {
         entry.add_handle();
-        if let Some(process) = table::process_state() {
-            process.highest.fetch_max(to, Ordering::SeqCst);
-        }
-        other.set(entry.tagged());
+        table::mark(to, entry.tagged());
     });
     if shared.is_none() && !table::is_internal(other.tagged()) {
         other.set(UNKNOWN);
@@ -258,7 +256,7 @@ fn doubled(fd: c_int, to: c_int) {
 pub unsafe extern "C-unwind" fn dup(fd: c_int) -> c_int {
     // SAFETY: as promised by the caller.
     let to = unsafe { real::dup(fd) };
-    if to >= 0 && table::is_ours_now() {
+    if to >= 0 && is_ours_now() {
         doubled(fd, to);
     }
     to
@@ -266,7 +264,7 @@ pub unsafe extern "C-unwind" fn dup(fd: c_int) -> c_int {
 
 /// dup2 and dup3, which close `to`.
 fn dup_to(fd: c_int, to: c_int, real: impl FnOnce() -> c_int) -> c_int {
-    if fd == to || !table::is_ours_now() {
+    if fd == to || !is_ours_now() {
         return real();
     }
     // SAFETY: asks only whether it is open.
@@ -309,7 +307,7 @@ pub unsafe extern "C-unwind" fn dup3(fd: c_int, to: c_int, flags: c_int) -> c_in
 fn controlled(fd: c_int, command: c_int, result: c_int) -> c_int {
     if (command == libc::F_DUPFD || command == libc::F_DUPFD_CLOEXEC)
         && result >= 0
-        && table::is_ours_now()
+        && is_ours_now()
         && !flexnet::executor::is_library_thread()
         && !crate::hook_guard::is_in_hook()
     {

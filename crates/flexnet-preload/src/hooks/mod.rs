@@ -12,3 +12,29 @@ pub(crate) mod others;
 pub(crate) mod process;
 pub(crate) mod receive;
 pub(crate) mod sends;
+
+use crate::entry::{Entry, Used};
+use crate::hook_guard::HookGuard;
+use crate::table::{self, is_entry};
+use libc::c_int;
+
+/// Runs `f` on the descriptor's entry, if it has one.
+fn with_entry<R>(fd: c_int, f: impl FnOnce(&HookGuard, &Used) -> R) -> Option<R> {
+    let slot = table::slot(fd)?;
+    let tagged = slot.tagged();
+    if !is_entry(tagged) {
+        return None;
+    }
+    let guard = HookGuard::enter()?;
+    let entry = Entry::of(slot, tagged)?;
+    Some(f(&guard, &entry))
+}
+
+/// An error of a queued send that the program was not told of; it is by now. Not
+/// EPIPE, which only sends come to.
+fn unreported_error(fd: c_int) -> Option<c_int> {
+    with_entry(fd, |_, entry| match entry.flow().error()? {
+        libc::EPIPE => None,
+        _ => entry.take_error(),
+    })?
+}

@@ -1,31 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! Socket options and requests whose result a queue would make wrong.
 
-use super::receive::unreported_error;
-use crate::barrier;
-use crate::entry::{Entry, Used};
-use crate::hook_guard::HookGuard;
+use super::{unreported_error, with_entry};
+use crate::barrier::{self, quiet_drain};
 use crate::real;
-use crate::send::{clear, quiet_drain};
-use crate::table::{self, is_entry};
+use crate::send::clear;
 use libc::{c_int, c_void, socklen_t};
 use std::sync::atomic::Ordering;
 
 /// SIOCOUTQ and SIOCOUTQNSD: what is queued and not acknowledged, not sent.
 const SIOCOUTQ: usize = 0x5411;
 const SIOCOUTQNSD: usize = 0x894B;
-
-/// Runs `f` on the descriptor's entry, if it has one.
-pub(crate) fn with_entry<R>(fd: c_int, f: impl FnOnce(&HookGuard, &Used) -> R) -> Option<R> {
-    let slot = table::slot(fd)?;
-    let tagged = slot.tagged();
-    if !is_entry(tagged) {
-        return None;
-    }
-    let guard = HookGuard::enter()?;
-    let entry = Entry::of(slot, tagged)?;
-    Some(f(&guard, &entry))
-}
 
 /// Options after which the program's sends are not to be touched any more.
 fn is_the_end(level: c_int, name: c_int) -> bool {

@@ -3,19 +3,19 @@
 
 use crate::barrier::{self, Patience};
 use crate::hook_guard::{HookGuard, SignalsBlocked};
+use crate::process::{ProcessState, is_ours_now, process_state};
 use crate::real;
 use crate::start;
-use crate::table::{self, ProcessState, is_ours_now};
+use crate::table;
 use libc::{FILE, c_char, c_int, c_long, c_void, pid_t};
 use std::sync::atomic::Ordering;
 
 /// Gives the kernel what was accepted.
 fn drain_all(patience: Patience) {
     let some = |process: &&ProcessState| {
-        !process.runtime.load(Ordering::Acquire).is_null()
-            || process.flows.load(Ordering::Acquire) > 0
+        !process.runtime.load(Ordering::Acquire).is_null() || process.entries.in_use() > 0
     };
-    if !table::is_there() || table::process_state().filter(some).is_none() {
+    if !table::is_there() || process_state().filter(some).is_none() {
         return;
     }
     if let Some(guard) = HookGuard::enter() {
@@ -34,7 +34,7 @@ fn before_exec() {
 /// At the end, which is not the parent's if this is a vfork child. Other libraries'
 /// destructors, and other threads, may go on sending: nothing is queued any more.
 fn before_end() {
-    if let Some(process) = table::process_state()
+    if let Some(process) = process_state()
         && is_ours_now()
     {
         process.off.store(1, Ordering::SeqCst);
@@ -50,7 +50,7 @@ fn before_spawn() {
 /// No executors from here on.
 fn stop(why: &str) {
     if is_ours_now()
-        && let Some(process) = table::process_state()
+        && let Some(process) = process_state()
         && let Some(_guard) = HookGuard::enter()
     {
         let _signals = SignalsBlocked::new();
@@ -61,7 +61,7 @@ fn stop(why: &str) {
 /// A filter may kill for any system call of the library's.
 fn leave() {
     if is_ours_now()
-        && let Some(process) = table::process_state()
+        && let Some(process) = process_state()
         && let Some(_guard) = HookGuard::enter()
     {
         let _signals = SignalsBlocked::new();
@@ -319,7 +319,7 @@ pub unsafe extern "C-unwind" fn thrd_exit(value: c_int) {
 pub unsafe extern "C-unwind" fn pthread_cancel(thread: libc::pthread_t) -> c_int {
     let first =
         |process: &ProcessState| process.first_thread.load(Ordering::Relaxed) == thread as usize;
-    if table::process_state().is_some_and(first) {
+    if process_state().is_some_and(first) {
         stop(FIRST_ENDS);
     }
     // SAFETY: as promised by the caller.

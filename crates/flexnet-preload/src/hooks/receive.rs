@@ -3,7 +3,7 @@
 //! next receive would have had. A reset connection then reads as ended. So the end of a stream is
 //! checked twice.
 
-use super::options::with_entry;
+use super::{unreported_error, with_entry};
 use crate::entry::Kind;
 use crate::real;
 use libc::{c_int, c_void, iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t};
@@ -30,15 +30,6 @@ fn end(fd: c_int) -> ssize_t {
 
 fn is_stream(fd: c_int) -> bool {
     with_entry(fd, |_, entry| entry.kind() == Kind::Stream).unwrap_or(false)
-}
-
-/// An error of a queued send that the program was not told of; it is by now. Not
-/// EPIPE, which only sends come to.
-pub(crate) fn unreported_error(fd: c_int) -> Option<c_int> {
-    with_entry(fd, |_, entry| match entry.flow().error()? {
-        libc::EPIPE => None,
-        _ => entry.take_error(),
-    })?
 }
 
 /// # Safety

@@ -84,8 +84,9 @@ pub(super) static CATALOGUE: [Entry; 5] = [
         name: "flexnet",
         choices: [
             "sends and coroutines on flows",
-            "a run queue an executor; the shorter of two takes new work, idle ones steal half; \
-             a coroutine yields after the quantum while others wait",
+            "a run queue an executor; new work goes home, or to an idle one or the shorter of \
+             two while work waits there, idle ones steal half; a coroutine yields after the \
+             quantum while others wait",
             "one more while the oldest message is older than the objective, one less when the \
              rest carry the load",
         ],

@@ -27,6 +27,7 @@ pub mod units;
 
 pub use catalogue::catalogue;
 pub use core_rule::{CoreRule, Rule};
+pub(crate) use flexnet::{queue_for, victims};
 pub use interface::{Design, Dispatch, Item, Place, SPIN_NS, Take, UNIT_BYTES, View};
 pub use parse::{Choice, TEXT_MAX, Unknown};
 pub use random::Random;
@@ -39,10 +40,10 @@ impl Choice {
             "snap" => Box::new(snap::Snap::new(self)),
             "shenango" => Box::new(shenango::Shenango::new(self, seed)),
             "shinjuku" => Box::new(shinjuku::Shinjuku::new(self)),
-            _ => Box::new(flexnet::Flexnet::new(self, seed)),
+            _ => Box::new(flexnet::Flexnet::new(self)),
         }
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! What each design says, by tables.
 
+use super::flexnet::Flexnet;
 use super::*;
 
 /// A view of queues of these lengths, all heads from 0.
@@ -122,27 +123,87 @@ fn shinjuku_takes_the_largest_waiting_time_to_objective() {
     );
 }
 
-#[test]
-fn flexnet_goes_to_the_idle_and_steals() {
-    let mut design = of("flexnet");
-    let item = Item::default();
-    let lengths = [3, 0, 9, 0];
-    let one_idle = [false, false, false, true];
-    assert_eq!(
-        design.place(&view(&lengths, &HEADS, &one_idle), &item),
-        Place::Queue(3)
-    );
-    let mut counts = [0; 4];
-    for _ in 0..1000 {
-        match design.place(&view(&[9, 1, 9, 9], &HEADS, &[false; 4]), &item) {
-            Place::Queue(queue) => counts[queue] += 1,
-            other => panic!("{other:?}"),
-        }
+/// What a placement of the default design is asked, and its answer.
+#[derive(Debug)]
+pub(crate) struct Placement {
+    pub(crate) home: u16,
+    pub(crate) workers: usize,
+    pub(crate) lengths: [u32; 4],
+    pub(crate) idle: &'static [usize],
+    pub(crate) turn: usize,
+    pub(crate) queue: usize,
+    /// The turn decided, so the next one is another.
+    pub(crate) used: bool,
+}
+
+const fn placement(
+    home: u16,
+    workers: usize,
+    lengths: [u32; 4],
+    idle: &'static [usize],
+    turn: usize,
+    (queue, used): (usize, bool),
+) -> Placement {
+    Placement {
+        home,
+        workers,
+        lengths,
+        idle,
+        turn,
+        queue,
+        used,
     }
-    // Of two choices among four, seven in sixteen pairs have the short one.
-    assert!((380..500).contains(&counts[1]), "{counts:?}");
-    let take = design
-        .next(&view(&lengths, &HEADS, &[false; 4]), 3)
-        .unwrap();
+}
+
+/// Executors are asked the same (executor/placement.rs).
+pub(crate) const PLACEMENTS: &[Placement] = &[
+    // With one worker there is no choice.
+    placement(7, 1, [9, 0, 0, 0], &[], 0, (0, false)),
+    // Nothing waits at home, whichever other worker is idle.
+    placement(1, 4, [0, 0, 0, 0], &[0, 2, 3], 0, (1, false)),
+    // Homes of workers without a core fall to those with one.
+    placement(6, 4, [5, 5, 0, 5], &[0], 0, (2, false)),
+    placement(3, 2, [5, 0, 0, 0], &[], 0, (1, false)),
+    // Work waits at home: the first idle one, which is never home itself.
+    placement(1, 4, [9, 1, 9, 0], &[3], 0, (3, false)),
+    placement(1, 4, [9, 1, 9, 0], &[1, 2], 0, (2, false)),
+    // None is idle: the shorter of home and another, in turn; home where they are equal.
+    placement(1, 4, [9, 2, 1, 9], &[], 0, (2, true)),
+    placement(1, 4, [9, 2, 1, 9], &[], 1, (1, true)),
+    placement(1, 4, [1, 2, 9, 9], &[1], 2, (0, true)),
+    placement(1, 4, [9, 2, 2, 9], &[], 3, (1, true)),
+    placement(3, 4, [2, 9, 9, 3], &[], 3, (0, true)),
+    placement(0, 2, [4, 3, 0, 0], &[], usize::MAX, (1, true)),
+];
+
+#[test]
+fn the_default_design_goes_home_then_to_the_idle_then_to_the_shorter() {
+    for case in PLACEMENTS {
+        let mut design = Flexnet::new(&Choice::default());
+        design.set_turns(case.turn);
+        let idles: Vec<bool> = (0..case.workers)
+            .map(|worker| case.idle.contains(&worker))
+            .collect();
+        let item = Item {
+            flow: case.home.into(),
+            ..Item::default()
+        };
+        let place = design.place(&view(&case.lengths, &HEADS, &idles), &item);
+        assert_eq!(place, Place::Queue(case.queue), "{case:?}");
+        let next = case.turn.wrapping_add(case.used.into());
+        assert_eq!(design.turns(), next, "{case:?}");
+    }
+}
+
+#[test]
+fn the_default_design_steals_half_of_the_next_sibling_with_work() {
+    let victims: Vec<usize> = victims(2, 4).collect();
+    assert_eq!(victims, [3, 0, 1]);
+    let mut design = of("flexnet");
+    let mut next =
+        |lengths: [u32; 4], worker| design.next(&view(&lengths, &HEADS, &[false; 4]), worker);
+    let take = next([3, 0, 9, 0], 3).unwrap();
     assert_eq!((take.queue, take.more, take.stolen), (0, 1, true));
+    assert_eq!(next([3, 0, 9, 0], 2), Some(Take::own(2)));
+    assert_eq!(next([0; 4], 2), None);
 }

@@ -10,6 +10,7 @@ use super::schedule::{Again, Schedule};
 use super::shared::{FlowCore, STOPPED, Shared};
 use crate::abi::FlowClass;
 use crate::coroutine::{CellId, Slab, is_flagged, is_over, with_timers};
+use crate::design::queue_for;
 use std::cell::Cell;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -17,6 +18,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+
+thread_local! {
+    /// How often this thread asked for the shorter of two queues.
+    static TURN: Cell<usize> = const { Cell::new(0) };
+}
 
 impl Schedule<FlowCore> for Shared {
     fn pages(&self) -> &Pages {
@@ -178,37 +184,17 @@ impl Shared {
         self.wake_all();
     }
 
-    /// Its own executor's queue; but when work waits there already (it may be off
-    /// its core, or at something long) that of one with nothing to do, else the
-    /// shorter of its own and another.
+    /// The default design's choice, by what there is to know here.
     #[inline]
     fn queue_for(&self, home: u16) -> usize {
         let wanted = self.executors_wanted();
-        let index = usize::from(home) % wanted;
-        if wanted == 1 || self.executors[index].queue.is_empty() {
-            return index;
-        }
-        self.other_queue_for(index, wanted)
-    }
-
-    #[cold]
-    fn other_queue_for(&self, index: usize, wanted: usize) -> usize {
-        thread_local! {
-            static TURN: Cell<usize> = const { Cell::new(0) };
-        }
-        let idle = self.idle.load(Ordering::Relaxed) & ((1 << wanted) - 1) & !(1 << index);
-        if idle != 0 {
-            return idle.trailing_zeros() as usize;
-        }
-        let turn = TURN.get();
-        TURN.set(turn.wrapping_add(1));
-        let other = (index + 1 + turn % (wanted - 1)) % wanted;
-        let length = |index: usize| self.executors[index].queue.len();
-        if length(other) < length(index) {
-            other
-        } else {
-            index
-        }
+        let length = |queue: usize| self.executors()[queue].queue.len();
+        let idle = |home: usize| {
+            let idle = self.idle.load(Ordering::Relaxed) & ((1 << wanted) - 1) & !(1 << home);
+            (idle != 0).then(|| idle.trailing_zeros() as usize)
+        };
+        let turn = || TURN.replace(TURN.get().wrapping_add(1));
+        queue_for(home.into(), wanted, length, idle, turn)
     }
 
     fn enqueue_default(&self, home: u16, flow: Arc<FlowCore>) -> Result<(), Arc<FlowCore>> {
@@ -248,5 +234,52 @@ impl Shared {
             }
         }
         SERVES.set(before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::design::tests::PLACEMENTS;
+    use crate::executor::Runtime;
+    use crate::executor::drain::{Drain, Progress, Work};
+
+    struct Nothing;
+
+    impl Drain for Nothing {
+        fn drain(&mut self, _: &mut Work<'_>, _: usize) -> Progress {
+            Progress::Empty
+        }
+        fn fd(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+    }
+
+    /// Executors that were never started, with queues of those lengths.
+    #[test]
+    fn executors_place_as_the_default_design_says() {
+        for case in PLACEMENTS {
+            let runtime = Runtime::builder().executors(case.lengths.len());
+            let runtime = runtime.build().unwrap();
+            let shared = runtime.shared();
+            shared.started.store(case.workers, Ordering::Relaxed);
+            for (slot, &length) in shared.executors.iter().zip(&case.lengths) {
+                for _ in 0..length {
+                    let drain = Box::new(Nothing);
+                    let flow = FlowCore::new(shared.clone(), 0, case.home, 256, drain);
+                    assert!(slot.queue.push(flow).is_ok());
+                }
+            }
+            for &idle in case.idle {
+                shared.set_idle(idle, true);
+            }
+            TURN.set(case.turn);
+            assert_eq!(shared.queue_for(case.home), case.queue, "{case:?}");
+            let next = case.turn.wrapping_add(case.used.into());
+            assert_eq!(TURN.get(), next, "{case:?}");
+            for slot in &shared.executors {
+                while slot.queue.take_abandoned().is_some() {}
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::shared::{FlowCore, Shared};
 use super::stack::{Rest, Taken};
 use crate::abi::ExecutorState;
 use crate::coroutine::{in_turn, with_timers};
-use crate::design::Item;
+use crate::design::{Item, victims};
 use crate::queue::Sleep;
 use probe::probe;
 use std::cell::Cell;
@@ -184,9 +184,8 @@ impl Worker<'_> {
     fn steal(&self) -> Option<Arc<FlowCore>> {
         let executors = self.shared.executors();
         let current = usize::from(self.slot);
-        for step in 1..executors.len() {
-            let victim = &executors[(current + step) % executors.len()];
-            let flow = victim.queue.steal(|more| {
+        for victim in victims(current, executors.len()) {
+            let flow = executors[victim].queue.steal(|more| {
                 if let Err(more) = self.current.queue.push(more) {
                     more.serve(self.shared, Some(self.slot));
                 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * dedicated.bpf.h - granted cores: which they are, who runs on them, and when
+ * dedicated.bpf.h - granted cores: which they are, what runs on them, and when
  * that changes.
  *
  * The problem: executors shall have cores of their own exactly while they have
@@ -233,7 +233,7 @@ static __always_inline void arbiter_params(struct flexnet_design_params *design_
 				    machine.grant_candidates;
 }
 
-/* Claims a CPU to preempt it for somebody who waits, once: pile-ups of preemptors on one
+/* Claims a CPU to preempt it for a task that waits, once: pile-ups of preemptors on one
  * victim are what the claim is for. It lapses when the CPU switches or after a
  * millisecond, should the kick have hit a task of another class. */
 static bool claim_cpu(s32 cpu, u64 now)

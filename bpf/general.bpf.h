@@ -21,8 +21,8 @@
 /* Waiting latency tasks looked at for one that has a turn in a latency batch. */
 #define LATENCY_BATCH_SCAN_MAX 16
 /* Virtual time is fair, not prompt: one turn of a task of nice 19 puts it 400 ms
- * of virtual time back, which passes in seconds where dozens are runnable. Who
- * waited AGED_NS (a fifth of the watchdog's limit) is served whatever its
+ * of virtual time back, which passes in seconds where dozens are runnable. A
+ * task that waited AGED_NS (a fifth of the watchdog's limit) is served whatever its
  * virtual time. Each CPU looks this often, at so many from the queue's end, and
  * gives so many a turn: at most a quarter of its time. */
 #define AGED_NS 2000000000ULL
@@ -193,10 +193,10 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 		if (first < vtime)
 			vtime = first;
 		vtime -= vtime < settings.slice_ns ? vtime : settings.slice_ns;
-		/* On this CPU, behind who preempted it: there it is warm. The
-		 * CPU is looking for its next task now; nobody needs a kick.
-		 * But not where a real-time task took the CPU, for who knows
-		 * how long. */
+		/* On this CPU, behind the task that preempted it: there it is
+		 * warm. The CPU is looking for its next task now; nobody needs
+		 * a kick. But not where a real-time task took the CPU, which
+		 * may run for any time. */
 		if (task_class != FLEXNET_CLASS_LATENCY && !cpu_granted(prev_cpu) &&
 		    !(enq_flags & SCX_ENQ_REENQ)) {
 			struct cpu_ctx *cctx = cpu_ctx_of(prev_cpu);

@@ -4,7 +4,7 @@
  * without a call.
  *
  * The problem: a CPU that looks for its next task asks ten times how long a queue
- * is and twice who is first. scx_bpf_dsq_nr_queued() looks the queue up in a hash
+ * is and twice which task is first. scx_bpf_dsq_nr_queued() looks the queue up in a hash
  * table each time, and an iterator takes the queue's lock to look at one task: most
  * of the instructions of a dispatch (docs/decisions/0008 counts them).
  *

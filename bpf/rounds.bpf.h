@@ -15,7 +15,7 @@
 #define SATURATED_ROUND_NS 10000000
 
 /*
- * What a round adds up; written by who holds the arbiter. The functions below
+ * What a round adds up; written by the CPU that holds the arbiter. The functions below
  * take plain numbers and are not static: so the verifier checks each once, not
  * once for every turn of the loops around them.
  */
@@ -136,7 +136,7 @@ __noinline int sample_client(u32 id, u64 now)
 		__sync_fetch_and_and(&active_clients, ~bit);
 		return 0;
 	}
-	/* Work, and all who could do it are parked, some because we asked for
+	/* Work, and all executors for it are parked, some because we asked for
 	 * it: only the client's own process can wake them, so the loader rings
 	 * its doorbell. (Submitters wake those that parked by themselves.) */
 	if (state->asked_parks && !round_sum.client_awake && now - state->bell_ns > 1000000) {

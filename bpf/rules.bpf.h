@@ -260,7 +260,7 @@ __noinline u32 first_rule(u32 epoch, u64 by_cgroup, u32 uid,
 	return 0;
 }
 
-/* The rule of who started this task, now that all are matched anew: of its
+/* The rule of the task that started this one, now that all are matched anew: of its
  * process's first thread, or of its parent. One that was born with a class
  * somebody asked for keeps that. */
 static void inherit_rule(struct task_struct *p, struct task_ctx *tctx, u32 epoch)
@@ -290,7 +290,7 @@ static void match_task(struct task_struct *p, const struct comm_name *comm, bool
 	if (!tctx || !rules || !epoch || tctx->task_class == FLEXNET_CLASS_KTHREAD)
 		return;
 	by_cgroup = rules_by_cgroup(p, epoch);
-	/* All of them are root's and in the root cgroup: who means them names them. */
+	/* All of them are root's and in the root cgroup: only rules that name them hold. */
 	if (p->flags & PF_KTHREAD)
 		by_cgroup &= rules->named;
 	tctx->rule = first_rule(epoch, by_cgroup, uid, comm);

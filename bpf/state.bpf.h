@@ -41,7 +41,7 @@ volatile struct flexnet_config settings = {
 };
 
 /* The design that is on: its own of the parameters, and its quantum. Written by
- * who holds the arbiter. */
+ * the CPU that holds the arbiter. */
 struct flexnet_design_switch design;
 
 /* Read by the loader at any time. */
@@ -63,7 +63,7 @@ struct task_ctx {
 	u64 vtime;	       /* its virtual time among general tasks; 0: none yet */
 	u32 cgroup_weight;     /* cpu.weight of its cgroup */
 	u32 cgroup_epoch;      /* the epoch this was read in */
-	u32 class_origin;      /* enum flexnet_class_origin: who gave it task_class */
+	u32 class_origin;      /* enum flexnet_class_origin: what gave it task_class */
 	/* Where its class comes from: class + 1 each, 0 for none. */
 	u8 asked;	 /* its process asked for it */
 	u8 ruled;	 /* by its own rule */

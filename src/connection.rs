@@ -2,7 +2,7 @@
 //! The control socket's two ends: the listening one, and a connection's
 //! packets with the descriptors that travel with them.
 //!
-//! Promises that nothing here blocks. What packets mean is message.rs's; who accepts,
+//! Promises that nothing here blocks. What packets mean is message.rs's; what accepts,
 //! and is between a client and its connection here, is the front's.
 
 use crate::front::{Arrival, Front};
@@ -229,7 +229,7 @@ fn group_id(group: &str) -> Result<u32> {
     Ok(unsafe { (*entry).gr_gid })
 }
 
-/// A connection and who is at its other end.
+/// A connection and the process at its other end.
 #[derive(Debug)]
 pub struct Connection {
     socket: OwnedFd,

@@ -127,7 +127,7 @@ impl<'obj> Kernel<'obj> {
         })
     }
 
-    /// The object, for who attaches it and reports its exit.
+    /// The object, for the code that attaches it and reports its exit.
     pub fn skel(&mut self) -> &mut BpfSkel<'obj> {
         &mut self.skel
     }

@@ -18,7 +18,7 @@
 //!   trace        events into a pipe, while somebody traces
 //!   events       requests of BPF
 //!   reload       another configuration while it runs; signals
-//!   status       the answer to who asks what goes on
+//!   status       the answer to a client that asks what goes on
 //!   steer        receive processing follows the granted cores
 //!   napi         kernel threads poll devices, as executors
 //!   device       settings of devices that are written back; for these two
@@ -233,8 +233,8 @@ fn schedule(
     let mut object = MaybeUninit::uninit();
     let (mut scheduler, doors, steer, gap_ns);
     let mut napi;
-    // What can fail by the operator's mistake comes before the attach; who
-    // connects already waits for it.
+    // What can fail by the operator's mistake comes before the attach; a
+    // client that connects already waits for it.
     if options.replace && preflight::ours_runs() {
         Listener::check_group(options.socket_group.as_deref())?;
         let mut devices = Steer::new(&options.steer, state, true)?;

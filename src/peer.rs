@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Who is at the other end of a connection, and which threads are its own.
+//! The process at the other end of a connection, and which threads are its own.
 //!
 //! Promises that no process id is trusted beyond the life of its process: the
 //! peer is held by a pidfd, a thread comes as a pidfd, and both are compared
@@ -47,7 +47,7 @@ impl Peer {
             tv_nsec: limit.subsec_nanos() as _,
         };
         let mut ended = [PollFd::new(&self.process, PollFlags::IN)];
-        // Interrupted, it has not ended: whoever waits goes on all the same.
+        // Interrupted, it has not ended: what waits goes on all the same.
         let _ = poll(&mut ended, Some(&timeout));
     }
 

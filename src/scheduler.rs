@@ -163,7 +163,7 @@ fn load<'obj>(
     let mut skel = scx_ops_open!(builder, object, flexnet_ops, open_options)?;
     let ops = skel.struct_ops.flexnet_ops_mut();
     ops.exit_dump_len = options.exit_dump_len;
-    // Or the kernel takes who is preempted by a real-time task for one that
+    // Or the kernel takes a task that a real-time task preempts for one that
     // cannot migrate (6.16, 6.18), and it waits there as long as that runs.
     ops.flags |= *compat::SCX_OPS_ENQ_MIGRATION_DISABLED;
     skel.progs

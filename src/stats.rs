@@ -287,7 +287,7 @@ impl Asker {
     }
 }
 
-/// The server, and who asks it.
+/// The server, and the requests to it.
 pub struct StatsDesk {
     _server: StatsServer<(), ()>,
     asker: Asker,
@@ -331,7 +331,7 @@ impl StatsDesk {
         self.asker.clone()
     }
 
-    /// Answers who has asked.
+    /// Answers the clients that have asked.
     pub fn answer(&self, sample: impl Fn() -> Result<Snapshot>) {
         self.wake.drain();
         for reply in self.asked.try_iter() {

@@ -44,7 +44,7 @@ const PREEMPTION_COOLDOWN_NS: RangeInclusive<u64> = 50_000..=10_000_000;
 /// cost microseconds; over 10 ms is felt.
 const SLICE_NS: RangeInclusive<u64> = 4_000_000..=10_000_000;
 
-/// How long who runs is left alone.
+/// How long a running task is left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turns {
     /// The slice of normal and batch tasks, ns.

@@ -11,7 +11,7 @@
  * named at its struct; sizes and offsets never change within a version, and
  * FLEXNET_PAGE_BYTES has reserve, so that a page outlives an upgrade.
  *
- * What it leaves to others: who may map a page (the daemon hands a client the
+ * What it leaves to others: which process may map a page (the daemon hands a client the
  * file descriptor of its own page and of no other) and what the numbers mean
  * for core allocation (arbiter.h). BPF believes nothing here: it loads
  * completed before enqueued, never reads back what it wrote, and clamps.

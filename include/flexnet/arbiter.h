@@ -167,7 +167,7 @@ FLEXNET_INLINE int flexnet_wants_core(const struct flexnet_arbiter_params *param
 	return sample->runnable > sample->granted && sample->delay_ns > params->objective_ns;
 }
 
-/* Are the cores that may be granted too few for who wants them, or were they a
+/* Are the cores that may be granted too few for the executors, or were they a
  * short while ago? What comes on top does better in its application than in the
  * queue for a core; and once it went there, its executors want none. Called
  * once a round. */

@@ -132,7 +132,7 @@ FLEXNET_INLINE void flexnet_netchannel_rule(const struct flexnet_design_params *
 	}
 }
 
-/* Snap, spreading: a thread an engine; whoever is awake has a core. */
+/* Snap, spreading: a thread an engine; each one that is awake has a core. */
 FLEXNET_INLINE void flexnet_spreading_rule(const struct flexnet_arbiter_sample *sample,
 					   struct flexnet_design_wish *wish)
 {
@@ -167,8 +167,8 @@ FLEXNET_INLINE void flexnet_compacting_rule(const struct flexnet_design_params *
 	}
 }
 
-/* Shenango: congested is who has an item queued that was queued at the last sample
- * already; it gets one more core. A core with nothing to do goes back at once. */
+/* Shenango: an application is congested when it has an item queued that was queued at
+ * the last sample already; it gets one more core. A core with nothing to do goes back at once. */
 FLEXNET_INLINE void flexnet_shenango_rule(const struct flexnet_arbiter_sample *sample,
 					  flexnet_u64 elapsed_ns, struct flexnet_design_wish *wish)
 {
@@ -320,8 +320,8 @@ FLEXNET_INLINE void flexnet_design_round(const struct flexnet_design_params *par
 
 /*
  * For how many cores an application's executors shall be awake while `granted`
- * are there. One more while its messages wait longer than the design bears: who
- * sleeps is never runnable, and never asks for a core.
+ * are there. One more while its messages wait longer than the design bears: an
+ * executor that sleeps is never runnable, and never asks for a core.
  */
 FLEXNET_INLINE flexnet_u32 flexnet_design_awake(const struct flexnet_design_params *params,
 						flexnet_u32 granted, flexnet_u64 delay_ns)

@@ -19,7 +19,7 @@
  * abi.h, whose classes are used here.
  *
  * The manual pages are made of the comments below (docs/man/generate.py),
- * which have the form of the kernel's kernel-doc. "Context:" says who may call.
+ * which have the form of the kernel's kernel-doc. "Context:" says from where a call may be made.
  */
 #ifndef FLEXNET_FLEXNET_H
 #define FLEXNET_FLEXNET_H

@@ -172,7 +172,7 @@ impl Control {
             .map(|(&number, connection)| (number, connection))
     }
 
-    /// Takes in who has connected.
+    /// Takes in clients that have connected.
     pub fn accept(&mut self) {
         for door in &mut self.doors {
             while let Some(arrived) = door.accept() {
@@ -220,7 +220,7 @@ impl Control {
         }
     }
 
-    /// Takes in placed pages and welcomes who waits for them.
+    /// Takes in placed pages and welcomes the clients that wait for them.
     pub fn placed(&mut self, kernel: &Kernel<'_>) {
         for placed in self.placer.take() {
             let (number, id) = (placed.connection, placed.client);
@@ -301,7 +301,7 @@ impl Control {
         };
         let clients = self.connections.values();
         for connection in clients.filter(|connection| connection.client.is_some()) {
-            // One who does not listen sees the connection end.
+            // A client that does not listen sees the connection end.
             let _ = connection.send(message.as_bytes(), &[]);
         }
         if let Some((_, trace)) = self.trace.take() {

@@ -2,7 +2,7 @@
 //! Which descriptor a request has, and whether a descriptor is one of that kind.
 //!
 //! Promises that what passes can be closed by anybody without a wait. The kernel's
-//! own objects (a BPF map, a pidfd, a pipe) have no owner who could delay that, and
+//! own objects (a BPF map, a pidfd, a pipe) have no owner that could delay it, and
 //! /proc names them as no file can be named. Leaves to others what is in them.
 
 use crate::message::Request;

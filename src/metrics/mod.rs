@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use text::{classic, render};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// For who does not ask for OpenMetrics: promtool, curl, old scrapers.
+/// For clients that do not ask for OpenMetrics: promtool, curl, old scrapers.
 const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Where it listens: `unix:PATH`, or a loopback address and port.

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// How long an answer to root may take.
 const LIMIT: Duration = Duration::from_secs(1);
-/// A user who is neither root nor one of the attackers.
+/// A user that is neither root nor one of the attackers.
 const STRANGER: u32 = 4_711;
 
 /// Asks again and again, as root. A virtual CPU may stand still in some of the
@@ -72,7 +72,7 @@ impl SilentFile {
 
 impl Drop for SilentFile {
     fn drop(&mut self) {
-        // All who wait for it go on.
+        // All that wait for it go on.
         drop(self.server.take());
         let path = std::ffi::CString::new(self.path).unwrap();
         // SAFETY: a zero-terminated path.

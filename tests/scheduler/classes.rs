@@ -190,8 +190,8 @@ pub fn affinity_is_followed() {
     }
 }
 
-/// The granted core's executor never sleeps; who is bound there gets its turns
-/// all the same, and by far not the most.
+/// The granted core's executor never sleeps; a task that is bound there gets
+/// its turns all the same, and by far not the most.
 pub fn a_pinned_task_on_a_granted_core_gets_turns() {
     share("");
     let mut app = Task::app("spin", 1);

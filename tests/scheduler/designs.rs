@@ -168,7 +168,7 @@ pub fn micro_quanta_leave_the_rest_of_a_core() {
 }
 
 /// Shenango: an application below its guarantee takes the core of one above its own, at once and
-/// for as long as it has work; who lost it goes on as an ordinary task.
+/// for as long as it has work; the executor that lost it goes on as an ordinary task.
 pub fn a_guarantee_takes_a_core_above_anothers_guarantee() {
     share("max-net-cores = 1\ndesign = \"shenango\"\n");
     let mut borrower = Task::app("borrower", 1);

@@ -307,7 +307,7 @@ pub fn too_few_cores_are_reported_and_not_steered_to() {
         let text = fs::read_to_string(STEERING).unwrap();
         text.trim().chars().any(|digit| !"0,".contains(digit))
     };
-    assert!(!steered(), "who else steers?");
+    assert!(!steered(), "something else steers");
     let daemon = Daemon::start(&["--max-net-cores", "1", "--steer", "lo"]);
     let mut apps = ["one", "two", "three"].map(|name| Task::app(name, 1));
     let saturated = |app: &mut Task| app.sample()["page"]["saturated"] == 1;

@@ -383,7 +383,7 @@ pub fn a_receive_livelock_starves_nobody() {
 }
 
 /// In a boot with thread_backlog_napi: one is pinned to each CPU, and stays there;
-/// in a receive livelock it is fair to who else is there.
+/// in a receive livelock it is fair to the other tasks there.
 pub fn backlog_threads_stay_where_they_are() {
     let wire = Wire::veth();
     let cpus = online_cpus();

@@ -93,7 +93,7 @@ pub fn an_application_has_the_operators_terms() {
     });
     let bound = |app: &mut Task| app.sample()["page"]["executors_wanted"].as_u64().unwrap();
     assert_eq!(bound(&mut app), 1);
-    // Live, for who is connected.
+    // Live, for connected clients.
     configure(&bounded.replace("max-cores = 1", "max-cores = 2"));
     assert!(reload().contains("1 applications"));
     eventually("two", || bound(&mut app) == 2);

@@ -127,7 +127,7 @@ fn why(uid: u32, pid: u32) -> Result<Vec<Value>, String> {
     Ok(sample["threads"].as_array().unwrap().clone())
 }
 
-/// A task's class and who gave it, where it may run and has waited; for its owner
+/// A task's class and what gave it, where it may run and has waited; for its owner
 /// and root alone.
 pub fn why_explains_classes_places_and_waits() {
     const NOBODY: u32 = 65534;
@@ -139,7 +139,7 @@ pub fn why_explains_classes_places_and_waits() {
         &["nested", "hog"],
     );
     let first = |pid| why(0, pid).unwrap()[0].clone();
-    eventually("who asked", || {
+    eventually("the class that was asked for", || {
         let thread = first(asked.pid());
         thread["class"] == "batch" && thread["origin"] == "registration"
     });

@@ -336,7 +336,7 @@ fn as_user(id: u32, role: &[&str]) {
     panic!("{}", command.exec());
 }
 
-/// A line to who started this.
+/// A line to the process that started this.
 pub fn say(line: &str) {
     println!("{line}");
     io::stdout().flush().unwrap();

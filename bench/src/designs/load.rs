@@ -4,7 +4,7 @@
 //!
 //! The application's work is coroutines on executors, or (plain) jobs of a pool
 //! of threads. A request's work is a number of iterations, not a time, so that
-//! who is preempted is charged for it.
+//! a preempted thread is charged for it.
 
 use crate::numbers::percentile;
 use anyhow::{Context, Result, bail};
@@ -181,7 +181,7 @@ pub(super) fn spins_per_us() -> f64 {
     (0..10).map(rate).fold(0.0, f64::max)
 }
 
-/// Who does the requests.
+/// What does the requests.
 enum Workers {
     Executors(
         Vec<Flow>,
@@ -318,7 +318,7 @@ fn set_policy(policy: i32, priority: i32) -> Result<()> {
 }
 
 /// From here on this thread stands for the machines that ask: nothing delays it,
-/// whoever schedules the rest, and it stays off the cores executors get first.
+/// whatever schedules the rest, and it stays off the cores executors get first.
 fn be_the_wire() -> Result<()> {
     // SAFETY: takes no pointer; sleeps end on time.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };

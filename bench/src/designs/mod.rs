@@ -32,7 +32,7 @@ const STEAL_MAX: f64 = 0.05;
 const EEVDF: &str = "eevdf";
 const EEVDF_IDLE: &str = "eevdf+idle";
 
-/// Who is compared.
+/// What is compared.
 struct Rival {
     name: String,
     /// Ours, with that design.

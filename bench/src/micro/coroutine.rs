@@ -123,8 +123,8 @@ async fn flow_batches(flow: &Flow) -> Result<f64, SubmitError> {
     Ok(each(start))
 }
 
-/// The documented way: the schedule function pushes to a queue, and whoever
-/// runs pops.
+/// The documented way: the schedule function pushes to a queue, and the
+/// thread that runs pops.
 fn async_task() -> f64 {
     static QUEUE: LazyLock<ArrayQueue<async_task::Runnable>> =
         LazyLock::new(|| ArrayQueue::new(ALIVE));

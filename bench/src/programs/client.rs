@@ -24,7 +24,7 @@ pub(super) const WARM_UP: Duration = Duration::from_millis(200);
 
 /// Requests under way at the end are awaited this long, and those that are not
 /// answered then are counted with the time they have waited: leaving them out
-/// would favour who stands still. Bulk senders run on meanwhile.
+/// would favour a program that stands still. Bulk senders run on meanwhile.
 const DRAIN: Duration = Duration::from_millis(250);
 
 #[derive(clap::Args)]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Publishing over redis: one publisher, who asks again when redis has answered,
+//! Publishing over redis: one publisher, which asks again when redis has answered,
 //! and many subscribers of one channel. redis makes a send of its own to each of
 //! them, so it is busy sending and not waiting. Counted are messages that reached a
 //! subscriber, each compared byte for byte.

@@ -60,7 +60,7 @@ pub(crate) struct Outcome {
     reported: bool,
 }
 
-// SAFETY: the record is the library's until it is done, and this is who has it.
+// SAFETY: the record is the library's until it is done, and this alone has it.
 unsafe impl Send for Outcome {}
 
 impl Outcome {
@@ -138,7 +138,7 @@ impl Drop for Outcome {
     }
 }
 
-/// Wakes all who sleep on the word.
+/// Wakes all threads that sleep on the word.
 fn wake(word: *const AtomicU32) {
     let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the kernel takes it as an address, and reads nothing there.

@@ -49,7 +49,7 @@ impl Ticket {
         self.started = true;
     }
 
-    /// For who is dropped: was it never accepted?
+    /// For a coroutine that is dropped: was it never accepted?
     pub(crate) fn is_refused(&self) -> bool {
         !self.started && SUBMITTING.get() == self.number
     }

@@ -45,15 +45,15 @@ static void messages_of_threads_stay_whole(void)
 	}
 	for (int i = 0; i < SENDERS * MESSAGES; i++) {
 		unsigned char message[64];
-		int number, who;
+		int number, sender;
 
 		EXPECT(recv(theirs, message, sizeof(message), MSG_WAITALL), sizeof(message));
-		who = message[0];
-		CHECK(who < SENDERS);
+		sender = message[0];
+		CHECK(sender < SENDERS);
 		memcpy(&number, message + 8, sizeof(number));
-		EXPECT(number, next[who]++);
+		EXPECT(number, next[sender]++);
 		for (size_t at = 12; at < sizeof(message); at++)
-			EXPECT(message[at], who);
+			EXPECT(message[at], sender);
 	}
 	for (int i = 0; i < SENDERS; i++)
 		CHECK(!pthread_join(threads[i], NULL));
@@ -130,7 +130,7 @@ static void flows_are_closed_under_their_users(void)
 	}
 }
 
-/* Of those who close a flow at once, one does. */
+/* Of the threads that close a flow at once, one does. */
 static void *closes(void *argument)
 {
 	return (void *)(intptr_t)flexnet_close(argument);

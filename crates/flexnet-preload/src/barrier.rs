@@ -249,7 +249,7 @@ pub(crate) fn forget_stale(slot: &Slot) {
 }
 
 /// A socket that has nothing queued and nothing to tell loses its flow: it is a
-/// candidate again. For who holds the lock on making flows and is the only thread in
+/// candidate again. For a thread that holds the lock on making flows and is the only one in
 /// the hooks: others would find a candidate while there is a flow yet.
 pub(crate) fn release(fd: RawFd, slot: &Slot) {
     let tagged = slot.tagged();
@@ -259,7 +259,7 @@ pub(crate) fn release(fd: RawFd, slot: &Slot) {
     let Some(entry) = Entry::of(slot, tagged) else {
         return;
     };
-    // Drained first: whoever sends says what failed before it is off the queue.
+    // Drained first: a thread that sends says what failed before it is off the queue.
     let may_go = entry.flow().drain() == Drained::Empty
         && entry.flow().error().is_none()
         && !entry.passthrough.load(Ordering::SeqCst)

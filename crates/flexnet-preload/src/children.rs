@@ -24,7 +24,7 @@ pub(crate) struct Forks {
     /// The last one that is not watched.
     unwatched: AtomicU32,
     polls: AtomicU32,
-    /// Guards `watched` (with signals blocked, or by who is inside).
+    /// Guards `watched` (with signals blocked, or by a thread in a hook).
     lock: AtomicU32,
     /// Reading ends, plus one; 0: free. And each one's fork.
     watched: [[(AtomicI32, AtomicU32); 16]; CHILDREN / 16],

@@ -41,7 +41,7 @@ pub(crate) struct Entry {
     pub(crate) error_reported: AtomicBool,
     /// Forks there were when its socket was made.
     pub(crate) forks: AtomicU32,
-    /// For those who wait for the flow, and hold no reference meanwhile.
+    /// For threads that wait for the flow, and hold no reference meanwhile.
     bell: Bell,
     flow: UnsafeCell<MaybeUninit<(RawFlow, Kind)>>,
     /// Where it is counted, and goes when it is spare.
@@ -136,7 +136,7 @@ impl Entry {
         Ok(entry)
     }
 
-    /// What who waits for the flow sleeps on.
+    /// What threads that wait for the flow sleep on.
     pub(crate) fn bell(&self) -> &'static Bell {
         // SAFETY: entries' memory stays.
         unsafe { &*ptr::from_ref(&self.bell) }
@@ -154,8 +154,8 @@ impl Entry {
         // SAFETY: entries' memory stays; a tagged pointer that is an address is an entry's.
         let entry = unsafe { &*ptr::with_exposed_provenance::<Self>(tagged) };
         let used = entry.use_it()?;
-        // The reference counts from before this look, so that who closes either
-        // is seen here or sees it.
+        // The reference counts from before this look, so a thread that closes it
+        // either is seen here or sees the reference.
         (slot.tagged() == tagged).then_some(used)
     }
 
@@ -180,7 +180,7 @@ impl Entry {
         ptr::from_ref(self).expose_provenance()
     }
 
-    /// One more number for it. For who uses it.
+    /// One more number for it. For a caller with a reference.
     pub(crate) fn add_handle(&self) {
         self.handles.fetch_add(1, Ordering::SeqCst);
         self.references.fetch_add(1, Ordering::SeqCst);

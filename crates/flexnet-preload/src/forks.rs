@@ -26,7 +26,7 @@ struct Forking {
     state: UnsafeCell<Option<State>>,
 }
 
-// SAFETY: touched by who holds the lock, see above.
+// SAFETY: touched by the thread that holds the lock, see above.
 unsafe impl Sync for Forking {}
 
 struct State {

@@ -20,10 +20,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Sends between two samples: a sample is a system call of 0.3 to 0.4 µs, so 3 ns a
 /// send.
 pub(crate) const SENDS_PER_SAMPLE: u32 = 128;
-/// In a trial: who answers requests may take 100 µs a send there.
+/// In a trial: a thread that answers requests may take 100 µs a send there.
 const SENDS_PER_TRIAL_SAMPLE: u32 = 32;
 /// Sends for each wait of a thread that is busy sending, at least. The trial
-/// cannot tell waiting for the ring from waiting for requests below that; and who
+/// cannot tell waiting for the ring from waiting for requests below that; and a thread that
 /// answers a few clients at each wake-up works best when they come together, which
 /// a trial may end for good (memcached, 8 clients in a closed loop: a quarter
 /// less in half of the runs).
@@ -139,7 +139,7 @@ impl Span {
     }
 
     /// Does a send, and does a byte, take at most so many percent of what one of
-    /// `other` takes? Both: who finds its sends cheaper may only send less at a
+    /// `other` takes? Both: a thread whose sends get cheaper may only send less at a
     /// time (redis gathers what it has for a client while it is busy: with 32
     /// subscribers sends became 10% more and messages 25% fewer).
     fn is_within(&self, percent: u64, other: &Self) -> bool {
@@ -165,8 +165,8 @@ enum Phase {
         /// What was accepted and not sent when the warm-up ended.
         backlog: u64,
     },
-    /// Measures inline once more: who lost the CPU in the baseline would gain by
-    /// anything.
+    /// Measures inline once more: a thread that lost the CPU in the baseline would gain
+    /// by anything.
     Confirm { queued: Span, inline: Span },
     /// Queued, for so long.
     Keep(u64),

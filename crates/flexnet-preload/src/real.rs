@@ -200,7 +200,7 @@ real! {
     quick_exit(status: c_int) -> () = (later);
 }
 
-/// The next function of a name, for who jumps there with the caller's arguments;
+/// The next function of a name, for a hook that jumps there with its caller's arguments;
 /// null: there is none.
 pub(crate) fn address(name: &CStr) -> *mut c_void {
     find(name)

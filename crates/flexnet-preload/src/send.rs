@@ -387,7 +387,7 @@ impl Offer<'_> {
         self.message.waits() && !is_nonblocking(self.fd)
     }
 
-    /// The ring is full: who wants room makes it. EAGAIN only when the kernel
+    /// The ring is full: the thread that wants room makes it. EAGAIN only when the kernel
     /// has just said so to this thread.
     #[cold]
     fn full(&self, entry: &Used) -> Step {

@@ -105,10 +105,10 @@ fn start(config: &Config) -> io::Result<Started> {
     })
 }
 
-/// The runtime, started if it was not. For who holds the lock.
+/// The runtime, started if it was not. For the thread that holds the lock.
 fn started(process: &ProcessState) -> Option<&'static Started> {
     let now = process.runtime.load(Ordering::Acquire);
-    // SAFETY: null or leaked below; ended only by who holds the lock.
+    // SAFETY: null or leaked below; ended only by a thread that holds the lock.
     if let Some(started) = unsafe { now.as_ref() } {
         return Some(started);
     }
@@ -135,7 +135,7 @@ fn kind(fd: BorrowedFd<'_>) -> Option<Kind> {
     }
 }
 
-/// Makes a flow for a candidate. False: not now, or never. For who is inside.
+/// Makes a flow for a candidate. False: not now, or never. For a thread in a hook.
 #[cold]
 pub(crate) fn make_flow(fd: RawFd, slot: &Slot) -> bool {
     let Some(process) = process_state() else {
@@ -230,15 +230,15 @@ pub(crate) fn leave(process: &ProcessState, why: &str) {
     process.unlock();
 }
 
-/// Ends the executors; how many threads that were. For who holds the lock and is not
-/// cancelled: threads are joined.
+/// Ends the executors; how many threads that were. For a thread that holds the lock and is
+/// not cancelled: threads are joined.
 fn end_runtime(process: &ProcessState) -> Option<usize> {
     let started = process.runtime.swap(ptr::null_mut(), Ordering::AcqRel);
     if started.is_null() {
         return None;
     }
     // SAFETY: leaked by `started`; flows that are left keep what they need
-    // of it, and are drained by who sends.
+    // of it, and are drained by the threads that send.
     let started = unsafe { Box::from_raw(started) };
     let ended = started.runtime.threads() + usize::from(started.link.is_some());
     started.runtime.shutdown();

@@ -36,7 +36,7 @@ pub(crate) fn raised(fd: OwnedFd) -> io::Result<OwnedFd> {
         lowest => match fcntl_dupfd_cloexec(&fd, lowest) {
             Ok(raised) => raised,
             Err(Errno::BADF) => {
-                // The number may be another's by now, who would lose it.
+                // The number may be another's by now, which would lose it.
                 std::mem::forget(fd);
                 return Err(Errno::BADF.into());
             }

@@ -17,7 +17,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-/// Who allocates.
+/// What allocates.
 #[derive(Clone, Copy, PartialEq)]
 enum Role {
     Unknown,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const WAKES: u32 = 2_000;
 /// Cores given.
 const GRANTS: u32 = 500;
-/// Until who waits sleeps.
+/// Until the waiting thread sleeps.
 const ASLEEP: Duration = Duration::from_micros(20);
 
 /// `costs` with what could be measured here; says what that is.

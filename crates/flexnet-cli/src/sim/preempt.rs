@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What an interrupt that ends a turn costs who it interrupts.
+//! What an interrupt that ends a turn costs the thread that it interrupts.
 //!
 //! A timer's signal, delivered to this very thread: the interrupt, the kernel's
 //! way to a handler and back, which is the nearest that a process can have to

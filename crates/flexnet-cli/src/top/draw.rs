@@ -169,7 +169,7 @@ fn apps(frame: &mut Frame<'_>, area: Rect, history: &History) {
         frame.render_widget(Paragraph::new("no applications are connected"), area);
         return;
     }
-    // The header, and who has no line left.
+    // The header, and how many applications have no line left.
     let room = usize::from(area.height.saturating_sub(1));
     let shown = match apps.len() <= room {
         true => apps.len(),

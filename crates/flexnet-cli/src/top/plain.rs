@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A terminal without colours: whoever sets NO_COLOR gets none, and nothing that
+//! A terminal without colours: with NO_COLOR set there are none, and nothing that
 //! resets them either. The terminal's library leaves the colours out by itself,
 //! but resets after every screen.
 

@@ -54,7 +54,7 @@ impl Case {
         let small = blocking || !random.one_in(4);
         let buffers = match small {
             // Receivers of a few hundred bytes stall the kernel's own sender for
-            // seconds (window probes), whoever sends.
+            // seconds (window probes), whatever sends.
             true => random.pick(&[
                 (1, 20_000),
                 (4096, 20_000),
@@ -397,7 +397,7 @@ impl Case {
                 .set_option(side.peer, libc::SOL_SOCKET, libc::SO_LINGER, linger)
                 .expect("an option");
             plain.close(side.peer).expect("closed");
-            side.peer = plain.socket(libc::SOCK_STREAM); // for who closes it
+            side.peer = plain.socket(libc::SOCK_STREAM); // for the code that closes it
             wait_for(side.fds[0], libc::POLLHUP);
             reported.push(match way {
                 0 => reported_by_sends(side),

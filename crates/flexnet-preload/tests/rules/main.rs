@@ -178,7 +178,7 @@ fn messages() -> bool {
         ),
         ("misspelt", "off_is_off", "always, adaptive, strict or off"),
     ] {
-        // Before it may be another user who writes.
+        // Before it may be another user that writes.
         std::fs::write(&file, "").expect("a file");
         let open = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o666);
         std::fs::set_permissions(&file, open).expect("its mode");

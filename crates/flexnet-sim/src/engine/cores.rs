@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! Cores: the arbiter's rounds, which core an application gets, and who gives
-//! one up.
+//! Cores: the arbiter's rounds, which core an application gets, and which one
+//! gives one up.
 
 use super::super::app::App;
 use super::super::arbiter::{self, Claim};
@@ -9,7 +9,7 @@ use super::{Engine, Event, State};
 use std::cmp::Reverse;
 
 impl Engine<'_> {
-    /// Nobody's any more, or who waits for one.
+    /// Nobody's any more, or an application's that waits for one.
     pub(super) fn release(&mut self, core: usize) {
         self.count(core, false);
         let (index, worker) = (self.cores[core].app, self.cores[core].worker);
@@ -96,7 +96,7 @@ impl Engine<'_> {
         self.rearrange(index);
     }
 
-    /// Lets the design move work, and wakes who has some now.
+    /// Lets the design move work, and wakes the workers that have some now.
     pub(super) fn rearrange(&mut self, index: usize) {
         let now = self.now;
         let App { design, queues, .. } = &mut self.apps[index];

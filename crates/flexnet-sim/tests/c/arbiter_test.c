@@ -316,7 +316,7 @@ static void test_saturation(void)
 	none.cores_max = 0;
 	memset(&memory, 0, sizeof(memory));
 	EXPECT(!flexnet_is_saturated(&none, &none_left, &memory),
-	       "an operator who grants no cores");
+	       "an operator that grants no cores");
 }
 
 /* A kernel network thread through its polls: what its queue looks like after. */

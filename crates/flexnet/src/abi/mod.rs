@@ -3,7 +3,7 @@
 //!
 //! generated.rs has every structure, constant and enumeration, with assertions on each size
 //! and offset (ci/steps/abi). What is here reads and writes them. Fields of the page that
-//! several threads or the kernel touch are atomics; abi.h says who may write which line.
+//! several threads or the kernel touch are atomics; abi.h says what may write which line.
 
 #[allow(
     missing_docs,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! One client's connection through its ups and downs.
 //!
-//! A background thread owns reading: replies are handed to who waits for them,
+//! A background thread owns reading: replies are handed to the threads that wait,
 //! a detach message or the end of the connection starts over. It sleeps in poll
 //! and wakes by itself only while there is no scheduler, once a second.
 
@@ -175,7 +175,7 @@ impl Connection {
             let mut now = self.now();
             now.socket = None;
             now.replies.clear();
-            // Within the lock: who waits for a reply must see it or be told.
+            // Within the lock: a thread that waits for a reply must see it or be told.
             self.generation.fetch_add(1, Ordering::AcqRel);
             self.replied.notify_all();
         }

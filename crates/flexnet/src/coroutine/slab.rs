@@ -44,8 +44,8 @@ struct VTable {
     drop: Option<DropFn>,
 }
 
-/// Names a coroutine in its [`Slab`]. Not checked for reuse: whoever holds it
-/// is who resumes it to the end.
+/// Names a coroutine in its [`Slab`]. Not checked for reuse: the thread that
+/// holds it resumes it to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CellId(u32);
 
@@ -80,8 +80,8 @@ pub struct Slab {
     free: AtomicU64,
 }
 
-// SAFETY: a cell in use is touched by who holds its CellId alone, a free one by
-// who took it off the list; the futures are Send.
+// SAFETY: a cell in use is touched by the holder of its CellId alone, a free one by
+// the thread that took it off the list; the futures are Send.
 unsafe impl Send for Slab {}
 // SAFETY: as above.
 unsafe impl Sync for Slab {}

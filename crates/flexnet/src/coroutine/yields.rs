@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 struct Turn {
     /// Zero: to completion.
     quantum: Duration,
-    /// At the first checkpoint: who has none pays for no clock.
+    /// At the first checkpoint: a coroutine without one pays for no clock.
     started: Option<Instant>,
-    /// Raised by who wants the thread to give way; null: nobody.
+    /// Raised when the thread is to give way; null: never.
     flag: *const AtomicU32,
 }
 

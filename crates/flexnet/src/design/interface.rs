@@ -21,7 +21,7 @@ pub struct Item {
     /// When it was last queued, ns.
     pub queued_ns: u64,
     /// The flow it belongs to; items of a flow need not keep their order here
-    /// (who needs that queues flows, not items).
+    /// (a stack that needs that queues flows, not items).
     pub flow: u32,
     /// Its type, for designs that distinguish types; small.
     pub kind: u32,
@@ -93,7 +93,7 @@ impl Take {
     }
 }
 
-/// Who hands work to workers.
+/// What hands work to workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dispatch {
     /// They take it themselves.
@@ -104,7 +104,7 @@ pub enum Dispatch {
     Ahead,
 }
 
-/// A stack design. One value an application; called from whoever owns its
+/// A stack design. One value an application; called from what owns its
 /// queues, one call at a time. A queue or worker that is none, in an answer, is
 /// taken as the last one.
 pub trait Design: Send {
@@ -120,7 +120,7 @@ pub trait Design: Send {
     /// What `worker` takes next.
     fn next(&mut self, view: &View<'_>, worker: usize) -> Option<Take>;
 
-    /// Who that has nothing to do should look, now that something is in `queue`.
+    /// Which worker with nothing to do should look, now that something is in `queue`.
     fn wake(&self, view: &View<'_>, queue: usize) -> Option<usize> {
         if view.is_idle(queue) {
             Some(queue)
@@ -173,7 +173,7 @@ pub trait Design: Send {
         false
     }
 
-    /// Who hands out work.
+    /// What hands out work.
     fn dispatch(&self) -> Dispatch {
         Dispatch::Workers
     }
@@ -196,7 +196,7 @@ pub trait Design: Send {
     }
 
     /// May a sender do its work itself where that is cheaper: executors are
-    /// parked or off their cores? Whose order or pace would suffer says no.
+    /// parked or off their cores? A design whose order or pace would suffer says no.
     fn inlines(&self) -> bool {
         false
     }

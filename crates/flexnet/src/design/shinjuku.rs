@@ -32,7 +32,7 @@ impl Shinjuku {
     }
 }
 
-/// Has who waited `age` for `slo` waited longer for it than another? By
+/// Has an item that waited `age` for `slo` waited longer for it than another? By
 /// products: no division, and exact.
 fn more_pressing(age: u64, slo: u64, other_age: u64, other_slo: u64) -> bool {
     u128::from(age) * u128::from(other_slo) > u128::from(other_age) * u128::from(slo)

@@ -96,7 +96,7 @@ fn shenango_asks_own_then_sibling_and_steals_half() {
     assert_eq!(
         take(&mut design, [0, 7, 0, 0]).unwrap().queue,
         1,
-        "whoever has some"
+        "any that has some"
     );
     assert_eq!(take(&mut design, [0; 4]), None);
 }

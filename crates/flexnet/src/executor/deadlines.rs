@@ -70,7 +70,7 @@ mod tests {
         // The executor is busy: as a submitter that finds the ring full does.
         flow.0.serve_inline();
         release.send(()).unwrap();
-        let who = receiver.recv_timeout(Duration::from_secs(20)).unwrap();
-        assert_ne!(who, std::thread::current().id());
+        let thread = receiver.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert_ne!(thread, std::thread::current().id());
     }
 }

@@ -19,7 +19,7 @@ pub enum Progress {
     /// Try again after so long (the kernel lacks memory).
     Later(Duration),
     /// The coroutine whose turn it is waits, and wakes the flow itself; or the
-    /// submitter was asked to go on, who waits.
+    /// submitter, which waits, was asked to go on.
     Waiting,
 }
 
@@ -80,8 +80,8 @@ pub(super) trait Drained: Sync {
     fn is_saturated(&self) -> bool;
 }
 
-/// What a [`Drain`] works on: the flow's records, and the account of who did
-/// them.
+/// What a [`Drain`] works on: the flow's records, and the account of what
+/// did them.
 pub struct Work<'a> {
     reader: RingReader<'a>,
     flow: &'a dyn Drained,

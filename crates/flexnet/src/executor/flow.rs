@@ -43,7 +43,7 @@ pub(crate) struct FlowCore<S: Schedule<Self>> {
     drain: UnsafeCell<Box<dyn Drain>>,
 }
 
-// SAFETY: `drain` is touched only by who is inside the gate.
+// SAFETY: `drain` is touched only by the thread inside the gate.
 unsafe impl<S: Schedule<Self>> Send for FlowCore<S> {}
 // SAFETY: as above.
 unsafe impl<S: Schedule<Self>> Sync for FlowCore<S> {}
@@ -147,7 +147,7 @@ impl<S: Schedule<Self>> FlowCore<S> {
         }
     }
 
-    /// The drain's descriptor is another one now. For who is inside the gate.
+    /// The drain's descriptor is another one now. For the thread inside the gate.
     pub(crate) fn set_fd(&self, fd: RawFd) {
         if let Some(before) = self.fd() {
             self.shared.forget_descriptor(self.token, before);
@@ -214,7 +214,7 @@ impl<S: Schedule<Self>> FlowCore<S> {
             || (self.shared.flow_class() == FlowClass::Latency && self.shared.is_off_cpu(home))
     }
 
-    /// Should who waits for the flow do its work? When no executor is about to.
+    /// Should a thread that waits for the flow do its work? When no executor is about to.
     pub(crate) fn needs_help(&self) -> bool {
         let home = self.home();
         if !self.shared.senders_serve() {
@@ -321,7 +321,7 @@ impl<S: Schedule<Self>> FlowCore<S> {
 
     /// Drains what is there, once within the budget, as executor `by` or (None)
     /// inline, and gives the flow back unless it is in a run queue again. Called
-    /// by who took the flow from a run queue.
+    /// by the thread that took the flow from a run queue.
     pub(crate) fn serve(self: Arc<Self>, shared: &S, by: Option<u16>) -> Option<Arc<Self>> {
         if self.gate.enter() {
             let mut guard = FlowGuard::entered(&self);
@@ -349,8 +349,8 @@ impl<S: Schedule<Self>> FlowCore<S> {
         Some(self.drain_guarded(&mut guard, None))
     }
 
-    /// Drains inline until `done`, waiting for the socket: for a submitter who
-    /// waits for that anyway. False when somebody else drains.
+    /// Drains inline until `done`, waiting for the socket: for a submitter that
+    /// waits for it anyway. False when somebody else drains.
     pub(crate) fn serve_waiting(self: &Arc<Self>, done: impl Fn() -> bool) -> bool {
         let Some(mut guard) = self.enter_inline() else {
             return false;
@@ -365,8 +365,8 @@ impl<S: Schedule<Self>> FlowCore<S> {
         true
     }
 
-    /// What there is to drain, by executor `by` or by a submitter. For who is
-    /// inside.
+    /// What there is to drain, by executor `by` or by a submitter. For the
+    /// thread inside.
     pub(crate) fn work<'a>(&'a self, _guard: &FlowGuard<'_, S>, by: Option<u16>) -> Work<'a> {
         // SAFETY: inside the gate: the only reader.
         Work::new(self, self.shared.pages(), unsafe { self.ring.reader() }, by)
@@ -417,7 +417,7 @@ impl<S: Schedule<Self>> FlowCore<S> {
         let waker = ManuallyDrop::new(Waker::from(unsafe { Arc::from_raw(Arc::as_ptr(self)) }));
         let mut context = Context::from_waker(&waker);
         let cell = CellId::from_bits(cell);
-        // SAFETY: the cell was made for this record, and whoever is inside the
+        // SAFETY: the cell was made for this record, and the thread inside the
         // gate is alone; the record is consumed when it has finished.
         unsafe { self.shared.resume(self, cell, &mut context) }.is_ready()
     }
@@ -462,7 +462,7 @@ impl<S: Schedule<Self>> Wake for FlowCore<S> {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.woken.store(true, Ordering::Release);
-        // By itself (it yields): whoever resumes it, this thread, looks at
+        // By itself (it yields): this thread, which resumes it, looks at
         // `woken` when it leaves.
         if !self.shared.is_resuming(self) && self.gate.notify() {
             self.enqueue(self.home());

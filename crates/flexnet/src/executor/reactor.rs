@@ -36,7 +36,7 @@ impl<S: Schedule<FlowCore<S>>> Waiter<FlowCore<S>> {
     }
 }
 
-/// Who waits for one descriptor. Usually one, for whom nothing is allocated.
+/// What waits for one descriptor. Usually one, for which nothing is allocated.
 struct Waiting<F> {
     first: Option<(u64, Waiter<F>)>,
     more: Vec<(u64, Waiter<F>)>,
@@ -213,7 +213,7 @@ impl<S: Schedule<FlowCore<S>>> Reactor<FlowCore<S>> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All who wait for the descriptor.
+    /// All that wait for the descriptor.
     fn take(&self, fd: RawFd) -> Option<Waiting<FlowCore<S>>> {
         let mut all = self.lock();
         let waiters = all.as_mut()?;
@@ -242,8 +242,8 @@ impl<S: Schedule<FlowCore<S>>> Reactor<FlowCore<S>> {
         let _ = epoll::delete(&self.epoll, fd);
     }
 
-    /// Wakes those whose sockets are ready. With a parker: as the one who
-    /// sleeps in here, until something happens or `timeout` has passed; `false`
+    /// Wakes those whose sockets are ready. With a parker: as the one thread
+    /// that sleeps in here, until something happens or `timeout` has passed; `false`
     /// when somebody else sleeps here already. Without: never sleeps.
     pub(crate) fn poll(&self, parker: Option<&Parker>, timeout: Option<Duration>) -> bool {
         if self.polled.swap(true, Ordering::Acquire) {
@@ -275,7 +275,7 @@ impl<S: Schedule<FlowCore<S>>> Reactor<FlowCore<S>> {
                 let _ = rustix::io::read(&self.doorbell, &mut count);
                 continue;
             }
-            // Outside of the lock: who is woken may wait again.
+            // Outside of the lock: what is woken may wait again.
             for (_, waiter) in self.take(data as RawFd).into_iter().flatten() {
                 waiter.wake();
             }

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// Flows an executor's run queue holds at most; more than that are served
-/// inline by who submits to them.
+/// inline by their submitters.
 const RUN_QUEUE_FLOWS: usize = 1024;
 
 /// Executors and what they share. Dropping it drains what was accepted and ends
@@ -71,7 +71,7 @@ impl Runtime {
                 next_home: AtomicUsize::new(0),
                 idle: CacheLine(AtomicU32::new(0)),
                 started: AtomicUsize::new(builder.executors),
-                // On one CPU who spins keeps who would bring work from running.
+                // On one CPU an executor that spins keeps those that bring work from running.
                 spins: cpus > 1,
                 spin_up_to: builder.spin_up_to,
                 linger: builder.linger,
@@ -206,7 +206,7 @@ impl Runtime {
         }
         self.shared.phase.store(STOPPED, Ordering::Release);
         fence(Ordering::SeqCst);
-        // Whoever submitted between the executors' last look and now.
+        // What was submitted between the executors' last look and now.
         self.shared.serve_here();
         if !serving {
             return 0;

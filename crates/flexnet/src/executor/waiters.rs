@@ -36,7 +36,7 @@ impl Bell {
         value
     }
 
-    /// Wakes all who sleep. Call it after a change and a fence.
+    /// Wakes all that sleep. Call it after a change and a fence.
     #[inline]
     pub fn ring(&self) {
         if self.0.load(Ordering::Relaxed) & AWAITED != 0 {
@@ -80,7 +80,7 @@ impl Waiters {
         }
         self.any.store(true, Ordering::Relaxed);
         // Pairs with the one before `wake`: either the waiter sees the change
-        // or who made it sees the waiter.
+        // or the thread that made it sees the waiter.
         fence(Ordering::SeqCst);
     }
 

@@ -169,7 +169,7 @@ impl Worker<'_> {
         self.shared.wake(wake);
         match taken {
             Some(taken) => Some(self.takes(taken)),
-            // Whoever the rest is for may have ended.
+            // The executor that the rest is for may have ended.
             None if self.shared.is_stopping() => stack.take_any(),
             None => None,
         }
@@ -238,7 +238,7 @@ impl Worker<'_> {
         } else if self.shared.executors_wanted() > 1
             && !executors[usize::from(self.slot)].queue.is_empty()
         {
-            // More cores than run: wake one sibling, who wakes the next.
+            // More cores than run: wake one sibling, which wakes the next.
             let wanted = self.shared.executors_wanted();
             if let Some(sibling) = executors[..wanted].iter().find(|e| e.parker.is_parked()) {
                 self.shared.reactor().unpark(&sibling.parker);

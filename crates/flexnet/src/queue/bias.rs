@@ -15,7 +15,7 @@ use crate::sync::{AtomicBool, CacheLine, Ordering, fence_seqcst, spin_loop};
 /// Looks at an owner that is inside (for some ns, unless it was preempted there).
 const LOOKS: u32 = 32;
 
-/// Who may seize the lock while it has an owner.
+/// What may seize the lock while it has an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Thieves {
     /// Nobody.
@@ -200,8 +200,8 @@ mod dear {
         let average = (7 * before + took.min(4 * before)) / 8;
         AVERAGE_NS.store(average, Ordering::Relaxed);
         if average > DEAR_NS && swap(CHEAP, BOTH) {
-            // Who has read CHEAP is inside for all to see after this; who reads
-            // the state after this, fences.
+            // A thread that has read CHEAP is inside for all to see after this; one
+            // that reads the state after this, fences.
             let last = membarrier();
             STATE.store(if last { DEAR } else { BOTH }, Ordering::Release);
         }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! Who may drain a flow, and whether it is in a run queue.
+//! Which thread may drain a flow, and whether it is in a run queue.
 
 use crate::sync::{AtomicBool, Ordering, fence_seqcst};
 
 /// Three bits a flow: *notified* (it is in exactly one run queue, or about to be
-/// put into one by who set the bit), *busy* (somebody drains it) and *blocked*
+/// put into one by the thread that set the bit), *busy* (somebody drains it) and *blocked*
 /// (it waits for its socket's writability: draining now would only get EAGAIN,
-/// so submitters do not notify; who waits for it does).
+/// so submitters do not notify; what waits for it does).
 ///
-/// The promise: when [`Gate::notify`] returns false, somebody who was notified
+/// The promise: when [`Gate::notify`] returns false, a thread that was notified
 /// before will look at the flow's ring after this call; so work pushed before
 /// `notify` is never left behind.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ impl Gate {
         self.notify_left()
     }
 
-    /// [`Gate::notify`] by who has just left, and saw in the ring what others
+    /// [`Gate::notify`] by a thread that has just left, and saw in the ring what others
     /// pushed: [`Gate::leave`] has passed the fence.
     #[inline]
     pub fn notify_left(&self) -> bool {
@@ -82,7 +82,7 @@ impl Gate {
         fence_seqcst!("gate_leave");
     }
 
-    /// Whoever drains, before [`Gate::leave`]: the socket takes nothing now, and
+    /// By the thread that drains, before [`Gate::leave`]: the socket takes nothing now, and
     /// somebody will call [`Gate::unblock`].
     pub fn block(&self) {
         self.blocked.store(true, Ordering::Relaxed);

@@ -107,7 +107,7 @@ fn loom_parking_loses_no_wakeup() {
     });
 }
 
-/// What two submitters push is drained by who was notified, one at a time, and
+/// What two submitters push is drained by the thread that was notified, one at a time, and
 /// nothing stays behind when all is quiet.
 #[test]
 fn loom_gate_leaves_nothing_behind() {

@@ -5,12 +5,12 @@
 //! order; a [`run queue`](RunQueue) holds, for one executor, the flows that
 //! have something. A flow is in at most one run queue ([`Gate`]), and is drained
 //! by one thread at a time, so any executor may serve any flow in order.
-//! [`Parker`] is the handshake between an executor that sleeps and whoever has
-//! work for it.
+//! [`Parker`] is the handshake between an executor that sleeps and a thread that
+//! has work for it.
 //!
 //! Promised: bounded memory, no allocation after creation, no system call but
 //! to wake a sleeper. Left to others: what is done with the work
-//! ([`crate::transport`]) and who does it ([`crate::executor`]). Nothing here
+//! ([`crate::transport`]) and what does it ([`crate::executor`]). Nothing here
 //! knows of sockets or of scheduling.
 
 mod bias;

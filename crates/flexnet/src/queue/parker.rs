@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! The parking handshake between an executor and whoever has work for it.
+//! The parking handshake between an executor and a thread that has work for it.
 //!
 //! Executor: state = PARKED, fence, look again, sleep. Producer: publish, fence,
 //! load the state, and only the winner of PARKED -> NOTIFIED wakes. The explicit

@@ -15,8 +15,8 @@ use std::marker::PhantomData;
 /// Bytes of a record's header, and the alignment of records.
 const HEADER_BYTES: usize = 16;
 
-/// Who pays for a record: the executor it was submitted to, and the page
-/// (epoch) in which that was counted. Whoever completes it settles there.
+/// What a record is charged to: the executor it was submitted to, and the page
+/// (epoch) in which that was counted. The thread that completes it settles there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Charge {
     /// Executor slot, below [`crate::abi::EXECUTORS_MAX`].
@@ -66,7 +66,7 @@ const _: () = assert!(
 /// See the module's comment.
 pub struct FlowRing {
     chunks: Box<[UnsafeCell<Chunk>]>,
-    /// Bytes consumed, written by who drains.
+    /// Bytes consumed, written by the thread that drains.
     head: CacheLine<AtomicUsize>,
     /// Bytes published, written by submitters.
     tail: CacheLine<AtomicUsize>,
@@ -132,7 +132,7 @@ impl FlowRing {
         self.tail.load(Ordering::Acquire)
     }
 
-    /// Bytes consumed so far; exact for who drains.
+    /// Bytes consumed so far; exact for the thread that drains.
     #[inline]
     pub fn head(&self) -> usize {
         self.head.load(Ordering::Relaxed)
@@ -285,7 +285,7 @@ impl FlowRing {
 pub struct Record<'a> {
     /// What it is.
     pub kind: RecordKind,
-    /// Who pays for it.
+    /// What it is charged to.
     pub charge: Charge,
     /// By kind.
     pub data: u64,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! An executor's queue. Two rings: anybody pushes to the *inbox*, a ring in which
-//! who pushes marks the slot when its value is there (as in Vyukov's, but the
+//! the pushing thread marks the slot when its value is there (as in Vyukov's, but the
 //! slots' lines go one way only: a thread that pops writes its own line only), and its
 //! owner alone to the *local* ring, without an atomic read-modify-write.
 //! Popping, by the owner or by thieves, is under a lock that costs the owner
@@ -22,7 +22,7 @@ struct Slot<T> {
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
-/// Written by who pushes into the inbox.
+/// Written by threads that push into the inbox.
 #[derive(Default)]
 struct Tail {
     inbox: AtomicUsize,
@@ -31,8 +31,8 @@ struct Tail {
     head_seen: AtomicUsize,
 }
 
-/// Written under the lock alone; looked at by anybody who wants to know how
-/// much there is.
+/// Written under the lock alone; any thread that wants to know how much there is
+/// looks at it.
 #[derive(Default)]
 struct Ends {
     inbox_head: AtomicUsize,
@@ -220,7 +220,7 @@ impl<T> RunQueue<T> {
     }
 
     /// Takes the oldest entry of a queue that has no owner any more; waits for
-    /// others who do.
+    /// others that do.
     pub fn take_abandoned(&self) -> Option<T> {
         while !self.is_empty() && !self.lock.is_owned() {
             if self.lock.seize() {

@@ -15,7 +15,7 @@ const FINISHED: u32 = 1;
 /// The caller shall send the rest.
 const GIVEN_BACK: u32 = 2;
 
-/// On the stack of the caller, who does not return before it is finished.
+/// On the stack of the caller, which does not return before it is finished.
 pub(crate) struct Completion {
     data: *const u8,
     length: usize,
@@ -110,7 +110,7 @@ pub(crate) unsafe fn finish(record: &Record<'_>, errno: i32) {
 /// The record is a [`crate::queue::RecordKind::Handover`] that is still in the
 /// ring: its caller waits.
 pub(crate) unsafe fn give_back(record: &Record<'_>) {
-    // SAFETY: who is inside the flow's gate finishes it, and this is called from
+    // SAFETY: the thread inside the flow's gate finishes it, and this is called from
     // there: the caller cannot return meanwhile.
     let completion = unsafe { &*(record.data as *const Completion) };
     completion.state.store(GIVEN_BACK, Ordering::Release);

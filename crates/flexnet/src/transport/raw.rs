@@ -3,8 +3,8 @@
 //! whose program goes on using the descriptor as ever.
 //!
 //! Promised: nothing here allocates but making a flow; nothing here waits but
-//! [`RawFlow::wait_and_drain`] and for a thread inside the gate; the descriptor is used by who is inside the
-//! flow's gate only, so once [`RawFlow::retire`] has returned it is the owner's
+//! [`RawFlow::wait_and_drain`] and for a thread inside the gate; the descriptor is used by the
+//! thread inside the flow's gate only, so once [`RawFlow::retire`] has returned it is the owner's
 //! to close. Left to the caller: which sends go through here, and that the
 //! descriptor is open until then.
 
@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Looks at a gate that somebody else is inside of before the CPU is given up,
-/// and before this thread sleeps: who is inside makes one system call that does
+/// and before this thread sleeps: the one inside makes one system call that does
 /// not block, but may have lost its CPU.
 const LOOKS: u32 = 100;
 const YIELDS: u32 = 50;
@@ -79,8 +79,8 @@ pub enum Drained {
     /// All that was accepted is given to the kernel (or lost with a failed
     /// flow: [`RawFlow::error`]).
     Empty,
-    /// The kernel has just said EAGAIN to this thread: who waits for
-    /// writability is told when it changes.
+    /// The kernel has just said EAGAIN to this thread: a thread that
+    /// waits for writability is told when it changes.
     WouldBlock,
     /// The kernel has no memory (ENOBUFS): tried again by itself.
     NoMemory,
@@ -307,7 +307,7 @@ impl RawFlow {
             // SAFETY: was given to an earlier `keep`.
             drop(unsafe { OwnedFd::from_raw_fd(before) });
         }
-        // What is left waits for the duplicate from here on; and who waited for
+        // What is left waits for the duplicate from here on; and what waited for
         // the descriptor before is not told any more.
         self.drain_guarded(&mut guard);
         drop(guard);

@@ -105,7 +105,7 @@ impl<S: Socket> StreamDrain<S> {
         }
     }
 
-    /// Takes the oldest record off; a caller who waits for it is told last, and
+    /// Takes the oldest record off; a caller that waits for it is told last, and
     /// finds it settled.
     fn finish(&mut self, work: &mut Work<'_>, record: &Record<'_>, errno: i32) {
         self.take_off(work, record);

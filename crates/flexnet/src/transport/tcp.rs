@@ -60,7 +60,7 @@ impl Drop for TcpFlow {
 
 impl TcpFlow {
     /// Makes a flow of a connected socket. The socket's blocking mode is left as
-    /// it is, for reading; who writes to it past the flow mixes up the bytes.
+    /// it is, for reading; a write past the flow mixes up the bytes.
     ///
     /// # Errors
     /// The executor threads cannot be started.
@@ -124,7 +124,7 @@ impl TcpFlow {
         self.try_send_full(piece)
     }
 
-    /// The ring is full: who wants room makes it.
+    /// The ring is full: the thread that wants room makes it.
     #[cold]
     fn try_send_full(&self, piece: &[u8]) -> io::Result<usize> {
         let core = self.core();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! A design and its queues, under the stack's lock: who is asked what when.
+//! A design and its queues, under the stack's lock: when which of them is asked what.
 //! Plain calls with the time and the number of wanted workers as arguments.
 
 use super::queues::Queues;
@@ -8,7 +8,7 @@ use crate::design::{Design, Dispatch, Item, Place, Take};
 /// Executors, a bit each.
 pub(crate) type Workers = u32;
 
-/// Flows in a stack; more than that are served by who submits to them.
+/// Flows in a stack; more than that are served by their submitters.
 const CAPACITY: usize = 4096;
 /// How often a design may move work among workers, ns: the arbiter's interval.
 const REARRANGE_NS: u64 = 100_000;
@@ -18,7 +18,7 @@ pub(super) const FREED: usize = 4;
 /// What became of a flow.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Placed<T> {
-    /// It waits in a queue; who is to be woken.
+    /// It waits in a queue; the executors to wake.
     Queued(Workers),
     /// It waits for room (a clone; the first is kept).
     Held(T),
@@ -71,7 +71,7 @@ impl<T: Clone> Core<T> {
         std::mem::take(&mut self.freed)
     }
 
-    /// Who is to look, now that something is in `queue`; it counts as at work
+    /// The executor to wake, now that something is in `queue`; it counts as at work
     /// from here on.
     fn wake_for(&mut self, now: u64, queue: usize) -> Workers {
         let worker = self.design.wake(&self.queues.view(now), queue);
@@ -83,7 +83,7 @@ impl<T: Clone> Core<T> {
         }
     }
 
-    /// The design's chance to move work; who is to look at it.
+    /// The design's chance to move work; the executors to wake for it.
     fn rearrange(&mut self, now: u64) -> Workers {
         self.rearranged_ns = now;
         if !self.design.rearrange(&self.queues.view(now)) {
@@ -92,7 +92,7 @@ impl<T: Clone> Core<T> {
         self.wake_all(now)
     }
 
-    /// Who is to look at what is queued.
+    /// The executors to wake for what is queued.
     fn wake_all(&mut self, now: u64) -> Workers {
         let mut wake = 0;
         for queue in 0..self.queues.view(now).lengths.len() {
@@ -181,7 +181,7 @@ impl<T: Clone> Core<T> {
         self.design.next(&self.queues.view(now), worker)
     }
 
-    /// What a worker takes next, and who is to be woken.
+    /// What a worker takes next, and the executors to wake.
     pub fn next(&mut self, now: u64, worker: usize, wanted: usize) -> (Option<(Item, T)>, Workers) {
         self.queues.set_idle(worker, false);
         let mut wake = self.follow(now, wanted) | self.admit_due(now);

@@ -42,7 +42,7 @@ pub(super) enum Rest<F> {
 /// The stack of a runtime, whose flows are of type `F`.
 pub(crate) struct Stack<F> {
     /// A design other than the default one is on. A hint where the lock is not
-    /// held: who is late is told by [`Stack::place`].
+    /// held: [`Stack::place`] tells a thread that comes too late.
     on: AtomicBool,
     inlines: AtomicBool,
     unit_bytes: AtomicUsize,
@@ -51,7 +51,7 @@ pub(crate) struct Stack<F> {
     quantum_ns: AtomicU64,
     /// Of the page's design that was read last.
     generation: AtomicU64,
-    /// Flows in the queues, for who looks for work.
+    /// Flows in the queues, for executors that look for work.
     queued: AtomicUsize,
     /// The application's own: switches are not followed.
     fixed: bool,
@@ -312,7 +312,7 @@ impl<S: Schedule<FlowCore<S>>> Stack<FlowCore<S>> {
         (rest, wake)
     }
 
-    /// Lets go of the lock, and wakes senders that found room: who is woken may
+    /// Lets go of the lock, and wakes senders that found room: they may
     /// come here at once.
     fn leave_lock(
         &self,

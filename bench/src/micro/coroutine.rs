@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use crossbeam_queue::ArrayQueue;
 use flexnet::coroutine::{CellId, Cells, Slab, yield_now};
 use flexnet::executor::{Flow, Runtime, SubmitError};
-use flexnet::queue::{Owner, RunQueue};
+use flexnet::queue::{Node, Owner, RunQueue};
 use std::hint::black_box;
 use std::sync::{Arc, LazyLock, mpsc};
 use std::task::{Context, Poll, Waker};
@@ -23,29 +23,14 @@ fn each(start: Instant) -> f64 {
 
 pub(super) fn add_cases(cases: &mut Vec<Case>) -> Result<()> {
     let slab = Slab::with_caches(ALIVE as u32, 1);
-    let queue = RunQueue::new(ALIVE);
+    let queue = RunQueue::new();
     cases.push(Case::new("coroutine", "flexnet", move || {
         let owner = queue.own().context("the queue has no other owner")?;
         Ok(own(&slab.cells(), &owner))
     }));
 
-    // All of a flow (ring, gate, counters) around it, one at a time on one
-    // thread: a runtime that has ended lets the submitter run what it submits.
-    let runtime = Runtime::builder().build()?;
-    let flow = runtime.flow()?;
-    runtime.shutdown();
-    cases.push(Case::new("coroutine", "flexnet-flow", move || {
-        let start = Instant::now();
-        for number in 0..ALIVE * BATCHES {
-            flow.submit(async move {
-                yield_now().await;
-                black_box(number);
-            })?;
-        }
-        Ok(each(start))
-    }));
-
-    // The same on a running executor, from a coroutine there: ALIVE at a time.
+    // All of a flow (ring, gate, counters) around it, on a running executor, from a
+    // coroutine there: ALIVE at a time.
     let runtime = Runtime::builder().build()?;
     let [driver, flow] = [runtime.flow()?, runtime.flow()?];
     cases.push(Case::new("coroutine", "flexnet-executor", move || {
@@ -79,8 +64,10 @@ pub(super) fn add_cases(cases: &mut Vec<Case>) -> Result<()> {
 }
 
 /// Cells and the run queue, as executors use their own.
-fn own(cells: &Cells<'_>, queue: &Owner<'_, CellId>) -> f64 {
+fn own(cells: &Cells<'_>, queue: &Owner<'_, Box<Node<CellId>>>) -> f64 {
     let mut context = Context::from_waker(Waker::noop());
+    // As a flow has its link in itself.
+    let mut nodes = Vec::with_capacity(ALIVE);
     let start = Instant::now();
     for _ in 0..BATCHES {
         for number in 0..ALIVE {
@@ -89,15 +76,17 @@ fn own(cells: &Cells<'_>, queue: &Owner<'_, CellId>) -> f64 {
                 black_box(number);
             });
             if let Ok(cell) = made {
-                // As many entries as cells: never full.
-                let _ = queue.push(cell);
+                let mut node = nodes.pop().unwrap_or_else(|| Node::boxed(cell));
+                node.value = cell;
+                queue.push(node);
             }
         }
-        while let Some(cell) = queue.pop() {
+        while let Some(node) = queue.pop() {
             // SAFETY: made above, popped by this thread alone, and not pushed
             // again once it has finished.
-            if unsafe { cells.resume(cell, &mut context) } == Poll::Pending {
-                let _ = queue.push(cell);
+            match unsafe { cells.resume(node.value, &mut context) } {
+                Poll::Pending => queue.push(node),
+                Poll::Ready(()) => nodes.push(node),
             }
         }
     }

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Bounded queues of eight-byte items. `queue-1`: one thread pushes 32 and pops
+//! Queues of up to 1,024 eight-byte items. `queue-1`: one thread pushes 32 and pops
 //! 32, ns for a push and a pop. `queue-x`: one thread pushes and another, on
 //! another CPU, pops, ns an item.
 
 use super::case::Case;
 use anyhow::Result;
 use crossbeam_queue::ArrayQueue;
-use flexnet::queue::{Owner, RunQueue};
+use flexnet::queue::{Link, Linked, Owner, RunQueue};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::hint::{black_box, spin_loop};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 use tokio::sync::mpsc;
@@ -28,16 +30,58 @@ trait Pop: Send + 'static {
     fn pop(&mut self) -> Option<u64>;
 }
 
-impl Push for &'static RunQueue<u64> {
+/// What is queued, as a flow is: it has its link and says whether it is in a queue.
+#[derive(Default)]
+#[repr(C, align(64))]
+struct Entry {
+    // First: a pointer to it is one to the entry.
+    link: Link,
+    queued: AtomicBool,
+    item: AtomicU64,
+}
+
+// SAFETY: an entry is leaked, and pushed by who sets `queued` only.
+unsafe impl Linked for &'static Entry {
     #[inline]
-    fn push(&mut self, item: u64) -> bool {
-        RunQueue::push(self, item).is_ok()
+    fn into_link(self) -> NonNull<Link> {
+        NonNull::from(self).cast()
+    }
+
+    #[inline]
+    unsafe fn from_link(link: NonNull<Link>) -> Self {
+        // SAFETY: as promised, of an entry that is leaked.
+        unsafe { link.cast().as_ref() }
     }
 }
-impl Pop for Option<Owner<'static, u64>> {
+
+/// Has as many entries as the other queues have places.
+struct Pusher {
+    queue: &'static RunQueue<&'static Entry>,
+    entries: &'static [Entry],
+    next: usize,
+}
+
+impl Push for Pusher {
+    #[inline]
+    fn push(&mut self, item: u64) -> bool {
+        let entry = &self.entries[self.next % CAPACITY];
+        if entry.queued.load(Ordering::Acquire) {
+            return false;
+        }
+        entry.queued.store(true, Ordering::Relaxed);
+        entry.item.store(item, Ordering::Relaxed);
+        self.queue.push(entry);
+        self.next += 1;
+        true
+    }
+}
+impl Pop for Option<Owner<'static, &'static Entry>> {
     #[inline]
     fn pop(&mut self) -> Option<u64> {
-        self.as_ref()?.pop()
+        let entry = self.as_ref()?.pop()?;
+        let item = entry.item.load(Ordering::Relaxed);
+        entry.queued.store(false, Ordering::Release);
+        Some(item)
     }
 }
 impl Push for Arc<ArrayQueue<u64>> {
@@ -68,8 +112,14 @@ impl Pop for mpsc::Receiver<u64> {
 /// As executors use theirs: submitters push, the owner pops (and others steal).
 fn run_queue() -> (impl Push, impl Pop) {
     // Kept: a few pages a sample.
-    let queue: &'static RunQueue<u64> = Box::leak(Box::new(RunQueue::new(CAPACITY)));
-    (queue, queue.own())
+    let queue: &'static RunQueue<&'static Entry> = Box::leak(Box::default());
+    let entries = Vec::from_iter((0..CAPACITY).map(|_| Entry::default())).leak();
+    let pusher = Pusher {
+        queue,
+        entries,
+        next: 0,
+    };
+    (pusher, queue.own())
 }
 
 fn array_queue() -> (impl Push, impl Pop) {

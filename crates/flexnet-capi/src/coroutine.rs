@@ -146,7 +146,10 @@ impl Coroutine {
         let polled = match &mut self.wait {
             Wait::Nothing => Poll::Ready(0),
             Wait::Yield(wait) => Pin::new(wait).poll(context).map(|()| 0),
-            Wait::Sleep(wait) => Pin::new(wait).poll(context).map(|()| 0),
+            Wait::Sleep(wait) => Pin::new(wait).poll(context).map(|waited| match waited {
+                Ok(()) => 0,
+                Err(_) => libc::ECANCELED,
+            }),
             Wait::Writable(wait) => Pin::new(wait).poll(context).map(|waited| match waited {
                 Ok(()) => 0,
                 Err(error) => error.raw_os_error().unwrap_or(libc::ECANCELED),

@@ -126,6 +126,7 @@ pub(crate) fn errno_of_submit(error: SubmitError) -> Errno {
     match error {
         SubmitError::Cells => libc::ENOBUFS,
         SubmitError::Full => libc::EAGAIN,
+        SubmitError::Stopped => libc::ECANCELED,
     }
 }
 
@@ -154,8 +155,8 @@ impl Socket {
                 waited.map_err(|error| error.raw_os_error().unwrap_or(libc::ECANCELED))
             }
             libc::ENOBUFS | libc::ENOMEM => {
-                sleep(MEMORY_RETRY).await;
-                Ok(())
+                let waited = sleep(MEMORY_RETRY).await;
+                waited.map_err(|_| libc::ECANCELED)
             }
             errno => Err(errno),
         }
@@ -210,10 +211,7 @@ pub unsafe extern "C" fn flexnet_flush(flow: *mut Handle) -> c_int {
         match &flow.transport {
             Transport::Tcp(tcp) => tcp.flush_blocking(),
             Transport::Udp(udp) => udp.flush_blocking(),
-            Transport::None(queue) => {
-                queue.flush_blocking();
-                Ok(())
-            }
+            Transport::None(queue) => queue.flush_blocking(),
         }
         .map_err(|error| errno_of(&error))?;
         Ok(0)

@@ -129,6 +129,7 @@ fn submit(flow: &TcpFlow, coroutines: usize) {
             match submitted {
                 Ok(()) => break,
                 Err(SubmitError::Cells | SubmitError::Full) => thread::yield_now(),
+                Err(SubmitError::Stopped) => panic!("the runtime lives"),
             }
         }
     }

@@ -5,7 +5,7 @@
 use anyhow::{Context as _, Result, anyhow, ensure};
 use flexnet::coroutine::yield_now;
 use flexnet::executor::{Flow, Runtime, SubmitError};
-use flexnet::queue::{Owner, RunQueue};
+use flexnet::queue::{Node, Owner, RunQueue};
 use flexnet::transport::TcpFlow;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::future::poll_fn;
@@ -174,35 +174,34 @@ impl Event {
     }
 }
 
-const CAPACITY: usize = 1024;
 const ITEMS: u64 = 200_000;
 
 /// One thread pushes and another, on another CPU, pops: ns an item.
 fn steal() -> Result<f64> {
     let cpus = two_cpus()?;
-    let queue = RunQueue::new(CAPACITY);
-    let owner: Owner<'_, u64> = queue.own().context("the queue has no other owner")?;
+    let queue = RunQueue::new();
+    let items: Vec<_> = (0..ITEMS).map(Node::boxed).collect();
+    let owner: Owner<'_, Box<Node<u64>>> = queue.own().context("the queue has no other owner")?;
     let barrier = Barrier::new(2);
     thread::scope(|scope| {
         scope.spawn(|| {
             pin(cpus[0]);
-            let mut spins = 0;
             barrier.wait();
-            for item in 0..ITEMS {
-                while queue.push(item).is_err() {
-                    snooze(&mut spins);
-                }
+            for item in items {
+                queue.push(item);
             }
         });
         let barrier = &barrier;
         let consumer = scope.spawn(move || {
             pin(cpus[1]);
             let mut spins = 0;
+            let mut popped = Vec::with_capacity(ITEMS as usize);
             barrier.wait();
             let start = Instant::now();
-            for _ in 0..ITEMS {
-                while owner.pop().map(black_box).is_none() {
-                    snooze(&mut spins);
+            while popped.len() < ITEMS as usize {
+                match owner.pop() {
+                    Some(item) => popped.push(item),
+                    None => snooze(&mut spins),
                 }
             }
             start.elapsed().as_nanos() as f64 / ITEMS as f64

@@ -19,5 +19,5 @@ pub use slab::{CELL_BYTES, CellId, Cells, Exhausted, Slab};
 pub use timer::{Sleep, Timers, sleep, sleep_until};
 pub use yields::{YieldNow, checkpoint, yield_now};
 
-pub(crate) use timer::with_timers;
+pub(crate) use timer::{watch_timers, with_timers};
 pub(crate) use yields::{in_turn, is_flagged, is_over};

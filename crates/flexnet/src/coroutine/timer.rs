@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! Timers of one executor: a heap of deadlines, looked at between resumes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -83,7 +84,14 @@ impl Timers {
 }
 
 thread_local! {
+    /// This thread looks at its timers.
+    static WATCHED: Cell<bool> = const { Cell::new(false) };
     static TIMERS: RefCell<Timers> = RefCell::new(Timers::with_capacity(64));
+}
+
+/// This thread looks at its timers from here on, or does not any more.
+pub(crate) fn watch_timers(watched: bool) {
+    WATCHED.set(watched);
 }
 
 /// Runs `f` on the timers of this thread (an executor's).
@@ -101,8 +109,10 @@ pub struct Sleep {
 
 /// Waits until `deadline`, at a resolution of what the executor does between
 /// two looks at its timers (it parks no longer than to the earliest). For
-/// coroutines on a flow: elsewhere, and after the runtime's end, nobody looks
-/// and it never completes.
+/// coroutines on a flow.
+///
+/// # Errors
+/// It is awaited elsewhere, where nobody would look.
 pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep {
         deadline,
@@ -112,6 +122,9 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 
 /// [`sleep_until`] `duration` from now.
 ///
+/// # Errors
+/// As there.
+///
 /// ```
 /// use flexnet::{coroutine::sleep, executor::Runtime};
 /// use std::time::{Duration, Instant};
@@ -120,7 +133,7 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 /// let (sender, receiver) = std::sync::mpsc::channel();
 /// let start = Instant::now();
 /// runtime.flow()?.submit(async move {
-///     sleep(Duration::from_millis(1)).await;
+///     sleep(Duration::from_millis(1)).await.ok();
 ///     sender.send(start.elapsed()).ok();
 /// })?;
 /// assert!(receiver.recv()? >= Duration::from_millis(1));
@@ -131,11 +144,15 @@ pub fn sleep(duration: Duration) -> Sleep {
 }
 
 impl Future for Sleep {
-    type Output = ();
+    type Output = io::Result<()>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !WATCHED.get() {
+            let message = "sleep() was awaited outside of an executor";
+            return Poll::Ready(Err(io::Error::other(message)));
+        }
         if Instant::now() >= self.deadline {
-            return Poll::Ready(());
+            return Poll::Ready(Ok(()));
         }
         if !self.armed {
             self.armed = true;

@@ -63,14 +63,14 @@ impl Builder {
         self
     }
 
-    /// Cells for coroutines of one's own that are alive at once. Default: 4096.
+    /// Cells for coroutines of one's own that are alive at once. Default: 4096. Each takes 256 bytes.
     #[must_use]
     pub fn coroutines(mut self, cells: u32) -> Self {
         self.coroutines = cells;
         self
     }
 
-    /// How long a shutdown waits for peers that take nothing. Default: 5 s.
+    /// How long a shutdown waits for peers that take nothing, and for coroutines. Default: 5 s.
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;

@@ -7,10 +7,11 @@
 
 use super::schedule::Schedule;
 use super::shared::{FlowCore, Shared};
-use crate::coroutine::{CellId, Cells, Exhausted, Timers, with_timers};
+use crate::coroutine::{CellId, Cells, Exhausted};
 use crate::design::Item;
 use crate::queue::Owner;
 use std::cell::Cell;
+use std::io;
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
@@ -89,12 +90,15 @@ pub(super) fn is_at(shared: &Shared, slot: usize) -> bool {
     is_of(shared) && unsafe { CURRENT_EXECUTOR.get().as_ref() }.is_some_and(|own| own.slot == slot)
 }
 
-/// Into this executor's own queue; gives the flow back when that is full.
+/// Into this executor's own queue; gives the flow back where this thread is none.
 #[inline]
 pub(super) fn push_local(flow: Arc<FlowCore>) -> Result<(), Arc<FlowCore>> {
     // SAFETY: as above.
     match unsafe { CURRENT_EXECUTOR.get().as_ref() } {
-        Some(own) => own.queue.push(flow),
+        Some(own) => {
+            own.queue.push(flow);
+            Ok(())
+        }
         None => Err(flow),
     }
 }
@@ -142,19 +146,17 @@ pub(super) unsafe fn resume(
     };
     CURRENT.set(before.0);
     CURRENT_FLOW.set(before.1);
-    if CURRENT_EXECUTOR.get().is_null() && polled.is_pending() {
-        hand_over_timers(shared);
-    }
     polled
 }
 
-/// What a coroutine that was resumed inline awaits, this thread would never
-/// look at again.
-#[cold]
-fn hand_over_timers(shared: &Shared) {
-    let timers = with_timers(Timers::take_all);
-    if !timers.is_empty() {
-        shared.adopt_deadlines(timers);
+/// May this thread wait for a flow? An executor would wait for itself.
+///
+/// # Errors
+/// EDEADLK.
+pub(crate) fn may_wait() -> io::Result<()> {
+    match EXECUTOR_OF.get().is_null() {
+        true => Ok(()),
+        false => Err(io::Error::from_raw_os_error(libc::EDEADLK)),
     }
 }
 

@@ -1,25 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! Deadlines from threads that watch none: a submitter that did work inline
-//! which waits for a time hands that over to an executor.
+//! Deadlines that no thread watches: a sender whose flow is to be tried again later hands that over
+//! to an executor, and so does an executor that ends.
 
 use crate::coroutine::Timers;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
 
-#[derive(Default)]
+type List = Vec<(Instant, Waker)>;
+
 pub(crate) struct Deadlines {
     any: AtomicBool,
-    list: Mutex<Vec<(Instant, Waker)>>,
+    /// None once the executors have ended.
+    list: Mutex<Option<List>>,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            any: AtomicBool::new(false),
+            list: Mutex::new(Some(Vec::new())),
+        }
+    }
 }
 
 impl Deadlines {
-    /// Adds to them; the caller unparks an executor after this.
+    fn lock(&self) -> MutexGuard<'_, Option<List>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds to them; the caller unparks an executor after this. Forgets them once there is none.
     pub(crate) fn add(&self, deadlines: impl IntoIterator<Item = (Instant, Waker)>) {
-        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        list.extend(deadlines);
-        self.any.store(true, Ordering::Release);
+        let refused = match &mut *self.lock() {
+            Some(list) => {
+                list.extend(deadlines);
+                self.any.store(true, Ordering::Release);
+                None
+            }
+            None => Some(deadlines),
+        };
+        // A waker may be the last that keeps a flow, so it goes without the lock.
+        drop(refused);
     }
 
     /// Is there any that no executor watches yet?
@@ -34,43 +56,16 @@ impl Deadlines {
         if !self.any() {
             return;
         }
-        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = self.lock();
         self.any.store(false, Ordering::Relaxed);
-        for (deadline, waker) in list.drain(..) {
+        for (deadline, waker) in list.iter_mut().flat_map(|list| list.drain(..)) {
             timers.insert(deadline, waker);
         }
     }
-}
 
-#[cfg(all(test, not(flexnet_loom)))]
-mod tests {
-    use crate::coroutine::sleep;
-    use crate::executor::Runtime;
-    use std::sync::mpsc;
-    use std::time::Duration;
-
-    #[test]
-    fn a_coroutine_resumed_inline_sleeps_and_goes_on() {
-        let runtime = Runtime::builder().executors(1).build().unwrap();
-        let (busy, flow) = (runtime.flow().unwrap(), runtime.flow().unwrap());
-        let (release, released) = mpsc::channel::<()>();
-        let (started, starts) = mpsc::channel();
-        busy.submit(async move {
-            started.send(()).ok();
-            released.recv().ok();
-        })
-        .unwrap();
-        starts.recv().unwrap();
-        let (sender, receiver) = mpsc::channel();
-        flow.submit(async move {
-            sleep(Duration::from_millis(1)).await;
-            sender.send(std::thread::current().id()).ok();
-        })
-        .unwrap();
-        // The executor is busy: as a submitter that finds the ring full does.
-        flow.0.serve_inline();
-        release.send(()).unwrap();
-        let thread = receiver.recv_timeout(Duration::from_secs(20)).unwrap();
-        assert_ne!(thread, std::thread::current().id());
+    /// No thread watches any from here on; those there are.
+    pub(crate) fn close(&self) -> List {
+        self.any.store(false, Ordering::Relaxed);
+        self.lock().take().unwrap_or_default()
     }
 }

@@ -10,12 +10,13 @@ use super::schedule::{Again, Schedule};
 use super::waiters::Waiters;
 use crate::abi::FlowClass;
 use crate::coroutine::CellId;
-use crate::queue::{Charge, FlowRing, Full, Gate, RecordKind};
+use crate::queue::{Charge, FlowRing, Full, Gate, Link, Linked, Record, RecordKind};
 use probe::probe;
 use std::cell::UnsafeCell;
 use std::io::{self, IoSlice};
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, offset_of};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::task::{Context, Wake, Waker};
@@ -27,6 +28,8 @@ pub(crate) struct FlowCore<S: Schedule<Self>> {
     home: u16,
     ring: FlowRing,
     gate: Gate,
+    /// Its place in a run queue.
+    link: Link,
     /// Its coroutine was woken while somebody drained.
     woken: AtomicBool,
     /// Something is held back outside of the ring.
@@ -47,6 +50,26 @@ pub(crate) struct FlowCore<S: Schedule<Self>> {
 unsafe impl<S: Schedule<Self>> Send for FlowCore<S> {}
 // SAFETY: as above.
 unsafe impl<S: Schedule<Self>> Sync for FlowCore<S> {}
+
+// SAFETY: what an Arc has stays where it is. Only the thread that set the gate's notified bit
+// queues a flow, and only who took the flow out clears the bit: it is in one queue at most.
+unsafe impl<S: Schedule<FlowCore<S>>> Linked for Arc<FlowCore<S>> {
+    #[inline]
+    fn into_link(self) -> NonNull<Link> {
+        let flow = Arc::into_raw(self);
+        // SAFETY: a place in what an Arc has, which is never null.
+        unsafe { NonNull::new_unchecked((&raw const (*flow).link).cast_mut()) }
+    }
+
+    #[inline]
+    unsafe fn from_link(link: NonNull<Link>) -> Self {
+        // SAFETY: as promised, of a flow that `into_link` had of an Arc.
+        unsafe {
+            let flow = link.as_ptr().byte_sub(offset_of!(FlowCore<S>, link));
+            Arc::from_raw(flow.cast::<FlowCore<S>>())
+        }
+    }
+}
 
 /// Exclusive use of a flow, until dropped by [`FlowCore::leave`].
 pub(crate) struct FlowGuard<'a, S: Schedule<FlowCore<S>>> {
@@ -115,6 +138,7 @@ impl<S: Schedule<Self>> FlowCore<S> {
             home,
             ring: FlowRing::new(ring_bytes),
             gate: Gate::new(),
+            link: Link::new(),
             woken: AtomicBool::new(false),
             rest: AtomicBool::new(false),
             held: AtomicBool::new(false),
@@ -295,7 +319,7 @@ impl<S: Schedule<Self>> FlowCore<S> {
     /// Puts a notified flow into a run queue.
     fn enqueue(self: &Arc<Self>, home: u16) {
         if let Err(flow) = self.shared.enqueue(home, self.clone()) {
-            // No executor can take it: done here, and nothing stays behind.
+            // The design leaves it to its sender. Coroutines still go to an executor.
             flow.serve(&self.shared, None);
         }
     }
@@ -330,7 +354,7 @@ impl<S: Schedule<Self>> FlowCore<S> {
                 _ => Again::Unit,
             };
             if guard.leave() {
-                // When no executor can take it, here again.
+                // The design leaves it to its sender.
                 return match shared.enqueue_again(self, why) {
                     Ok(()) => None,
                     Err(flow) => flow.serve(shared, by),
@@ -349,8 +373,8 @@ impl<S: Schedule<Self>> FlowCore<S> {
         Some(self.drain_guarded(&mut guard, None))
     }
 
-    /// Drains inline until `done`, waiting for the socket: for a submitter that
-    /// waits for it anyway. False when somebody else drains.
+    /// Drains inline until `done` or a coroutine, waiting for the socket: for a
+    /// submitter who waits for that anyway. False when somebody else drains.
     pub(crate) fn serve_waiting(self: &Arc<Self>, done: impl Fn() -> bool) -> bool {
         let Some(mut guard) = self.enter_inline() else {
             return false;
@@ -372,7 +396,8 @@ impl<S: Schedule<Self>> FlowCore<S> {
         Work::new(self, self.shared.pages(), unsafe { self.ring.reader() }, by)
     }
 
-    /// Drains within the budget.
+    /// Drains within the budget. A sender stops at a coroutine, which is left to
+    /// an executor: [`Progress::Waiting`].
     pub(crate) fn drain_guarded(
         self: &Arc<Self>,
         guard: &mut FlowGuard<'_, S>,
@@ -394,6 +419,14 @@ impl<S: Schedule<Self>> FlowCore<S> {
                 guard.progress = Progress::More;
                 break;
             }
+            if by.is_none() && !self.shared.is_stopped() {
+                guard.progress = Progress::More;
+                return Progress::Waiting; // with more to do, as it leaves
+            }
+            if by.is_none() {
+                self.cancel(guard, &mut work, &record);
+                continue;
+            }
             if !self.resume(record.data) {
                 guard.progress = Progress::Waiting;
                 break;
@@ -407,6 +440,17 @@ impl<S: Schedule<Self>> FlowCore<S> {
             }
         }
         guard.progress
+    }
+
+    /// Ends the coroutine at the ring's head, for which there are no executors any more. What
+    /// comes after it on a stream must not leave without what it would have sent.
+    #[cold]
+    fn cancel(&self, guard: &mut FlowGuard<'_, S>, work: &mut Work<'_>, record: &Record<'_>) {
+        // SAFETY: the record's, and whoever is inside the gate is alone.
+        unsafe { self.shared.slab().discard(CellId::from_bits(record.data)) };
+        work.consume(record.charge);
+        self.fail(libc::ECANCELED);
+        guard.drain_mut(|drain| drain.abort(work, libc::ECANCELED));
     }
 
     /// Resumes the coroutine at the ring's head; true when it finished.

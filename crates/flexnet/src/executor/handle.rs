@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! An application's handle on a flow.
 
-use super::current;
+use super::current::{self, may_wait};
 use super::room::Until;
 use super::schedule::Schedule;
 use super::shared::FlowCore;
-use crate::coroutine::Exhausted;
+use crate::coroutine::{CellId, Exhausted};
 use crate::queue::{Full, RecordKind};
 use std::future::Future;
 use std::io;
@@ -37,22 +37,57 @@ impl Flow {
     /// ```
     ///
     /// # Errors
-    /// [`SubmitError`]: every cell is taken, or the flow's ring is full; the
-    /// coroutine is dropped. Try again when some of it has been done.
+    /// [`SubmitError`]: every cell is taken, the flow's ring is full, or the runtime
+    /// has ended; the coroutine is dropped. It never runs in here.
     pub fn submit<F>(&self, future: F) -> Result<(), SubmitError>
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let slab = self.0.shared().slab();
-        let cell =
-            current::create(self.0.shared(), future).map_err(|Exhausted| SubmitError::Cells)?;
+        let cell = self.create(future)?;
         self.0
             .submit(RecordKind::Coroutine, cell.to_bits(), &[])
             .map_err(|Full| {
                 // SAFETY: made above, and nobody has seen it.
-                unsafe { slab.discard(cell) };
+                unsafe { self.0.shared().slab().discard(cell) };
                 SubmitError::Full
             })
+    }
+
+    fn create<F>(&self, future: F) -> Result<CellId, SubmitError>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if self.0.shared().is_stopped() {
+            return Err(SubmitError::Stopped);
+        }
+        current::create(self.0.shared(), future).map_err(|Exhausted| SubmitError::Cells)
+    }
+
+    /// [`Flow::submit`], which waits for room in the flow's ring. Given up before it
+    /// is ready, the coroutine is dropped.
+    ///
+    /// # Errors
+    /// [`SubmitError::Cells`], [`SubmitError::Stopped`]: as there.
+    pub async fn submit_when_room<F>(&self, future: F) -> Result<(), SubmitError>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let created = Created {
+            flow: &self.0,
+            cell: self.create(future)?,
+        };
+        let pushed = self.0.with_room(|| {
+            if self.0.shared().is_stopped() {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            self.0
+                .submit(RecordKind::Coroutine, created.cell.to_bits(), &[])
+                .map_err(|Full| io::ErrorKind::WouldBlock.into())
+        });
+        pushed.await.map_err(|_| SubmitError::Stopped)?;
+        // The ring's from here on.
+        std::mem::forget(created);
+        Ok(())
     }
 
     /// What kind of work the flow's is, for designs that distinguish types
@@ -73,10 +108,27 @@ impl Flow {
         self.0.fail(errno);
     }
 
-    /// Blocks until all that was submitted before is done. Not for coroutines:
-    /// their executor would wait for itself.
-    pub fn flush_blocking(&self) {
+    /// Blocks until all that was submitted before is done.
+    ///
+    /// # Errors
+    /// EDEADLK in a coroutine, whose executor would wait for itself.
+    pub fn flush_blocking(&self) -> io::Result<()> {
+        may_wait()?;
         self.0.flushed_blocking(Until::Drained);
+        Ok(())
+    }
+}
+
+/// A coroutine that no ring has yet; dropped with this.
+struct Created<'a> {
+    flow: &'a FlowCore,
+    cell: CellId,
+}
+
+impl Drop for Created<'_> {
+    fn drop(&mut self) {
+        // SAFETY: no record names it, so nobody else has it.
+        unsafe { self.flow.shared().slab().discard(self.cell) };
     }
 }
 
@@ -92,7 +144,7 @@ impl Flow {
 ///         flow.fail(5); // EIO
 ///     }
 /// })?;
-/// flow.flush_blocking();
+/// flow.flush_blocking()?;
 /// assert_eq!(flow.error().and_then(|error| error.raw_os_error()), Some(5));
 /// assert!(current_flow().is_none());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -109,6 +161,8 @@ pub enum SubmitError {
     Cells,
     /// The flow's ring is full.
     Full,
+    /// The runtime has ended, so no executor would resume it.
+    Stopped,
 }
 
 impl std::fmt::Display for SubmitError {
@@ -116,6 +170,7 @@ impl std::fmt::Display for SubmitError {
         f.write_str(match self {
             Self::Cells => "every coroutine cell of the runtime is taken",
             Self::Full => "the flow's ring is full",
+            Self::Stopped => "the runtime has ended",
         })
     }
 }

@@ -22,8 +22,10 @@ mod builder;
 mod current;
 mod deadlines;
 mod drain;
+mod end;
 mod flow;
 mod handle;
+mod linger;
 mod link;
 mod placement;
 mod reactor;
@@ -47,6 +49,7 @@ pub(crate) use worker::as_own_thread;
 pub use worker::is_library_thread;
 pub use writable::{Writable, writable};
 
+pub(crate) use current::may_wait;
 pub(crate) use room::Until;
 pub(crate) use schedule::Schedule;
 pub(crate) use shared::{FlowCore, FlowGuard};

@@ -47,14 +47,14 @@ impl Schedule<FlowCore> for Shared {
     fn enqueue_again(&self, flow: Arc<FlowCore>, why: Again) -> Result<(), Arc<FlowCore>> {
         let home = flow.home();
         if !current::is_of(self) {
-            return self.enqueue(home, flow);
+            return self.enqueue_by_sender(home, flow, why);
         }
         if !self.stack.is_on() {
             return current::push_local(flow);
         }
         let (slot, item) = current::turn();
         let wanted = self.executors_wanted();
-        match self.stack.again(slot, wanted, item, why, flow) {
+        match self.stack.again(slot, wanted, Some(item), why, flow) {
             Ok(wake) => {
                 self.wake(wake);
                 Ok(())
@@ -203,7 +203,7 @@ impl Shared {
             return current::push_local(flow);
         }
         let slot = &self.executors[index];
-        slot.queue.push(flow)?;
+        slot.queue.push(flow);
         // The fence in unpark pairs with the one in `stop`: either its last look
         // finds the flow, or this sees that there are no executors any more.
         self.reactor.unpark(&slot.parker);

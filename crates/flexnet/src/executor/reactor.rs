@@ -302,7 +302,8 @@ impl<S: Schedule<FlowCore<S>>> Reactor<FlowCore<S>> {
     }
 
     /// The executors have ended: lets go of every waiter, and wakes the threads that
-    /// wait for a flow, which then do the rest of it themselves. The flows.
+    /// wait for a flow, which then do the rest of it themselves. The flows. Coroutines that wait
+    /// are woken, and end.
     pub(crate) fn abandon(&self) -> Vec<Arc<FlowCore<S>>> {
         let waiters = {
             let mut all = self.lock();
@@ -311,9 +312,12 @@ impl<S: Schedule<FlowCore<S>>> Reactor<FlowCore<S>> {
         };
         let mut flows = Vec::new();
         for (_, waiter) in waiters.into_values().flatten() {
-            if let Waiter::Flow(flow) = waiter {
-                flow.waiters().wake();
-                flows.push(flow);
+            match waiter {
+                Waiter::Flow(flow) => {
+                    flow.waiters().wake();
+                    flows.push(flow);
+                }
+                Waiter::Task(waker) => waker.wake(),
             }
         }
         flows

@@ -5,9 +5,10 @@ use super::builder::Builder;
 use super::deadlines::Deadlines;
 use super::drain::{Drain, Progress, Work};
 use super::handle::Flow;
+use super::linger::End;
 use super::link::Pages;
 use super::reactor::Reactor;
-use super::shared::{ExecutorSlot, FlowCore, IDLE, SERVING, STOPPED, STOPPING, Shared};
+use super::shared::{ExecutorSlot, FlowCore, IDLE, SERVING, STOPPING, Shared};
 use super::stack::Stack;
 use super::worker;
 use crate::abi::EXECUTORS_MAX;
@@ -16,16 +17,16 @@ use crate::queue::{Parker, RunQueue};
 use crate::sync::CacheLine;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
-
-/// Flows an executor's run queue holds at most; more than that are served
-/// inline by their submitters.
-const RUN_QUEUE_FLOWS: usize = 1024;
 
 /// Executors and what they share. Dropping it drains what was accepted and ends
-/// the threads; flows that are left go on inline, in their submitters.
+/// the threads. Flows that are left go on without them: each send is then its
+/// caller's own, and a coroutine is refused.
+///
+/// Dropped in a coroutine it does not wait: the executors finish and end by
+/// themselves. In a child of fork(2), where the parent's executors are not,
+/// dropping it or its flows does nothing.
 ///
 /// ```
 /// use flexnet::executor::Runtime;
@@ -50,8 +51,8 @@ impl Runtime {
     fn new(builder: Builder) -> io::Result<Self> {
         let slots = (0..builder.executors).map(|_| ExecutorSlot {
             queue: match builder.executors {
-                1 => RunQueue::without_thieves(RUN_QUEUE_FLOWS),
-                _ => RunQueue::new(RUN_QUEUE_FLOWS),
+                1 => RunQueue::without_thieves(),
+                _ => RunQueue::new(),
             },
             parker: CacheLine(Parker::new()),
         });
@@ -76,6 +77,7 @@ impl Runtime {
                 spin_up_to: builder.spin_up_to,
                 linger: builder.linger,
                 threads: Mutex::new(Vec::new()),
+                end: End::default(),
             }),
         })
     }
@@ -103,17 +105,21 @@ impl Runtime {
         }
         for slot in 0..shared.executors.len() {
             let name = format!("{}/{slot}", shared.name);
-            let shared = shared.clone();
+            let own = shared.clone();
+            shared.end.add_thread();
             let spawned = std::thread::Builder::new()
                 .name(name)
                 .stack_size(256 * 1024)
-                .spawn(move || worker::run(shared, slot as u16));
+                .spawn(move || worker::run(own, slot as u16));
             match spawned {
                 Ok(thread) => threads.push(thread),
-                Err(error) if threads.is_empty() => return Err(error),
-                // Fewer than asked for, but some, and without a hole: a flow's executor is
-                // among the first so many.
                 Err(error) => {
+                    shared.end.leave();
+                    if threads.is_empty() {
+                        return Err(error);
+                    }
+                    // Fewer than asked for, but some, and without a hole: a flow's executor is
+                    // among the first so many.
                     log::warn!("only {} executors start: {error}", threads.len());
                     break;
                 }
@@ -182,49 +188,21 @@ impl Runtime {
     }
 
     /// Drains what was accepted and ends the threads, as dropping does. Peers
-    /// that take nothing are waited for as long as [`Builder::linger`] says;
-    /// how many flows were given up then.
+    /// that take nothing, and coroutines that are not done, are waited for as long
+    /// as [`Builder::linger`] says. Then the coroutines are ended. One that does not
+    /// even return keeps its executor, which ends when it does.
+    ///
+    /// How many flows were given up with bytes, or with a coroutine that did not
+    /// return. 0 at once in a coroutine, which does not wait.
     pub fn shutdown(self) -> usize {
-        self.stop()
-    }
-
-    fn stop(&self) -> usize {
-        let deadline = Instant::now() + self.shared.linger;
-        let serving = self.shared.phase.swap(STOPPING, Ordering::AcqRel) == SERVING;
-        self.shared.wake_all();
-        let threads: Vec<_> = {
-            let mut threads = self
-                .shared
-                .threads
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            threads.drain(..).collect()
-        };
-        for thread in threads {
-            // A worker that panicked has nothing more to say.
-            let _ = thread.join();
-        }
-        self.shared.phase.store(STOPPED, Ordering::Release);
-        fence(Ordering::SeqCst);
-        // What was submitted between the executors' last look and now.
-        self.shared.serve_here();
-        if !serving {
-            return 0;
-        }
-        // A thread may still wait: the executors lingered for it, or they had ended
-        // when a submitter found its socket full.
-        let flows = self.shared.reactor.abandon();
-        flows
-            .iter()
-            .filter(|flow| !flow.drain_until(deadline))
-            .count()
+        self.shared.stop()
     }
 }
 
 impl Drop for Runtime {
     fn drop(&mut self) {
         if self.shared.phase.load(Ordering::Acquire) < STOPPING {
-            self.stop();
+            self.shared.stop();
         }
     }
 }
@@ -235,12 +213,12 @@ impl Builder {
     /// # Errors
     /// A number out of its range, or no file descriptors left.
     pub fn build(self) -> io::Result<Runtime> {
+        let refuse = |message| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         if !(1..=EXECUTORS_MAX).contains(&self.executors) {
-            let message = format!(
-                "{} executors: 1 to {EXECUTORS_MAX} are possible",
-                self.executors
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            let count = self.executors;
+            return refuse(format!(
+                "{count} executors: 1 to {EXECUTORS_MAX} are possible"
+            ));
         }
         Runtime::new(self)
     }

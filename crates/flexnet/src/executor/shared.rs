@@ -6,8 +6,10 @@
 
 use super::deadlines::Deadlines;
 use super::flow;
+use super::linger::End;
 use super::link::{Link, Pages};
 use super::reactor::Reactor;
+use super::schedule::{Again, Schedule};
 use super::stack::{Stack, Workers};
 use crate::abi::FlowClass;
 use crate::coroutine::Slab;
@@ -30,7 +32,7 @@ pub(super) const IDLE: u32 = 0;
 pub(super) const SERVING: u32 = 1;
 /// They finish what is queued and end.
 pub(super) const STOPPING: u32 = 2;
-/// There are none, and will be none: submitters drain inline.
+/// There are none, and will be none: senders drain inline.
 pub(super) const STOPPED: u32 = 3;
 
 pub(crate) struct ExecutorSlot {
@@ -59,6 +61,7 @@ pub(crate) struct Shared {
     pub(super) spin_up_to: Duration,
     pub(super) linger: Duration,
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) end: End,
 }
 
 impl Shared {
@@ -122,6 +125,31 @@ impl Shared {
             let slot = &self.executors[left.trailing_zeros() as usize];
             self.reactor.unpark(&slot.parker);
             left &= left - 1;
+        }
+    }
+
+    /// Puts a flow that a sender just served, and that goes on, where the design wants it.
+    ///
+    /// # Errors
+    /// The flow: the design wants senders to do their work.
+    pub(super) fn enqueue_by_sender(
+        &self,
+        home: u16,
+        flow: Arc<FlowCore>,
+        why: Again,
+    ) -> Result<(), Arc<FlowCore>> {
+        if why == Again::Unit || !self.stack.is_on() {
+            return self.enqueue(home, flow);
+        }
+        // A coroutine is an executor's, also where senders do their work.
+        let wanted = self.executors_wanted();
+        let worker = usize::from(home) % wanted;
+        match self.stack.again(worker, wanted, None, why, flow) {
+            Ok(wake) => {
+                self.wake(wake);
+                Ok(())
+            }
+            Err(flow) => self.enqueue(home, flow),
         }
     }
 

@@ -2,12 +2,13 @@
 //! The worker: dequeue, resume, steal, yield, park.
 
 use super::current::{self, CurrentExecutor};
+use super::end::Ending;
 use super::link::now_ns;
 use super::schedule::Schedule;
 use super::shared::{FlowCore, Shared};
 use super::stack::{Rest, Taken};
 use crate::abi::ExecutorState;
-use crate::coroutine::{in_turn, with_timers};
+use crate::coroutine::{in_turn, watch_timers, with_timers};
 use crate::design::{Item, victims};
 use crate::queue::Sleep;
 use probe::probe;
@@ -47,7 +48,8 @@ struct Worker<'a> {
     /// The link's generation this executor registered in.
     generation: u64,
     turns: u32,
-    stopping_since: Option<Instant>,
+    /// It has seen that the runtime ends.
+    is_stopping: bool,
     /// How long it looks for work, when longer than the design says.
     spin_time: Duration,
 }
@@ -69,6 +71,14 @@ fn next_spin_time(
 /// The body of an executor's thread.
 pub(crate) fn run(shared: Arc<Shared>, slot: u16) {
     block_signals();
+    watch_timers(true);
+    serve(&shared, slot);
+    watch_timers(false);
+}
+
+fn serve(shared: &Arc<Shared>, slot: u16) {
+    // The last thing that is dropped here.
+    let _ending = Ending(shared);
     let Some(queue) = shared.executors()[usize::from(slot)].queue.own() else {
         return; // a slot has one executor
     };
@@ -79,14 +89,14 @@ pub(crate) fn run(shared: Arc<Shared>, slot: u16) {
         cells: shared.slab().cells(),
     };
     // SAFETY: `shared` and `current` were there before, so they go after it.
-    let _entered = unsafe { current::enter(&shared, &current) };
+    let _entered = unsafe { current::enter(shared, &current) };
     let mut worker = Worker {
-        shared: &shared,
+        shared,
         current: &current,
         slot,
         generation: 0,
         turns: 0,
-        stopping_since: None,
+        is_stopping: false,
         spin_time: Duration::ZERO,
     };
     worker.register();
@@ -105,15 +115,19 @@ pub(crate) fn block_signals() {
     IS_OURS.set(true);
     // SAFETY: plain calls on a local set; blocking cannot fail for a full set.
     unsafe {
-        let mut all = std::mem::zeroed();
-        libc::sigfillset(&mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &all, ptr::null_mut());
+        let mut blocked = std::mem::zeroed();
+        libc::sigfillset(&mut blocked);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &blocked, ptr::null_mut());
     }
 }
 
 impl Worker<'_> {
     /// One look at everything; false when it is to end.
     fn turn(&mut self) -> bool {
+        // Whatever there still is to do.
+        if self.shared.is_stopping() && self.shared.end.is_over() {
+            return false;
+        }
         self.follow_link();
         self.shared.follow_design();
         self.turns = self.turns.wrapping_add(1);
@@ -185,11 +199,8 @@ impl Worker<'_> {
         let executors = self.shared.executors();
         let current = usize::from(self.slot);
         for victim in victims(current, executors.len()) {
-            let flow = executors[victim].queue.steal(|more| {
-                if let Err(more) = self.current.queue.push(more) {
-                    more.serve(self.shared, Some(self.slot));
-                }
-            });
+            let victim = &executors[victim];
+            let flow = victim.queue.steal(|more| self.current.queue.push(more));
             if flow.is_some() {
                 return flow;
             }
@@ -278,7 +289,7 @@ impl Worker<'_> {
         let shared = self.shared.clone();
         let current = &shared.executors()[usize::from(self.slot)];
         let spin = shared.spin().max(self.spin_time);
-        if !spin.is_zero() && self.stopping_since.is_none() {
+        if !spin.is_zero() && !self.is_stopping {
             let until = now_ns() + spin.as_nanos() as u64;
             while now_ns() < until {
                 if !current.queue.is_empty() {
@@ -301,7 +312,7 @@ impl Worker<'_> {
         let something = shared.executors().iter().any(|e| !e.queue.is_empty())
             || self.link_moved()
             || shared.deadlines().any()
-            || (shared.is_stopping() && self.stopping_since.is_none())
+            || (shared.is_stopping() && !self.is_stopping)
             || (polls && sleep == Sleep::Futex);
         if something {
             current.parker.cancel();
@@ -360,20 +371,20 @@ impl Worker<'_> {
             (Some(timer), Some(due)) => Some(timer.min(due)),
             (timer, due) => timer.or(due),
         };
-        match (timer, self.stopping_since) {
-            (Some(timer), Some(_)) => Some(timer.min(Duration::from_millis(10))),
-            (None, Some(_)) => Some(Duration::from_millis(10)),
-            (timer, None) => timer,
+        match (timer, self.is_stopping) {
+            (Some(timer), true) => Some(timer.min(Duration::from_millis(10))),
+            (None, true) => Some(Duration::from_millis(10)),
+            (timer, false) => timer,
         }
     }
 
-    /// Stopping and nothing to do now: has it waited for the rest long enough?
+    /// Stopping and nothing to do now: is there nothing to wait for?
     fn may_end(&mut self) -> bool {
-        let since = *self.stopping_since.get_or_insert_with(Instant::now);
+        self.is_stopping = true;
         let waits = self.shared.reactor().is_waiting()
             || with_timers(|t| t.next().is_some())
             || !self.shared.stack().is_empty();
-        !waits || since.elapsed() >= self.shared.linger()
+        !waits
     }
 
     fn link_moved(&self) -> bool {

@@ -6,6 +6,7 @@ use super::*;
 use crate::sync::{AtomicU32, Ordering};
 use loom::sync::Arc;
 use loom::thread;
+use std::ptr::NonNull;
 
 fn model(test: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -15,25 +16,76 @@ fn model(test: impl Fn() + Send + Sync + 'static) {
     builder.check(test);
 }
 
+/// Never freed: a mutant that takes an entry twice shows as one that is got twice.
+struct Leaked(&'static Node<u32>);
+
+fn leaked(value: u32) -> Leaked {
+    Leaked(Box::leak(Node::boxed(value)))
+}
+
+// SAFETY: it stays, and the tests push each once.
+unsafe impl Linked for Leaked {
+    fn into_link(self) -> NonNull<Link> {
+        NonNull::from(self.0).cast()
+    }
+
+    unsafe fn from_link(link: NonNull<Link>) -> Self {
+        // SAFETY: as promised, of a node that is leaked.
+        Self(unsafe { link.cast().as_ref() })
+    }
+}
+
 #[test]
 fn loom_run_queue_keeps_everything() {
     model(|| {
-        let queue = Arc::new(RunQueue::new(2));
+        let queue = Arc::new(RunQueue::new());
         let pushers: Vec<_> = (0..2u32)
             .map(|i| {
                 let queue = queue.clone();
-                thread::spawn(move || queue.push(i).is_ok())
+                thread::spawn(move || queue.push(leaked(i)))
             })
             .collect();
         let owner = queue.own().unwrap();
         let early = owner.pop();
         for pusher in pushers {
-            assert!(pusher.join().unwrap(), "two fit");
+            pusher.join().unwrap();
         }
-        let mut got: Vec<u32> = early.into_iter().collect();
-        got.extend(std::iter::from_fn(|| owner.pop()));
+        let rest = std::iter::from_fn(|| owner.pop());
+        let mut got: Vec<u32> = early
+            .into_iter()
+            .chain(rest)
+            .map(|node| node.0.value)
+            .collect();
         got.sort_unstable();
         assert_eq!(got, [0, 1]);
+        assert!(queue.is_empty());
+    });
+}
+
+/// More than the inbox holds: what overflows is got once, too, and behind what was there.
+#[test]
+fn loom_run_queue_overflows() {
+    model(|| {
+        let queue = Arc::new(RunQueue::new());
+        (0..2u32).for_each(|i| queue.push(leaked(i)));
+        let pusher = {
+            let queue = queue.clone();
+            thread::spawn(move || (2..4).for_each(|i| queue.push(leaked(i))))
+        };
+        let owner = queue.own().unwrap();
+        let early = owner.pop();
+        pusher.join().unwrap();
+        assert!(!queue.is_empty());
+        let rest = std::iter::from_fn(|| owner.pop());
+        let got: Vec<u32> = early
+            .into_iter()
+            .chain(rest)
+            .map(|node| node.0.value)
+            .collect();
+        assert_eq!(got.len(), 4);
+        assert_eq!(got[..2], [0, 1]);
+        assert_eq!(got[2] + got[3], 5);
+        assert!(queue.is_empty());
     });
 }
 
@@ -41,9 +93,10 @@ fn loom_run_queue_keeps_everything() {
 #[test]
 fn loom_thief_and_owner_exclude_each_other() {
     model(|| {
-        let queue = Arc::new(RunQueue::new(2));
+        let queue = Arc::new(RunQueue::new());
         let owner = queue.own().unwrap();
-        assert!(owner.push(0u32).is_ok() && owner.push(1).is_ok());
+        owner.push(leaked(0u32));
+        owner.push(leaked(1));
         let thief = {
             let queue = queue.clone();
             thread::spawn(move || {
@@ -53,11 +106,12 @@ fn loom_thief_and_owner_exclude_each_other() {
                 got
             })
         };
-        let mut got: Vec<u32> = owner.pop().into_iter().collect();
-        assert!(owner.push(2).is_ok());
+        let mut got: Vec<Leaked> = owner.pop().into_iter().collect();
+        owner.push(leaked(2));
         got.extend(owner.pop());
         got.extend(thief.join().unwrap());
         got.extend(std::iter::from_fn(|| owner.pop()));
+        let mut got: Vec<u32> = got.into_iter().map(|node| node.0.value).collect();
         got.sort_unstable();
         assert_eq!(got, [0, 1, 2]);
     });
@@ -67,8 +121,8 @@ fn loom_thief_and_owner_exclude_each_other() {
 #[test]
 fn loom_new_owner_waits_for_who_takes() {
     model(|| {
-        let queue = Arc::new(RunQueue::without_thieves(2));
-        assert!(queue.push(0u32).is_ok());
+        let queue = Arc::new(RunQueue::without_thieves());
+        queue.push(leaked(0u32));
         let other = {
             let queue = queue.clone();
             thread::spawn(move || queue.take_abandoned())
@@ -77,7 +131,8 @@ fn loom_new_owner_waits_for_who_takes() {
         let mine = owner.pop();
         let others = other.join().unwrap();
         let rest = owner.pop();
-        let got: Vec<u32> = [mine, others, rest].into_iter().flatten().collect();
+        let got = [mine, others, rest].into_iter().flatten();
+        let got: Vec<u32> = got.map(|node| node.0.value).collect();
         assert_eq!(got, [0]);
     });
 }

@@ -8,18 +8,21 @@
 //! [`Parker`] is the handshake between an executor that sleeps and a thread that
 //! has work for it.
 //!
-//! Promised: bounded memory, no allocation after creation, no system call but
+//! Promised: a run queue is never full, since a flow brings its own place in it ([`Linked`]);
+//! bounded memory, no allocation after creation, no system call but
 //! to wake a sleeper. Left to others: what is done with the work
 //! ([`crate::transport`]) and what does it ([`crate::executor`]). Nothing here
 //! knows of sockets or of scheduling.
 
 mod bias;
 mod gate;
+mod link;
 mod parker;
 mod ring;
 mod run_queue;
 
 pub use gate::Gate;
+pub use link::{Link, Linked, Node};
 pub use parker::{Parker, Sleep};
 pub use ring::{Charge, FlowRing, Full, Record, RecordKind, RingReader};
 pub use run_queue::{Owner, RunQueue};
@@ -28,3 +31,5 @@ pub(crate) use parker::{futex_wait, futex_wake};
 
 #[cfg(all(test, flexnet_loom))]
 mod loom_tests;
+#[cfg(all(test, not(flexnet_loom)))]
+mod run_queue_tests;

@@ -1,25 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! An executor's queue. Two rings: anybody pushes to the *inbox*, a ring in which
-//! the pushing thread marks the slot when its value is there (as in Vyukov's, but the
-//! slots' lines go one way only: a thread that pops writes its own line only), and its
-//! owner alone to the *local* ring, without an atomic read-modify-write.
+//! An executor's queue. It has no bound: what is queued has its link in itself ([`Linked`]), so
+//! a push needs no memory and always succeeds.
+//!
+//! Any thread pushes to the *inbox*, a ring in which who pushes marks the slot when its value is
+//! there (as in Vyukov's, but the slots' lines go one way only: a thread that pops writes its own
+//! line only). What finds the inbox full goes to the *overflow*, a list with the newest entry
+//! first. The owner alone pushes to the *local* list, without an atomic read-modify-write.
 //! Popping, by the owner or by thieves, is under a lock that costs the owner
 //! next to nothing ([`super::bias`]).
 
 use super::bias::{Bias, wait_a_seizure};
-use crate::sync::{AtomicUsize, CacheLine, Ordering, UnsafeCell, spin_loop};
+use super::link::{Link, Linked};
+use crate::sync::{AtomicPtr, AtomicUsize, CacheLine, Ordering, UnsafeCell, spin_loop};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ptr::{NonNull, null_mut};
 
-/// Entries that go from the inbox to the local ring at a time, and that a thief
+/// Entries that go from the inbox to the local list at a time, and that a thief
 /// takes at most.
 const BATCH: usize = 16;
+/// Slots of the inbox, a power of two. Few for loom, so that it explores the overflow.
+const INBOX: usize = if cfg!(flexnet_loom) { 2 } else { 1024 };
+const MASK: usize = INBOX - 1;
 
-struct Slot<T> {
-    /// `position + 1` of the push whose value is in here.
+struct Slot {
+    /// `position + 1` of the push whose entry is in here.
     published: AtomicUsize,
-    /// Initialised from then until the head moves past.
-    value: UnsafeCell<MaybeUninit<T>>,
+    entry: AtomicPtr<Link>,
 }
 
 /// Written by threads that push into the inbox.
@@ -31,101 +38,118 @@ struct Tail {
     head_seen: AtomicUsize,
 }
 
-/// Written under the lock alone; any thread that wants to know how much there is
-/// looks at it.
+/// Written by who finds the inbox full, and by the one that takes all of it.
 #[derive(Default)]
-struct Ends {
-    inbox_head: AtomicUsize,
-    local_head: AtomicUsize,
-    local_tail: AtomicUsize,
+struct Overflow {
+    /// Each one's link is to the one before it.
+    newest: AtomicPtr<Link>,
+    /// Entries that were pushed, or are about to be.
+    pushed: AtomicUsize,
 }
 
-/// Bounded queue: many push, one owner pushes and pops, and others steal.
+/// Written under the lock alone; the counts may be read by any thread.
+struct Local {
+    inbox_head: AtomicUsize,
+    list: UnsafeCell<List>,
+    pushed: AtomicUsize,
+    /// Entries that were taken, of the list and so of the overflow.
+    taken: AtomicUsize,
+}
+
+/// From the oldest entry to the newest one; both null: empty.
+struct List {
+    oldest: *mut Link,
+    newest: *mut Link,
+}
+
+/// Unbounded queue: many push, one owner pushes and pops, and others steal.
 ///
 /// Pushes come from submitters (foreign threads) and from the executor it
-/// belongs to, its [`Owner`]. First in, first out, within each of both, and
-/// about so between them.
+/// belongs to, its [`Owner`]. First in, first out, about so: exactly so within each of both as long
+/// as the inbox is not full.
 ///
 /// ```
-/// let queue = flexnet::queue::RunQueue::new(64);
+/// use flexnet::queue::{Node, RunQueue};
+///
+/// let queue = RunQueue::new();
 /// let owner = queue.own().expect("it has no owner yet");
-/// queue.push("from anywhere")?;
-/// owner.push("from its executor")?;
-/// assert_eq!(owner.pop(), Some("from its executor"));
-/// assert_eq!(owner.pop(), Some("from anywhere"));
-/// # Ok::<(), &str>(())
+/// queue.push(Node::boxed("from anywhere"));
+/// owner.push(Node::boxed("from its executor"));
+/// assert_eq!(owner.pop().map(|node| node.value), Some("from its executor"));
+/// assert_eq!(owner.pop().map(|node| node.value), Some("from anywhere"));
 /// ```
-pub struct RunQueue<T> {
-    inbox: Box<[Slot<T>]>,
-    local: Box<[UnsafeCell<MaybeUninit<T>>]>,
-    mask: usize,
+pub struct RunQueue<T: Linked> {
+    inbox: Box<[Slot]>,
     tail: CacheLine<Tail>,
-    ends: CacheLine<Ends>,
+    overflow: CacheLine<Overflow>,
+    local: CacheLine<Local>,
     lock: Bias,
+    entries: PhantomData<T>,
 }
 
-// SAFETY: an inbox slot's value is touched by the thread that won its position
-// by compare-and-swap and then, handed over by the slot's mark and back by the
-// head (release, acquire), by the holder of the lock; the local ring by the latter alone.
-unsafe impl<T: Send> Send for RunQueue<T> {}
+// SAFETY: an entry is handed over by its slot's mark or by the overflow (release, acquire), or
+// touched by the holder of the lock alone; nobody refers to it in between.
+unsafe impl<T: Linked + Send> Send for RunQueue<T> {}
 // SAFETY: as above.
-unsafe impl<T: Send> Sync for RunQueue<T> {}
+unsafe impl<T: Linked + Send> Sync for RunQueue<T> {}
 
-impl<T> RunQueue<T> {
-    /// Makes a queue for at least `capacity` entries of either kind (rounded up
-    /// to a power of two, at least 2). The only allocation.
-    pub fn new(capacity: usize) -> Self {
-        Self::with_thieves(capacity, true)
+impl<T: Linked> Default for RunQueue<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Linked> RunQueue<T> {
+    /// An empty queue. The only allocation.
+    pub fn new() -> Self {
+        Self::with_thieves(true)
     }
 
     /// [`RunQueue::new`], and nobody steals while it has an owner.
-    pub fn without_thieves(capacity: usize) -> Self {
-        Self::with_thieves(capacity, false)
+    pub fn without_thieves() -> Self {
+        Self::with_thieves(false)
     }
 
-    fn with_thieves(capacity: usize, thieves: bool) -> Self {
-        let capacity = capacity.max(2).next_power_of_two();
+    fn with_thieves(thieves: bool) -> Self {
         Self {
-            inbox: (0..capacity)
+            inbox: (0..INBOX)
                 .map(|_| Slot {
                     published: AtomicUsize::new(0),
-                    value: UnsafeCell::new(MaybeUninit::uninit()),
+                    entry: AtomicPtr::new(null_mut()),
                 })
                 .collect(),
-            local: (0..capacity)
-                .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
-                .collect(),
-            mask: capacity - 1,
             tail: CacheLine(Tail::default()),
-            ends: CacheLine(Ends::default()),
+            overflow: CacheLine(Overflow::default()),
+            local: CacheLine(Local {
+                inbox_head: AtomicUsize::new(0),
+                list: UnsafeCell::new(List {
+                    oldest: null_mut(),
+                    newest: null_mut(),
+                }),
+                pushed: AtomicUsize::new(0),
+                taken: AtomicUsize::new(0),
+            }),
             lock: Bias::new(thieves),
+            entries: PhantomData,
         }
     }
 
     #[inline(always)]
-    fn slot(&self, position: usize) -> &Slot<T> {
-        // SAFETY: there are `mask + 1` slots.
-        unsafe { self.inbox.get_unchecked(position & self.mask) }
+    fn slot(&self, position: usize) -> &Slot {
+        // SAFETY: there are `MASK + 1` slots.
+        unsafe { self.inbox.get_unchecked(position & MASK) }
     }
 
-    #[inline(always)]
-    fn local(&self, position: usize) -> &UnsafeCell<MaybeUninit<T>> {
-        // SAFETY: there are `mask + 1` of them.
-        unsafe { self.local.get_unchecked(position & self.mask) }
-    }
-
-    /// Puts `value` at the inbox's tail, or gives it back when that is full.
-    ///
-    /// # Errors
-    /// The value.
+    /// Puts `value` at the inbox's tail, or where that is full into the overflow.
     #[inline]
-    pub fn push(&self, value: T) -> Result<(), T> {
+    pub fn push(&self, value: T) {
+        let link = value.into_link();
         let mut position = self.tail.inbox.load(Ordering::Relaxed);
         loop {
             if !self.has_room(position) {
                 let now = self.tail.inbox.load(Ordering::Relaxed);
                 if now == position {
-                    return Err(value);
+                    return self.push_overflow(link);
                 }
                 position = now;
                 continue;
@@ -137,13 +161,13 @@ impl<T> RunQueue<T> {
                 Ordering::Relaxed,
             ) {
                 Ok(_) => {
+                    // The slot was read (see has_room), and winning the position makes this
+                    // thread its only user until published.
                     let slot = self.slot(position);
-                    // SAFETY: the slot was read (see has_room), and winning the
-                    // position makes this thread its only user until published.
-                    slot.value.with_mut(|cell| unsafe { (*cell).write(value) });
+                    slot.entry.store(link.as_ptr(), Ordering::Relaxed);
                     slot.published
                         .store(position.wrapping_add(1), Ordering::Release);
-                    return Ok(());
+                    return;
                 }
                 Err(now) => position = now,
             }
@@ -155,15 +179,37 @@ impl<T> RunQueue<T> {
     #[inline(always)]
     fn has_room(&self, position: usize) -> bool {
         let seen = self.tail.head_seen.load(Ordering::Acquire);
-        position.wrapping_sub(seen) <= self.mask || self.check_for_room(position)
+        position.wrapping_sub(seen) <= MASK || self.check_for_room(position)
     }
 
     #[cold]
     fn check_for_room(&self, position: usize) -> bool {
-        let head = self.ends.inbox_head.load(Ordering::Acquire);
+        let head = self.local.inbox_head.load(Ordering::Acquire);
         // An older head than another thread saw is as true.
         self.tail.head_seen.store(head, Ordering::Release);
-        position.wrapping_sub(head) <= self.mask
+        position.wrapping_sub(head) <= MASK
+    }
+
+    #[cold]
+    fn push_overflow(&self, link: NonNull<Link>) {
+        // Before the entry is there: a queue that has something never looks empty.
+        self.overflow.pushed.fetch_add(1, Ordering::Relaxed);
+        let mut newest = self.overflow.newest.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: the queue's, and still this thread's alone.
+            unsafe { link.as_ref() }
+                .next
+                .store(newest, Ordering::Relaxed);
+            match self.overflow.newest.compare_exchange_weak(
+                newest,
+                link.as_ptr(),
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return,
+                Err(now) => newest = now,
+            }
+        }
     }
 
     /// Makes the caller its executor; `None` while it has one.
@@ -210,8 +256,8 @@ impl<T> RunQueue<T> {
             return false;
         }
         let heads = || {
-            let local = self.ends.local_head.load(Ordering::Relaxed);
-            local.wrapping_add(self.ends.inbox_head.load(Ordering::Relaxed))
+            let taken = self.local.taken.load(Ordering::Relaxed);
+            taken.wrapping_add(self.local.inbox_head.load(Ordering::Relaxed))
         };
         let before = heads();
         wait_a_seizure(|| self.is_empty());
@@ -240,103 +286,158 @@ impl<T> RunQueue<T> {
     /// The caller holds the lock.
     #[inline(always)]
     unsafe fn take(&self) -> Option<T> {
-        let head = self.ends.local_head.load(Ordering::Relaxed);
-        if head == self.ends.local_tail.load(Ordering::Relaxed) {
+        if !self.overflow.newest.load(Ordering::Relaxed).is_null() {
             // SAFETY: as promised.
-            return unsafe { self.take_inbox() };
+            unsafe { self.collect_overflow() };
         }
-        if self.tail.inbox.load(Ordering::Relaxed) != self.ends.inbox_head.load(Ordering::Relaxed) {
+        if self.listed() == 0 {
+            // SAFETY: as promised; of `into_link`, and off the inbox.
+            return unsafe { self.take_inbox().map(|link| T::from_link(link)) };
+        }
+        if self.tail.inbox.load(Ordering::Relaxed) != self.local.inbox_head.load(Ordering::Relaxed)
+        {
             // SAFETY: as promised.
-            unsafe { self.refill() };
+            unsafe { self.refill(BATCH) };
         }
-        // SAFETY: between the ends the local ring is initialised; once read, the
-        // entry is outside.
-        let value = self
-            .local(head)
-            .with_mut(|cell| unsafe { (*cell).assume_init_read() });
-        self.ends
-            .local_head
-            .store(head.wrapping_add(1), Ordering::Relaxed);
-        Some(value)
+        // SAFETY: as promised, so nobody else touches the list; its entries are the queue's.
+        let oldest = self.local.list.with_mut(|list| unsafe {
+            let link = NonNull::new((*list).oldest)?;
+            (*list).oldest = link.as_ref().next.load(Ordering::Relaxed);
+            if (*list).oldest.is_null() {
+                (*list).newest = null_mut();
+            }
+            Some(link)
+        })?;
+        self.count(&self.local.taken);
+        // SAFETY: of `into_link`, and off the list.
+        Some(unsafe { T::from_link(oldest) })
     }
 
     /// # Safety
     /// The caller holds the lock.
     #[inline(always)]
-    unsafe fn take_inbox(&self) -> Option<T> {
-        let position = self.ends.inbox_head.load(Ordering::Relaxed);
+    unsafe fn take_inbox(&self) -> Option<NonNull<Link>> {
+        let position = self.local.inbox_head.load(Ordering::Relaxed);
         let slot = self.slot(position);
         if slot.published.load(Ordering::Acquire) != position.wrapping_add(1) {
             return None;
         }
-        // SAFETY: the value was published with the mark that was acquired above,
-        // and is read once: the lock's holder moves the head.
-        let value = slot
-            .value
-            .with_mut(|cell| unsafe { (*cell).assume_init_read() });
-        self.ends
+        let entry = slot.entry.load(Ordering::Relaxed);
+        self.local
             .inbox_head
             .store(position.wrapping_add(1), Ordering::Release);
-        Some(value)
+        NonNull::new(entry)
     }
 
-    /// Puts what is in the inbox behind what is in the local ring, so that
-    /// neither waits for the other to be empty.
+    /// Puts what is in the inbox, up to `count` of it, behind what is in the local list,
+    /// so that neither waits for the other to be empty.
     ///
     /// # Safety
     /// The caller holds the lock.
     #[inline(never)]
-    unsafe fn refill(&self) {
-        for _ in 0..BATCH {
-            if self.local_len() > self.mask {
-                return;
-            }
+    unsafe fn refill(&self, count: usize) {
+        for _ in 0..count {
             // SAFETY: as promised.
-            let Some(value) = (unsafe { self.take_inbox() }) else {
+            let Some(link) = (unsafe { self.take_inbox() }) else {
                 return;
             };
-            // SAFETY: as promised, and there is room.
-            unsafe { self.put_local(value) };
+            // SAFETY: as promised.
+            unsafe { self.put_local(link) };
         }
     }
 
     /// # Safety
-    /// The caller holds the lock, and the local ring has room.
+    /// The caller holds the lock, and the entry is the queue's.
     #[inline(always)]
-    unsafe fn put_local(&self, value: T) {
-        let tail = self.ends.local_tail.load(Ordering::Relaxed);
-        // SAFETY: outside of the ends nothing is initialised.
-        self.local(tail)
-            .with_mut(|cell| unsafe { (*cell).write(value) });
-        self.ends
-            .local_tail
-            .store(tail.wrapping_add(1), Ordering::Relaxed);
+    unsafe fn put_local(&self, link: NonNull<Link>) {
+        // SAFETY: as promised.
+        unsafe { link.as_ref() }
+            .next
+            .store(null_mut(), Ordering::Relaxed);
+        self.count(&self.local.pushed);
+        // SAFETY: as promised.
+        unsafe { self.append(link.as_ptr(), link.as_ptr()) };
     }
 
+    /// One more, by the holder of the lock.
     #[inline(always)]
-    fn local_len(&self) -> usize {
-        let head = self.ends.local_head.load(Ordering::Relaxed);
-        let tail = self.ends.local_tail.load(Ordering::Relaxed);
+    fn count(&self, count: &AtomicUsize) {
+        let before = count.load(Ordering::Relaxed);
+        count.store(before.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Puts the inbox, which was full, and then the overflow behind what is in the local
+    /// list, the oldest first.
+    ///
+    /// # Safety
+    /// The caller holds the lock.
+    #[cold]
+    unsafe fn collect_overflow(&self) {
+        // SAFETY: as promised.
+        unsafe { self.refill(INBOX) };
+        let newest = self.overflow.newest.swap(null_mut(), Ordering::Acquire);
+        let (mut at, mut after) = (newest, null_mut());
+        while let Some(link) = NonNull::new(at) {
+            // SAFETY: the queue's, published with the value that was acquired, and off the overflow.
+            let next = unsafe { &link.as_ref().next };
+            at = next.load(Ordering::Relaxed);
+            next.store(after, Ordering::Relaxed);
+            after = link.as_ptr();
+        }
+        if !after.is_null() {
+            // SAFETY: as promised; from the oldest one to the newest, whose link is null.
+            unsafe { self.append(after, newest) };
+        }
+    }
+
+    /// Entries that are linked, behind what is in the local list.
+    ///
+    /// # Safety
+    /// The caller holds the lock, and the entries are the queue's.
+    #[inline(always)]
+    unsafe fn append(&self, oldest: *mut Link, newest: *mut Link) {
+        // SAFETY: as promised, so nobody else touches the list or its entries.
+        self.local.list.with_mut(|list| unsafe {
+            match NonNull::new((*list).newest) {
+                Some(before) => before.as_ref().next.store(oldest, Ordering::Relaxed),
+                None => (*list).oldest = oldest,
+            }
+            (*list).newest = newest;
+        });
+    }
+
+    /// Entries of the local list and the overflow. Negative: a push was not seen whose taking was.
+    #[inline(always)]
+    fn listed(&self) -> isize {
+        let taken = self.local.taken.load(Ordering::Relaxed);
+        let pushed = self.local.pushed.load(Ordering::Relaxed);
+        let pushed = pushed.wrapping_add(self.overflow.pushed.load(Ordering::Relaxed));
+        pushed.wrapping_sub(taken) as isize
+    }
+
+    /// Entries of the inbox.
+    #[inline(always)]
+    fn inbox_len(&self) -> usize {
+        let head = self.local.inbox_head.load(Ordering::Relaxed);
+        let tail = self.tail.inbox.load(Ordering::Relaxed);
         // A head read before the tail may be old, but not the other way round.
-        tail.wrapping_sub(head)
+        tail.wrapping_sub(head).min(INBOX)
     }
 
     /// Entries now; exact only while nobody else uses the queue.
     #[inline]
     pub fn len(&self) -> usize {
-        let head = self.ends.inbox_head.load(Ordering::Relaxed);
-        let tail = self.tail.inbox.load(Ordering::Relaxed);
-        tail.wrapping_sub(head).min(self.mask + 1) + self.local_len().min(self.mask + 1)
+        self.inbox_len() + self.listed().max(0) as usize
     }
 
     /// Does it look empty? The parking handshake's second look.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.inbox_len() == 0 && self.listed() == 0
     }
 }
 
-impl<T> Drop for RunQueue<T> {
+impl<T: Linked> Drop for RunQueue<T> {
     fn drop(&mut self) {
         // SAFETY: exclusive access is better than the lock.
         while unsafe { self.take() }.is_some() {}
@@ -345,30 +446,23 @@ impl<T> Drop for RunQueue<T> {
 
 /// The one executor of a [`RunQueue`], until dropped. May move to another
 /// thread, but is used by one at a time.
-pub struct Owner<'a, T> {
+pub struct Owner<'a, T: Linked> {
     queue: &'a RunQueue<T>,
     _not_sync: PhantomData<std::cell::Cell<()>>,
 }
 
-impl<T> Owner<'_, T> {
-    /// Puts `value` at the local ring's tail, without an atomic
-    /// read-modify-write; where that is not possible now, into the inbox.
-    ///
-    /// # Errors
-    /// The value: both are full.
+impl<T: Linked> Owner<'_, T> {
+    /// Puts `value` at the local list's end, without an atomic
+    /// read-modify-write; while a thief takes some, into the inbox.
     #[inline]
-    pub fn push(&self, value: T) -> Result<(), T> {
+    pub fn push(&self, value: T) {
         let queue = self.queue;
-        if queue.lock.enter() {
-            if queue.local_len() <= queue.mask {
-                // SAFETY: with the lock, and there is room.
-                unsafe { queue.put_local(value) };
-                queue.lock.exit();
-                return Ok(());
-            }
-            queue.lock.exit();
+        if !queue.lock.enter() {
+            return queue.push(value);
         }
-        queue.push(value)
+        // SAFETY: with the lock, and the entry is the queue's now.
+        unsafe { queue.put_local(value.into_link()) };
+        queue.lock.exit();
     }
 
     /// Takes the oldest entry. `None`: there is none, or a thief is just taking
@@ -385,138 +479,8 @@ impl<T> Owner<'_, T> {
     }
 }
 
-impl<T> Drop for Owner<'_, T> {
+impl<T: Linked> Drop for Owner<'_, T> {
     fn drop(&mut self) {
         self.queue.lock.disown();
-    }
-}
-
-#[cfg(all(test, not(flexnet_loom)))]
-mod tests {
-    use super::*;
-    use std::sync::atomic::AtomicU32;
-
-    #[test]
-    fn what_is_left_is_dropped_once() {
-        let token = std::sync::Arc::new(());
-        let queue = RunQueue::new(4);
-        let owner = queue.own().unwrap();
-        for _ in 0..3 {
-            assert!(queue.push(token.clone()).is_ok());
-            assert!(owner.push(token.clone()).is_ok());
-        }
-        drop(owner.pop());
-        drop(owner);
-        assert_eq!(std::sync::Arc::strong_count(&token), 6);
-        drop(queue);
-        assert_eq!(std::sync::Arc::strong_count(&token), 1);
-    }
-
-    #[test]
-    fn first_in_first_out_and_full() {
-        let queue = RunQueue::new(4);
-        let owner = queue.own().unwrap();
-        for i in 0..4 {
-            assert_eq!(queue.push(i), Ok(()));
-        }
-        assert_eq!(queue.push(9), Err(9));
-        assert_eq!(queue.len(), 4);
-        for i in 0..4 {
-            assert_eq!(owner.pop(), Some(i));
-        }
-        assert_eq!(owner.pop(), None);
-        assert!(queue.is_empty());
-        for i in 0..8 {
-            assert_eq!(owner.push(i), Ok(()), "the local ring, then the inbox");
-        }
-        assert_eq!(owner.push(9), Err(9));
-        assert!((0..8).eq(std::iter::from_fn(|| owner.pop())));
-    }
-
-    #[test]
-    fn the_inbox_gets_its_turn_behind_what_is_local() {
-        let queue = RunQueue::without_thieves(8);
-        let owner = queue.own().unwrap();
-        owner.push(0).unwrap();
-        queue.push(1).unwrap();
-        // A flow that goes on for ever.
-        assert_eq!(owner.pop(), Some(0));
-        owner.push(0).unwrap();
-        assert_eq!(owner.pop(), Some(1));
-    }
-
-    #[test]
-    fn one_owner_at_a_time_and_thieves_only_where_wanted() {
-        let queue = RunQueue::without_thieves(8);
-        let owner = queue.own().unwrap();
-        assert!(queue.own().is_none());
-        owner.push(1).unwrap();
-        assert_eq!(queue.steal(|_| ()), None);
-        assert_eq!(queue.take_abandoned(), None);
-        drop(owner);
-        assert_eq!(queue.take_abandoned(), Some(1));
-        assert!(queue.own().is_some());
-    }
-
-    #[test]
-    fn a_thief_takes_the_oldest_and_half_of_the_rest() {
-        let queue = RunQueue::new(8);
-        let owner = queue.own().unwrap();
-        for i in 0..5 {
-            owner.push(i).unwrap();
-        }
-        let mut more = Vec::new();
-        assert_eq!(queue.steal(|value| more.push(value)), Some(0));
-        assert_eq!(more, [1, 2]);
-        assert_eq!(owner.pop(), Some(3));
-    }
-
-    #[test]
-    fn nothing_is_lost_or_doubled_between_threads() {
-        const EACH: usize = 20_000;
-        let queue = RunQueue::new(64);
-        let seen: Vec<AtomicU32> = (0..3 * EACH).map(|_| 0.into()).collect();
-        let got = AtomicU32::new(0);
-        let count = |value: usize| {
-            seen[value].fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            got.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        };
-        let all = || got.load(std::sync::atomic::Ordering::Relaxed) as usize == 3 * EACH;
-        std::thread::scope(|scope| {
-            for producer in 0..2 {
-                let queue = &queue;
-                scope.spawn(move || {
-                    for i in 0..EACH {
-                        while queue.push(producer * EACH + i).is_err() {
-                            std::thread::yield_now();
-                        }
-                    }
-                });
-            }
-            scope.spawn(|| {
-                while !all() {
-                    match queue.steal(count) {
-                        Some(value) => count(value),
-                        None => std::thread::yield_now(),
-                    }
-                }
-            });
-            let owner = queue.own().unwrap();
-            let mut own = 2 * EACH..3 * EACH;
-            let mut next = own.next();
-            while !all() {
-                if let Some(value) = next {
-                    next = owner.push(value).map_or_else(Some, |()| own.next());
-                }
-                match owner.pop() {
-                    Some(value) => count(value),
-                    None => std::thread::yield_now(),
-                }
-            }
-        });
-        assert!(
-            seen.iter()
-                .all(|n| n.load(std::sync::atomic::Ordering::Relaxed) == 1)
-        );
     }
 }

@@ -3,7 +3,7 @@
 
 use super::handover::Completion;
 use super::stream::StreamDrain;
-use crate::executor::{Flow, FlowCore, Progress, Runtime, Schedule, Until};
+use crate::executor::{Flow, FlowCore, Progress, Runtime, Schedule, Until, may_wait};
 use crate::queue::{Full, RecordKind};
 use std::io;
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
@@ -182,7 +182,9 @@ impl TcpFlow {
     ///
     /// # Errors
     /// The flow's error, if it failed; a part of the bytes may have been sent.
+    /// EDEADLK in a coroutine, whose executor would wait for itself.
     pub fn send_blocking(&self, bytes: &[u8]) -> io::Result<()> {
+        may_wait()?;
         if bytes.len() >= HANDOVER_BYTES {
             return self.hand_over(bytes);
         }
@@ -228,7 +230,8 @@ impl TcpFlow {
             .submit(RecordKind::Handover, completion.to_bits(), &[])
             .is_err()
         {
-            if core.serve_inline().is_none() || core.is_blocked() {
+            let served = core.serve_inline();
+            if matches!(served, None | Some(Progress::Waiting)) || core.is_blocked() {
                 if core.shared().is_stopped() {
                     core.wait_and_drain(None);
                 } else {
@@ -267,8 +270,9 @@ impl TcpFlow {
     /// [`TcpFlow::flush`] for a thread that may block.
     ///
     /// # Errors
-    /// The flow's error, if it failed.
+    /// The flow's error, if it failed. EDEADLK in a coroutine.
     pub fn flush_blocking(&self) -> io::Result<()> {
+        may_wait()?;
         self.core().flushed_blocking(Until::DrainedOrFailed);
         self.core().error().map_or(Ok(()), Err)
     }
@@ -276,7 +280,7 @@ impl TcpFlow {
     /// Flushes and ends the stream: the peer reads its end. Reading goes on.
     ///
     /// # Errors
-    /// The flow's error, if it failed; the socket's.
+    /// The flow's error, if it failed; the socket's. EDEADLK in a coroutine.
     pub fn close_blocking(&self) -> io::Result<()> {
         self.flush_blocking()?;
         self.stream.shutdown(Shutdown::Write)

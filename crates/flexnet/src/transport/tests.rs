@@ -77,7 +77,8 @@ fn coroutines_run_between_the_sends_they_were_submitted_between() {
         flow.submit(async move {
             crate::coroutine::yield_now().await;
             if i % 10 == 0 {
-                crate::coroutine::sleep(std::time::Duration::from_millis(1)).await;
+                let short = std::time::Duration::from_millis(1);
+                crate::coroutine::sleep(short).await.unwrap();
             }
             sender.send((socket.taken().len(), sent)).unwrap();
         })
@@ -163,17 +164,19 @@ fn dropping_the_runtime_drains_what_was_accepted() {
 }
 
 #[test]
-fn coroutines_run_after_the_runtime_and_yield_as_often_as_they_like() {
+fn bytes_do_not_leave_without_the_coroutine_before_them() {
+    let socket = Fake::new(23);
     let runtime = Runtime::builder().build().unwrap();
-    let flow = runtime.flow().unwrap();
+    let flow = flow(&runtime, Box::new(StreamDrain::new(socket.clone())));
+    submit(&flow, RecordKind::Bytes, 0, b"before");
+    flow.submit(std::future::pending()).unwrap();
+    submit(&flow, RecordKind::Bytes, 0, b"after");
+    while socket.taken() != b"before" {
+        std::thread::yield_now();
+    }
     runtime.shutdown();
-    let (sender, done) = std::sync::mpsc::channel();
-    flow.submit(async move {
-        for _ in 0..1_000_000 {
-            crate::coroutine::yield_now().await;
-        }
-        sender.send(()).unwrap();
-    })
-    .unwrap();
-    assert!(done.try_recv().is_ok(), "the submitter ran it");
+    flow.flush_blocking().unwrap();
+    assert_eq!(socket.taken(), b"before");
+    let errno = flow.error().and_then(|error| error.raw_os_error());
+    assert_eq!(errno, Some(libc::ECANCELED));
 }

@@ -3,7 +3,7 @@
 
 use super::datagram::DatagramDrain;
 use super::socket::has_segmentation;
-use crate::executor::{Flow, FlowCore, Progress, Runtime, Until};
+use crate::executor::{Flow, FlowCore, Progress, Runtime, Until, may_wait};
 use crate::queue::{Full, RecordKind};
 use std::io;
 use std::net::UdpSocket;
@@ -133,8 +133,10 @@ impl UdpFlow {
     /// [`UdpFlow::send`] for a thread that may block.
     ///
     /// # Errors
-    /// As [`UdpFlow::send`].
+    /// As [`UdpFlow::send`]. EDEADLK in a coroutine, whose executor would wait for
+    /// itself.
     pub fn send_blocking(&self, datagram: &[u8]) -> io::Result<()> {
+        may_wait()?;
         self.core().with_room_blocking(|| self.try_send(datagram))
     }
 
@@ -150,8 +152,9 @@ impl UdpFlow {
     /// [`UdpFlow::flush`] for a thread that may block.
     ///
     /// # Errors
-    /// As [`UdpFlow::flush`].
+    /// As [`UdpFlow::flush`]. EDEADLK in a coroutine.
     pub fn flush_blocking(&self) -> io::Result<()> {
+        may_wait()?;
         self.core().flushed_blocking(Until::Drained);
         self.core().take_error().map_or(Ok(()), Err)
     }

@@ -8,7 +8,7 @@ use crate::design::{Design, Dispatch, Item, Place, Take};
 /// Executors, a bit each.
 pub(crate) type Workers = u32;
 
-/// Flows in a stack; more than that are served by their submitters.
+/// Flows in a stack that it has room for from the start; more make it grow.
 const CAPACITY: usize = 4096;
 /// How often a design may move work among workers, ns: the arbiter's interval.
 const REARRANGE_NS: u64 = 100_000;
@@ -135,35 +135,26 @@ impl<T: Clone> Core<T> {
         let wake = self.follow(now, wanted);
         item.queued_ns = now;
         let place = self.design.place(&self.queues.view(now), &item);
-        let pushed = match (place, served_by) {
-            (Place::Inline, None) => return Placed::Back(value),
-            (Place::Inline, Some(worker)) => {
-                return self.requeue(now, worker, item, value);
+        match (place, served_by) {
+            (Place::Inline, None) => Placed::Back(value),
+            (Place::Inline, Some(worker)) => self.requeue(now, worker, item, value),
+            (Place::Queue(queue), _) => {
+                self.queues.push(queue, item, value);
+                Placed::Queued(wake | self.wake_for(now, queue))
             }
-            (Place::Queue(queue), _) => match self.queues.push(queue, item, value) {
-                Ok(()) => Ok(wake | self.wake_for(now, queue)),
-                Err(value) => Err(value),
-            },
             (Place::Later { at_ns, queue }, _) => {
                 // An executor that sleeps must sleep no longer than that.
                 let sooner = self.next_due_ns().is_none_or(|due| at_ns < due);
-                match self.queues.push_later(at_ns, queue, item, value) {
-                    Ok(()) if sooner => Ok(wake | self.wake_for(now, queue)),
-                    Ok(()) => Ok(wake),
-                    Err(value) => Err(value),
+                self.queues.push_later(at_ns, queue, item, value);
+                match sooner {
+                    true => Placed::Queued(wake | self.wake_for(now, queue)),
+                    false => Placed::Queued(wake),
                 }
             }
             (Place::Block, _) => {
-                let held = value.clone();
-                match self.queues.hold(item, value) {
-                    Ok(()) => return Placed::Held(held),
-                    Err(value) => Err(value),
-                }
+                self.queues.hold(item, value.clone());
+                Placed::Held(value)
             }
-        };
-        match pushed {
-            Ok(wake) => Placed::Queued(wake),
-            Err(value) => Placed::Back(value),
         }
     }
 
@@ -171,10 +162,8 @@ impl<T: Clone> Core<T> {
     pub fn requeue(&mut self, now: u64, worker: usize, mut item: Item, value: T) -> Placed<T> {
         item.queued_ns = now;
         let queue = self.design.requeue(&self.queues.view(now), worker, &item);
-        match self.queues.push(queue, item, value) {
-            Ok(()) => Placed::Queued(self.wake_for(now, queue)),
-            Err(value) => Placed::Back(value),
-        }
+        self.queues.push(queue, item, value);
+        Placed::Queued(self.wake_for(now, queue))
     }
 
     fn asked(&mut self, now: u64, worker: usize) -> Option<Take> {
@@ -224,13 +213,11 @@ impl<T: Clone> Core<T> {
                 break;
             };
             self.freed[at] = Some(value.clone());
-            let pushed = match place {
+            match place {
                 Place::Later { at_ns, .. } => self.queues.push_later(at_ns, queue, item, value),
                 _ => self.queues.push(queue, item, value),
-            };
-            if pushed.is_ok() {
-                wake |= self.wake_for(now, queue);
             }
+            wake |= self.wake_for(now, queue);
         }
         wake
     }
@@ -239,8 +226,7 @@ impl<T: Clone> Core<T> {
     pub fn leave(&mut self, now: u64, worker: usize, wanted: usize) -> Workers {
         if let Some((item, value)) = self.queues.take_ahead(worker) {
             let queue = self.design.requeue(&self.queues.view(now), worker, &item);
-            // The node was just freed: there is room.
-            let _ = self.queues.push(queue, item, value);
+            self.queues.push(queue, item, value);
         }
         self.design.leave(worker);
         let mut wake = self.follow(now, wanted) | self.rearrange(now);

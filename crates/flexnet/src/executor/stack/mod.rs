@@ -230,8 +230,7 @@ impl<S: Schedule<FlowCore<S>>> Stack<FlowCore<S>> {
     /// Puts a notified flow where the design wants it; the executors to wake.
     ///
     /// # Errors
-    /// The flow: the default design is on, its sender shall do the work, or there
-    /// is no room for it.
+    /// The flow: the default design is on, or its sender shall do the work.
     pub fn place(
         &self,
         wanted: usize,
@@ -249,7 +248,7 @@ impl<S: Schedule<FlowCore<S>>> Stack<FlowCore<S>> {
     }
 
     /// Puts a flow that `worker` just served, and that goes on, where the design
-    /// wants it.
+    /// wants it. A sender that has left a coroutine to executors gives no item.
     ///
     /// # Errors
     /// As of [`Stack::place`].
@@ -257,7 +256,7 @@ impl<S: Schedule<FlowCore<S>>> Stack<FlowCore<S>> {
         &self,
         worker: usize,
         wanted: usize,
-        item: Item,
+        item: Option<Item>,
         why: Again,
         flow: Arc<FlowCore<S>>,
     ) -> Result<Workers, Arc<FlowCore<S>>> {
@@ -269,10 +268,11 @@ impl<S: Schedule<FlowCore<S>>> Stack<FlowCore<S>> {
         let placed = match why {
             Again::Unit => core.place(now, wanted, Self::item(&flow, now), flow, Some(worker)),
             // Of a flow that the default design had queued there is none.
-            Again::Yielded if item.flow == flow.token() as u32 => {
+            Again::Yielded => {
+                let item = item.filter(|item| item.flow == flow.token() as u32);
+                let item = item.unwrap_or_else(|| Self::item(&flow, now));
                 core.requeue(now, worker, item, flow)
             }
-            Again::Yielded => core.requeue(now, worker, Self::item(&flow, now), flow),
         };
         self.count(&inner);
         settle(placed)

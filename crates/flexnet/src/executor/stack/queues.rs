@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! The queues of a design's stack, as the design sees them: lists over one
-//! preallocated set of nodes, so that no queue's length is bounded but by the
-//! sum, and nothing is allocated once made.
+//! The queues of a design's stack, as the design sees them: lists over one set of nodes. The set
+//! grows to as many as were ever in use at once, so no queue is ever full, and nothing is
+//! allocated once it has grown.
 
 use crate::design::{Item, View};
 use std::cmp::Reverse;
@@ -24,7 +24,7 @@ struct Ends {
 
 /// Queues of items with a value each.
 pub(super) struct Queues<T> {
-    nodes: Box<[Node<T>]>,
+    nodes: Vec<Node<T>>,
     free: u32,
     /// The queues, and one more: senders that found no room.
     ends: Box<[Ends]>,
@@ -43,30 +43,17 @@ pub(super) struct Queues<T> {
 }
 
 impl<T> Queues<T> {
-    /// So many queues (at least one) for `capacity` items, and workers, all at
-    /// work. The only allocation.
+    /// So many queues (at least one), and workers, all at work. Allocates for `capacity` items;
+    /// more make it grow.
     pub fn new(queues: usize, workers: usize, capacity: usize) -> Self {
         let queues = queues.max(workers).max(1);
-        let next = |at: usize| {
-            if at + 1 == capacity {
-                NONE
-            } else {
-                at as u32 + 1
-            }
-        };
         let empty = Ends {
             head: NONE,
             tail: NONE,
         };
         Self {
-            nodes: (0..capacity)
-                .map(|at| Node {
-                    item: Item::default(),
-                    value: None,
-                    next: next(at),
-                })
-                .collect(),
-            free: if capacity == 0 { NONE } else { 0 },
+            nodes: Vec::with_capacity(capacity),
+            free: NONE,
             ends: vec![empty; queues + 1].into(),
             lengths: vec![0; queues].into(),
             heads_ns: vec![0; queues].into(),
@@ -120,19 +107,24 @@ impl<T> Queues<T> {
         filled.filter(|(_, length)| **length > 0).map(|(at, _)| at)
     }
 
-    fn node(&mut self, item: Item, value: T) -> Result<u32, T> {
-        let at = self.free;
-        if at == NONE {
-            return Err(value);
-        }
-        let node = &mut self.nodes[at as usize];
-        self.free = node.next;
-        *node = Node {
+    fn node(&mut self, item: Item, value: T) -> u32 {
+        let node = Node {
             item,
             value: Some(value),
             next: NONE,
         };
-        Ok(at)
+        let at = self.free;
+        match self.nodes.get_mut(at as usize) {
+            Some(free) => {
+                self.free = free.next;
+                *free = node;
+                at
+            }
+            None => {
+                self.nodes.push(node);
+                self.nodes.len() as u32 - 1
+            }
+        }
     }
 
     fn release(&mut self, at: u32) -> Option<(Item, T)> {
@@ -195,29 +187,26 @@ impl<T> Queues<T> {
         Some(at)
     }
 
-    /// To a queue's tail; the value back when there are too many items.
-    pub fn push(&mut self, queue: usize, item: Item, value: T) -> Result<(), T> {
-        let at = self.node(item, value)?;
+    /// To a queue's tail.
+    pub fn push(&mut self, queue: usize, item: Item, value: T) {
+        let at = self.node(item, value);
         self.enter(queue, at);
-        Ok(())
     }
 
     /// Into a queue, once it is time ([`Queues::admit_due`]).
-    pub fn push_later(&mut self, at_ns: u64, queue: usize, item: Item, value: T) -> Result<(), T> {
-        let at = self.node(item, value)?;
+    pub fn push_later(&mut self, at_ns: u64, queue: usize, item: Item, value: T) {
+        let at = self.node(item, value);
         let order = self.later_count;
         self.later_count += 1;
         let queue = self.queue(queue) as u32;
         self.later.push(Reverse((at_ns, order, at, queue)));
-        Ok(())
     }
 
     /// To those that found no room.
-    pub fn hold(&mut self, item: Item, value: T) -> Result<(), T> {
-        let at = self.node(item, value)?;
+    pub fn hold(&mut self, item: Item, value: T) {
+        let at = self.node(item, value);
         self.link(self.lengths.len(), at);
         self.held += 1;
-        Ok(())
     }
 
     /// The first of those.
@@ -316,12 +305,11 @@ mod tests {
     }
 
     #[test]
-    fn order_heads_and_bounds() {
-        let mut queues = Queues::new(2, 1, 3);
+    fn order_heads_and_growth() {
+        let mut queues = Queues::new(2, 1, 1);
         for value in 0..3u64 {
-            assert_eq!(queues.push(1, at(10 + value), value), Ok(()));
+            queues.push(1, at(10 + value), value);
         }
-        assert_eq!(queues.push(0, at(9), 9), Err(9), "no more nodes");
         assert_eq!(queues.view(0).lengths, [0, 3]);
         assert_eq!(queues.view(0).heads_ns[1], 10);
         assert_eq!(queues.take(1, 1, 0).unwrap().1, 0);
@@ -331,15 +319,18 @@ mod tests {
         assert_eq!(queues.take(1, 0, 0), None);
         assert_eq!(queues.take(0, 0, 0).unwrap().1, 1);
         assert_eq!(queues.len(), 0);
+        assert_eq!(queues.nodes.len(), 3, "nodes are used again");
+        (0..5000).for_each(|value| queues.push(0, at(0), value));
+        assert_eq!(queues.len(), 5000);
     }
 
     #[test]
     fn paced_held_and_ahead() {
         let mut queues = Queues::new(1, 2, 8);
-        queues.push_later(50, 0, at(1), 'b').unwrap();
-        queues.push_later(40, 0, at(2), 'a').unwrap();
-        queues.push_later(50, 0, at(3), 'c').unwrap();
-        queues.hold(at(4), 'h').unwrap();
+        queues.push_later(50, 0, at(1), 'b');
+        queues.push_later(40, 0, at(2), 'a');
+        queues.push_later(50, 0, at(3), 'c');
+        queues.hold(at(4), 'h');
         assert_eq!(queues.next_due_ns(), Some(40));
         assert!(!queues.admit_due(39));
         assert!(queues.admit_due(50));

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//! The end of a runtime: within the linger time whatever coroutines do, in whichever order handles
+//! go, without a panic and without a leak. And what executors refuse or leave alone meanwhile.
+
+#![allow(clippy::unwrap_used, reason = "a test: helpers fail it by panicking")]
+
+use flexnet::coroutine::{sleep, yield_now};
+use flexnet::executor::{Flow, Runtime, SubmitError, writable};
+use flexnet::transport::{TcpFlow, UdpFlow};
+use std::io::{self, Write};
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::pin::pin;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Aborts the process unless dropped in time.
+struct Watchdog(#[expect(dead_code, reason = "its drop is the message")] Sender<()>);
+
+fn watchdog(test: &'static str) -> Watchdog {
+    let (sender, receiver) = mpsc::channel::<()>();
+    thread::spawn(move || {
+        if receiver.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("watchdog: {test} hangs");
+            std::process::abort();
+        }
+    });
+    Watchdog(sender)
+}
+
+const LINGER: Duration = Duration::from_millis(100);
+
+fn runtime(executors: usize) -> Runtime {
+    let builder = Runtime::builder().executors(executors).linger(LINGER);
+    builder.build().unwrap()
+}
+
+fn is_deadlock(result: io::Result<()>) -> bool {
+    result.is_err_and(|error| error.raw_os_error() == Some(libc::EDEADLK))
+}
+
+/// A value that coroutines hold, and whether any still does.
+fn token() -> (Arc<()>, Weak<()>) {
+    let token = Arc::new(());
+    let held = Arc::downgrade(&token);
+    (token, held)
+}
+
+/// Waits until nothing holds it.
+fn expect_free(held: &Weak<()>, what: &str) {
+    let start = Instant::now();
+    while held.strong_count() > 0 {
+        assert!(start.elapsed() < Duration::from_secs(20), "{what} leaks");
+        thread::yield_now();
+    }
+}
+
+fn full_pair() -> (UnixStream, UnixStream) {
+    let (mut writer, reader) = UnixStream::pair().unwrap();
+    writer.set_nonblocking(true).unwrap();
+    while writer.write(&[0; 4096]).is_ok() {}
+    (writer, reader)
+}
+
+/// Coroutines that never end, each in a way of its own.
+fn submit_endless(flow: &Flow, way: usize, token: Arc<()>) {
+    // Its own flow's handle, too: what refers to itself is what leaks.
+    let own = flow.clone();
+    let (writer, reader) = full_pair();
+    let endless = async move {
+        let _held = (token, own, reader);
+        loop {
+            match way {
+                0 => yield_now().await,
+                1 => sleep(Duration::from_micros(100)).await.unwrap(),
+                2 => sleep(Duration::from_secs(3600)).await.unwrap(),
+                _ => writable(writer.as_fd()).await.unwrap(),
+            }
+        }
+    };
+    flow.submit(endless).unwrap();
+}
+
+#[test]
+fn the_linger_time_holds_whatever_coroutines_do() {
+    let _watchdog = watchdog("the_linger_time_holds_whatever_coroutines_do");
+    for (executors, way) in [(1, 0), (1, 1), (1, 2), (1, 3), (3, 0), (3, 2), (3, 3)] {
+        let runtime = runtime(executors);
+        let (token, held) = token();
+        let flows: Vec<Flow> = (0..5).map(|_| runtime.flow().unwrap()).collect();
+        for flow in &flows {
+            submit_endless(flow, way, token.clone());
+        }
+        drop(token);
+        let start = Instant::now();
+        assert_eq!(runtime.shutdown(), 0, "none has bytes");
+        let took = start.elapsed();
+        // Ten times as long is not the machine's business any more.
+        assert!(took >= LINGER && took < 10 * LINGER, "way {way}: {took:?}");
+        expect_free(&held, "an endless coroutine");
+        assert_eq!(flows[0].submit(async {}), Err(SubmitError::Stopped));
+    }
+}
+
+#[test]
+fn a_coroutine_that_does_not_return_keeps_its_executor_only() {
+    let _watchdog = watchdog("a_coroutine_that_does_not_return_keeps_its_executor_only");
+    let runtime = runtime(1);
+    let (token, held) = token();
+    let (release, released) = mpsc::channel::<()>();
+    let (started, starts) = mpsc::channel();
+    let flow = runtime.flow().unwrap();
+    let waits = token.clone();
+    let stuck = async move {
+        started.send(()).unwrap();
+        released.recv().ok();
+        yield_now().await;
+        drop(waits);
+    };
+    flow.submit(stuck).unwrap();
+    starts.recv().unwrap();
+    submit_endless(&runtime.flow().unwrap(), 0, token);
+    let start = Instant::now();
+    assert_eq!(runtime.shutdown(), 1);
+    assert!(start.elapsed() < 20 * LINGER);
+    drop(flow);
+    drop(release);
+    expect_free(&held, "what was stuck, or was behind it,");
+}
+
+#[test]
+fn handles_go_in_any_order_and_in_coroutines() {
+    let _watchdog = watchdog("handles_go_in_any_order_and_in_coroutines");
+    for (way, runtime_first) in [(0, true), (2, true), (3, true), (1, false), (3, false)] {
+        let (token, held) = token();
+        let runtime = runtime(2);
+        let flow = runtime.flow().unwrap();
+        submit_endless(&flow, way, token);
+        let last = runtime.flow().unwrap();
+        let drops = async move {
+            if runtime_first {
+                drop(runtime);
+                drop(flow);
+            } else {
+                drop(flow);
+                drop(runtime);
+            }
+        };
+        last.submit(drops).unwrap();
+        drop(last);
+        expect_free(&held, "a runtime dropped in its coroutine");
+    }
+}
+
+#[test]
+fn what_nobody_wakes_goes_with_its_flow() {
+    let (token, held) = token();
+    let runtime = runtime(1);
+    let flow = runtime.flow().unwrap();
+    let waits = async move {
+        std::future::pending::<()>().await;
+        drop(token);
+    };
+    flow.submit(waits).unwrap();
+    drop(runtime);
+    drop(flow);
+    assert_eq!(held.strong_count(), 0);
+}
+
+#[test]
+fn a_child_of_a_fork_drops_what_it_has_inherited() {
+    let _watchdog = watchdog("a_child_of_a_fork_drops_what_it_has_inherited");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let runtime = runtime(2);
+    let flow = TcpFlow::connect(&runtime, listener.local_addr().unwrap()).unwrap();
+    let other = runtime.flow().unwrap();
+    submit_endless(&other, 2, Arc::new(()));
+    flow.send_blocking(b"x").unwrap();
+    // SAFETY: the child drops values and ends by _exit.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: no memory is passed; ends the child by SIGALRM if it hangs.
+        unsafe { libc::alarm(20) };
+        drop(flow);
+        drop(runtime);
+        drop(other);
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(0) };
+    }
+    let mut status = 0;
+    // SAFETY: a pointer to a local.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0);
+    flow.send_blocking(b"y").unwrap();
+    drop((flow, other));
+    assert_eq!(runtime.shutdown(), 0, "the parent's is as it was");
+}
+
+#[test]
+fn what_blocks_is_an_error_in_a_coroutine() {
+    let _watchdog = watchdog("what_blocks_is_an_error_in_a_coroutine");
+    let runtime = runtime(1);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp = TcpFlow::connect(&runtime, listener.local_addr().unwrap()).unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(listener.local_addr().unwrap()).unwrap();
+    let udp = UdpFlow::adopt(&runtime, socket).unwrap();
+    let flow = runtime.flow().unwrap();
+    let (sender, receiver) = mpsc::channel();
+    let other = flow.clone();
+    let blocks = async move {
+        let large = vec![0; 100_000];
+        let results = [
+            tcp.send_blocking(b"x"),
+            tcp.send_blocking(&large),
+            tcp.flush_blocking(),
+            tcp.close_blocking(),
+            udp.send_blocking(b"x"),
+            udp.flush_blocking(),
+            other.flush_blocking(),
+        ];
+        sender.send(results.map(is_deadlock)).unwrap();
+    };
+    flow.submit(blocks).unwrap();
+    assert_eq!(receiver.recv().unwrap(), [true; 7]);
+    flow.flush_blocking().unwrap();
+}
+
+#[test]
+fn sleep_outside_of_an_executor_is_an_error() {
+    let mut slept = pin!(sleep(Duration::from_millis(1)));
+    let polled = slept.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(polled, Poll::Ready(Err(_))));
+}

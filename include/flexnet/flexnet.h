@@ -106,7 +106,10 @@ int flexnet_set_class(const char *socket_path, enum flexnet_class task_class);
  *	designs in which applications claim cores (shenango); root's to ask for
  * @reserved: zero
  * @linger_ns: how long flexnet_runtime_destroy() waits for peers that take
- *	nothing, in nanoseconds; 0: 5 s
+ *	nothing, and for coroutines, in nanoseconds; 0: 5 s
+ * @stack_bytes: of an executor, 65,536 to 1 GiB; 0: 256 KiB. What a step has for
+ *	its locals and for what it calls; the library needs less than 16 KiB of
+ *	it. A step that needs more ends the process by SIGSEGV.
  *
  * All zero but @size is a runtime as most want it.
  */
@@ -122,6 +125,7 @@ struct flexnet_runtime_options {
 	uint32_t cores_guaranteed;
 	uint32_t reserved;
 	uint64_t linger_ns;
+	uint64_t stack_bytes;
 };
 
 /**
@@ -131,7 +135,8 @@ struct flexnet_runtime_options {
  *
  * The threads start with the first flow. When there is no scheduler they are
  * ordinary threads, and the runtime looks for one once a second. They block all
- * signals.
+ * signals but those of their own faults (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP,
+ * SIGSYS) and SIGPROF, so crash reporters and profilers work.
  *
  * After fork(2) the child has no executors. The parent's handles are -EINVAL
  * there, their descriptors are open in it as any others, and what is not sent yet
@@ -158,7 +163,9 @@ int flexnet_runtime_create(const struct flexnet_runtime_options *options,
  *
  * Waits until everything that its flows accepted is given to the kernel, at
  * most as long as the option linger_ns says. Coroutines and sends that are not
- * done then are ended with -ECANCELED.
+ * done then are ended with -ECANCELED. A step that does not return, 0.1 s after
+ * that, is left to its thread: it counts as a flow that was given up, and its
+ * finish callback comes when it returns.
  *
  * Return: how many closed flows were given up with bytes that their peers did
  * not take, usually 0; or a negative error.
@@ -450,6 +457,7 @@ struct flexnet_completion {
  * -EBUSY: the completion is in use.
  * -EAGAIN: the flow's ring is full.
  * -ENOBUFS: all coroutines of the runtime are in use.
+ * -ECANCELED: the flow was closed by another thread, and its runtime has ended.
  * -EMSGSIZE: too long for a datagram.
  * -ENOTSOCK: the flow has no socket.
  * -EPIPE, -ECONNRESET, ...: the flow failed earlier.
@@ -580,6 +588,7 @@ struct flexnet_coroutine {
  * knows of where what it does not know is not zero.
  * -EAGAIN: the flow's ring is full.
  * -ENOBUFS: all coroutines of the runtime are in use.
+ * -ECANCELED: the flow was closed by another thread, and its runtime has ended.
  *
  * Context: Any thread, also from a step or a callback. Never waits, never
  * allocates.

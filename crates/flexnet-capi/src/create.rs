@@ -10,14 +10,11 @@ use crate::runtime::{Handle, RUNTIMES, Shared, WEIGHT_MAX};
 use crate::versioned::{Versioned, copy_in};
 use flexnet::abi::{EXECUTORS_MAX, FlowClass};
 use flexnet::client::Client;
-use flexnet::executor::Runtime;
+use flexnet::executor::{Builder, Runtime};
 use libc::{c_char, c_int};
 use std::ffi::CStr;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Coroutine cells of a runtime, at most: 256 MB.
-const COROUTINES_MAX: u32 = 1 << 20;
 
 /// struct flexnet_runtime_options.
 #[derive(Clone, Copy)]
@@ -34,6 +31,7 @@ pub struct Options {
     cores_guaranteed: u32,
     reserved: u32,
     linger_ns: u64,
+    stack_bytes: u64,
 }
 
 // SAFETY: integers, and pointers that may be null.
@@ -49,7 +47,7 @@ impl Options {
 }
 
 // As the header's (tests/misuse.c has the other half).
-const _: () = assert!(size_of::<Options>() == 56);
+const _: () = assert!(size_of::<Options>() == 64);
 
 /// # Safety
 /// A string of the caller's, or null.
@@ -72,7 +70,7 @@ unsafe fn create(options: &Options) -> Result<Arc<Shared>, Errno> {
         _ => return Err(libc::EINVAL),
     };
     let in_range = executors as usize <= EXECUTORS_MAX
-        && options.coroutines <= COROUTINES_MAX
+        && options.coroutines <= Builder::COROUTINES_MAX
         && options.weight <= WEIGHT_MAX
         && options.reserved == 0;
     if !in_range {
@@ -91,6 +89,10 @@ unsafe fn create(options: &Options) -> Result<Arc<Shared>, Errno> {
     }
     if options.linger_ns != 0 {
         builder = builder.linger(Duration::from_nanos(options.linger_ns));
+    }
+    if options.stack_bytes != 0 {
+        let bytes = usize::try_from(options.stack_bytes).map_err(|_| libc::EINVAL)?;
+        builder = builder.stack_bytes(bytes);
     }
     let mut client = None;
     if !path.as_os_str().is_empty() {

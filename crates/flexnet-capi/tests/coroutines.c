@@ -4,7 +4,10 @@
  * run in the flow's order, and tell their end once, whatever it was.
  */
 #include "check.h"
+#include <signal.h>
 #include <stdatomic.h>
+#include <sys/wait.h>
+#include <time.h>
 
 #define NOT_YET 12345
 
@@ -333,6 +336,114 @@ static void those_that_yield_alternate(void)
 	EXPECT(flexnet_runtime_destroy(runtime), 0);
 }
 
+static int yields_for_ever_step(void *state, struct flexnet_context *context)
+{
+	(void)state;
+	(void)context;
+	return FLEXNET_YIELD;
+}
+
+static int naps_for_ever_step(void *state, struct flexnet_context *context)
+{
+	(void)state;
+	return flexnet_sleep(context, 100000);
+}
+
+static double now(void)
+{
+	struct timespec now;
+
+	CHECK(!clock_gettime(CLOCK_MONOTONIC, &now));
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* The linger time is kept whatever steps do, and each hears of its end. */
+static void the_linger_time_holds_for_coroutines(void)
+{
+	int (*const steps[])(void *, struct flexnet_context *) = { yields_for_ever_step,
+								   naps_for_ever_step,
+								   sleeps_step };
+
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		struct flexnet_runtime_options options = options_alone(2);
+		struct flexnet_runtime *runtime;
+		struct base base = { .end = end_new() };
+
+		options.linger_ns = 100000000;
+		EXPECT(flexnet_runtime_create(&options, &runtime), 0);
+		EXPECT(flexnet_flow_create(runtime, &base.flow), 0);
+		EXPECT(submit(base.flow, &base, sizeof(base), steps[i]), 0);
+		EXPECT(flexnet_close(base.flow), 0);
+		double start = now();
+		EXPECT(flexnet_runtime_destroy(runtime), 0);
+		CHECK(now() - start < 1);
+		EXPECT(end_of(base.end), -ECANCELED);
+	}
+}
+
+/* Uses more stack than an executor has by default. */
+static int deep_step(void *state, struct flexnet_context *context)
+{
+	volatile char bytes[300000];
+
+	(void)state;
+	(void)context;
+	memset((void *)bytes, 1, sizeof(bytes));
+	return bytes[100] - 1;
+}
+
+static void the_stack_is_as_large_as_asked_for(void)
+{
+	struct flexnet_runtime_options options = options_alone(1);
+	struct flexnet_runtime *runtime;
+	struct base base = { .end = end_new() };
+
+	options.stack_bytes = 1000000;
+	EXPECT(flexnet_runtime_create(&options, &runtime), 0);
+	EXPECT(flexnet_flow_create(runtime, &base.flow), 0);
+	EXPECT(submit(base.flow, &base, sizeof(base), deep_step), 0);
+	EXPECT(flexnet_flush(base.flow), 0);
+	EXPECT(end_of(base.end), 0);
+	EXPECT(flexnet_close(base.flow), 0);
+	EXPECT(flexnet_runtime_destroy(runtime), 0);
+}
+
+static void reports_the_crash(int signal)
+{
+	(void)signal;
+	_exit(3);
+}
+
+static int faulty_step(void *state, struct flexnet_context *context)
+{
+	(void)state;
+	(void)context;
+	raise(SIGSEGV);
+	return -EIO;
+}
+
+/* A program's handler runs for a fault in a step. */
+static void crash_reporters_work(void)
+{
+	int status;
+	pid_t child = fork();
+
+	CHECK(child >= 0);
+	if (!child) {
+		struct flexnet_runtime *runtime = runtime_alone(1);
+		struct base base = { .end = end_new() };
+
+		signal(SIGSEGV, reports_the_crash);
+		EXPECT(flexnet_flow_create(runtime, &base.flow), 0);
+		EXPECT(submit(base.flow, &base, sizeof(base), faulty_step), 0);
+		flexnet_flush(base.flow);
+		_exit(1);
+	}
+	EXPECT(waitpid(child, &status, 0), child);
+	CHECK(WIFEXITED(status));
+	EXPECT(WEXITSTATUS(status), 3);
+}
+
 int main(void)
 {
 	RUN(state_stays_through_every_wait);
@@ -340,5 +451,8 @@ int main(void)
 	RUN(what_is_refused_is_not_reported_what_is_given_up_is);
 	RUN(coroutines_run_between_the_sends);
 	RUN(those_that_yield_alternate);
+	RUN(the_linger_time_holds_for_coroutines);
+	RUN(the_stack_is_as_large_as_asked_for);
+	RUN(crash_reporters_work);
 	return 0;
 }

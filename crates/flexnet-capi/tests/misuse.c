@@ -8,7 +8,8 @@
 #include <stddef.h>
 #include <sys/un.h>
 
-_Static_assert(sizeof(struct flexnet_runtime_options) == 56, "of the first version");
+_Static_assert(sizeof(struct flexnet_runtime_options) == 64, "");
+_Static_assert(offsetof(struct flexnet_runtime_options, stack_bytes) == 56, "of the first version");
 _Static_assert(offsetof(struct flexnet_runtime_options, linger_ns) == 48, "");
 _Static_assert(offsetof(struct flexnet_runtime_options, cores_guaranteed) == 40, "");
 _Static_assert(sizeof(struct flexnet_runtime_state) == 104, "of the first version");
@@ -125,7 +126,7 @@ static void structures_of_other_versions(void)
 
 	options->size = 0;
 	EXPECT(flexnet_runtime_create(options, &runtime), -EINVAL);
-	options->size = sizeof(*options) - 1;
+	options->size = offsetof(struct flexnet_runtime_options, stack_bytes) - 1;
 	EXPECT(flexnet_runtime_create(options, &runtime), -EINVAL);
 	options->size = sizeof(newer);
 	newer.unknown = 1;
@@ -135,6 +136,11 @@ static void structures_of_other_versions(void)
 	EXPECT(flexnet_runtime_create(options, moved(&runtime, 1)), -EINVAL);
 	CHECK(!runtime);
 	newer.unknown = 0;
+	EXPECT(flexnet_runtime_create(options, &runtime), 0);
+	EXPECT(flexnet_runtime_destroy(runtime), 0);
+	/* Of before there was a stack size, whose bytes are something else. */
+	options->size = offsetof(struct flexnet_runtime_options, stack_bytes);
+	options->stack_bytes = 1;
 	EXPECT(flexnet_runtime_create(options, &runtime), 0);
 
 	struct {
@@ -178,6 +184,11 @@ static void numbers_out_of_range(void)
 	expect_no_options(options);
 	options = options_alone(1);
 	options.reserved = 1;
+	expect_no_options(options);
+	options = options_alone(1);
+	options.stack_bytes = 65535;
+	expect_no_options(options);
+	options.stack_bytes = (1ull << 30) + 1;
 	expect_no_options(options);
 
 	runtime = runtime_alone(1);

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test: helpers fail it by panicking")]
 
 use flexnet::coroutine::{sleep, yield_now};
-use flexnet::executor::{Flow, Runtime, SubmitError, writable};
+use flexnet::executor::{Builder, Flow, Runtime, SubmitError, writable};
 use flexnet::transport::{TcpFlow, UdpFlow};
 use std::io::{self, Write};
 use std::net::{TcpListener, UdpSocket};
@@ -235,4 +235,98 @@ fn sleep_outside_of_an_executor_is_an_error() {
     let mut slept = pin!(sleep(Duration::from_millis(1)));
     let polled = slept.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(polled, Poll::Ready(Err(_))));
+}
+
+/// The signals that the thread blocks.
+fn blocked_signals() -> libc::sigset_t {
+    // SAFETY: asks for a set, which zeros are too.
+    unsafe {
+        let mut blocked = std::mem::zeroed();
+        libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &mut blocked);
+        blocked
+    }
+}
+
+#[test]
+fn executors_take_their_own_faults_and_the_profilers_signal_only() {
+    let runtime = runtime(1);
+    let (sender, receiver) = mpsc::channel();
+    let asks = async move { sender.send(blocked_signals()).unwrap() };
+    runtime.flow().unwrap().submit(asks).unwrap();
+    let blocked = receiver.recv().unwrap();
+    // SAFETY: a set of this program's, and a signal's number.
+    let taken = (1..32).filter(|&signal| unsafe { libc::sigismember(&blocked, signal) } == 0);
+    let never_blocked = [libc::SIGKILL, libc::SIGSTOP];
+    let taken: Vec<_> = taken
+        .filter(|taken| !never_blocked.contains(taken))
+        .collect();
+    let mut expected = [
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGSYS,
+        libc::SIGPROF,
+    ];
+    expected.sort_unstable();
+    assert_eq!(taken, expected);
+}
+
+/// Uses about so many bytes of stack.
+#[inline(never)]
+fn use_stack(bytes: usize) -> u8 {
+    let page = std::hint::black_box([1u8; 4096]);
+    match bytes.checked_sub(page.len()) {
+        Some(left) => page[use_stack(left) as usize] & 1,
+        None => page[7],
+    }
+}
+
+const DEEP: usize = 400 * 1024;
+
+fn run_deep(builder: Builder) {
+    let runtime = builder.linger(LINGER).build().unwrap();
+    let flow = runtime.flow().unwrap();
+    flow.submit(async { assert_eq!(use_stack(DEEP), 1) })
+        .unwrap();
+    flow.flush_blocking().unwrap();
+}
+
+#[test]
+fn the_stack_is_as_large_as_asked_for_and_an_overflow_says_so() {
+    const CHILD: &str = "FLEXNET_TEST_OVERFLOWS";
+    if std::env::var_os(CHILD).is_some() {
+        run_deep(Runtime::builder().name("deep"));
+        return;
+    }
+    run_deep(Runtime::builder().stack_bytes(2 * DEEP));
+    let test = "the_stack_is_as_large_as_asked_for_and_an_overflow_says_so";
+    let overflows = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&overflows.stderr).into_owned();
+    assert!(!overflows.status.success());
+    assert!(
+        said.contains("'deep/0'") && said.contains("overflowed its stack"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let refused = |builder: Builder| {
+        let error = builder.build().err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    };
+    let builder = Runtime::builder;
+    refused(builder().coroutines(u32::MAX));
+    refused(builder().coroutines(Builder::COROUTINES_MAX + 1));
+    refused(builder().executors(0));
+    refused(builder().executors(17));
+    refused(builder().stack_bytes(0));
+    refused(builder().stack_bytes(usize::MAX));
+    refused(builder().name("a\0b"));
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// Coroutine cells of a runtime unless the builder says otherwise.
 const COROUTINES: u32 = 4096;
+/// Bytes of an executor's stack unless the builder says otherwise.
+const STACK_BYTES: usize = 256 * 1024;
 /// How long a shutdown waits for peers that take nothing.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -18,6 +20,7 @@ pub struct Builder {
     pub(super) executors: usize,
     pub(super) flow_class: FlowClass,
     pub(super) coroutines: u32,
+    pub(super) stack_bytes: usize,
     pub(super) linger: Duration,
     pub(super) link: Option<Arc<dyn Link>>,
     pub(super) design: Option<Box<dyn Design>>,
@@ -31,6 +34,7 @@ impl Default for Builder {
             executors: 1,
             flow_class: FlowClass::Throughput,
             coroutines: COROUTINES,
+            stack_bytes: STACK_BYTES,
             linger: LINGER,
             link: None,
             design: None,
@@ -40,7 +44,14 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Names the executor threads (`name/0`, `name/1`, …). Default: `flexnet`.
+    /// The most coroutine cells of a runtime: 256 MiB.
+    pub const COROUTINES_MAX: u32 = 1 << 20;
+    /// The smallest stack of an executor.
+    pub const STACK_BYTES_MIN: usize = 64 * 1024;
+    /// The largest stack of an executor.
+    pub const STACK_BYTES_MAX: usize = 1 << 30;
+
+    /// Names the executor threads (`name/0`, `name/1`, …), without a NUL. Default: `flexnet`.
     #[must_use]
     pub fn name(mut self, name: &str) -> Self {
         self.name = name.to_owned();
@@ -63,10 +74,22 @@ impl Builder {
         self
     }
 
-    /// Cells for coroutines of one's own that are alive at once. Default: 4096. Each takes 256 bytes.
+    /// Cells for coroutines of one's own that are alive at once, up to
+    /// [`Builder::COROUTINES_MAX`]. Default: 4096. Each takes 256 bytes.
     #[must_use]
     pub fn coroutines(mut self, cells: u32) -> Self {
         self.coroutines = cells;
+        self
+    }
+
+    /// Bytes of an executor's stack, [`Builder::STACK_BYTES_MIN`] to
+    /// [`Builder::STACK_BYTES_MAX`]. Default: 256 KiB. It is what a coroutine has for its locals
+    /// between two awaits and for what it calls; the library itself needs less than 16 KiB of it.
+    /// One that needs more ends the process by SIGSEGV. In a Rust program the standard library
+    /// says first which thread has overflowed its stack.
+    #[must_use]
+    pub fn stack_bytes(mut self, bytes: usize) -> Self {
+        self.stack_bytes = bytes;
         self
     }
 

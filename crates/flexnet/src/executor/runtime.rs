@@ -76,6 +76,7 @@ impl Runtime {
                 spins: cpus > 1,
                 spin_up_to: builder.spin_up_to,
                 linger: builder.linger,
+                stack_bytes: builder.stack_bytes,
                 threads: Mutex::new(Vec::new()),
                 end: End::default(),
             }),
@@ -109,7 +110,7 @@ impl Runtime {
             shared.end.add_thread();
             let spawned = std::thread::Builder::new()
                 .name(name)
-                .stack_size(256 * 1024)
+                .stack_size(shared.stack_bytes)
                 .spawn(move || worker::run(own, slot as u16));
             match spawned {
                 Ok(thread) => threads.push(thread),
@@ -211,7 +212,7 @@ impl Builder {
     /// Makes the runtime. Its threads start with its first flow.
     ///
     /// # Errors
-    /// A number out of its range, or no file descriptors left.
+    /// A number out of its range, a name with a NUL, or no file descriptors left.
     pub fn build(self) -> io::Result<Runtime> {
         let refuse = |message| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         if !(1..=EXECUTORS_MAX).contains(&self.executors) {
@@ -219,6 +220,23 @@ impl Builder {
             return refuse(format!(
                 "{count} executors: 1 to {EXECUTORS_MAX} are possible"
             ));
+        }
+        let most = Self::COROUTINES_MAX;
+        if self.coroutines > most {
+            return refuse(format!(
+                "{} coroutines: up to {most} are possible",
+                self.coroutines
+            ));
+        }
+        let (least, most) = (Self::STACK_BYTES_MIN, Self::STACK_BYTES_MAX);
+        if !(least..=most).contains(&self.stack_bytes) {
+            let bytes = self.stack_bytes;
+            return refuse(format!(
+                "a stack of {bytes} bytes: {least} to {most} are possible"
+            ));
+        }
+        if self.name.contains('\0') {
+            return refuse("a name with a NUL cannot be a thread's".to_owned());
         }
         Runtime::new(self)
     }

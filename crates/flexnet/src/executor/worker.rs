@@ -108,15 +108,30 @@ fn serve(shared: &Arc<Shared>, slot: u16) {
     }
 }
 
-/// Executors take no signals: they are the application's, whose handlers expect
+/// What a thread of the library leaves unblocked: the signals of its own faults, for which crash
+/// reporters have handlers, and the profilers' one.
+const UNBLOCKED: [libc::c_int; 7] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+    libc::SIGPROF,
+];
+
+/// Executors take no other signals: they are the application's, whose handlers expect
 /// its own threads (nginx's sigsuspend would miss them). The first thing each
 /// thread of the library does.
 pub(crate) fn block_signals() {
     IS_OURS.set(true);
-    // SAFETY: plain calls on a local set; blocking cannot fail for a full set.
+    // SAFETY: plain calls on a local set of signals that there are; blocking cannot fail then.
     unsafe {
         let mut blocked = std::mem::zeroed();
         libc::sigfillset(&mut blocked);
+        for signal in UNBLOCKED {
+            libc::sigdelset(&mut blocked, signal);
+        }
         libc::pthread_sigmask(libc::SIG_SETMASK, &blocked, ptr::null_mut());
     }
 }

@@ -40,7 +40,7 @@ struct Entry {
     item: AtomicU64,
 }
 
-// SAFETY: an entry is leaked, and pushed by who sets `queued` only.
+// SAFETY: an entry is leaked, and only the thread that sets `queued` pushes it.
 unsafe impl Linked for &'static Entry {
     #[inline]
     fn into_link(self) -> NonNull<Link> {

@@ -52,7 +52,7 @@ unsafe impl<S: Schedule<Self>> Send for FlowCore<S> {}
 unsafe impl<S: Schedule<Self>> Sync for FlowCore<S> {}
 
 // SAFETY: what an Arc has stays where it is. Only the thread that set the gate's notified bit
-// queues a flow, and only who took the flow out clears the bit: it is in one queue at most.
+// queues a flow, and the thread that took the flow out clears the bit: it is in one queue at most.
 unsafe impl<S: Schedule<FlowCore<S>>> Linked for Arc<FlowCore<S>> {
     #[inline]
     fn into_link(self) -> NonNull<Link> {
@@ -374,7 +374,7 @@ impl<S: Schedule<Self>> FlowCore<S> {
     }
 
     /// Drains inline until `done` or a coroutine, waiting for the socket: for a
-    /// submitter who waits for that anyway. False when somebody else drains.
+    /// submitter that waits for it anyway. False when another thread drains.
     pub(crate) fn serve_waiting(self: &Arc<Self>, done: impl Fn() -> bool) -> bool {
         let Some(mut guard) = self.enter_inline() else {
             return false;

@@ -2,9 +2,9 @@
 //! An executor's queue. It has no bound: what is queued has its link in itself ([`Linked`]), so
 //! a push needs no memory and always succeeds.
 //!
-//! Any thread pushes to the *inbox*, a ring in which who pushes marks the slot when its value is
-//! there (as in Vyukov's, but the slots' lines go one way only: a thread that pops writes its own
-//! line only). What finds the inbox full goes to the *overflow*, a list with the newest entry
+//! Any thread pushes to the *inbox*, a ring in which the pushing thread marks the slot when its
+//! value is there (as in Vyukov's, but the slots' lines go one way only: a thread that pops writes
+//! its own line only). What finds the inbox full goes to the *overflow*, a list with the newest entry
 //! first. The owner alone pushes to the *local* list, without an atomic read-modify-write.
 //! Popping, by the owner or by thieves, is under a lock that costs the owner
 //! next to nothing ([`super::bias`]).
@@ -38,7 +38,7 @@ struct Tail {
     head_seen: AtomicUsize,
 }
 
-/// Written by who finds the inbox full, and by the one that takes all of it.
+/// Written by threads that find the inbox full, and by the thread that takes all of it.
 #[derive(Default)]
 struct Overflow {
     /// Each one's link is to the one before it.

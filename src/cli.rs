@@ -57,20 +57,18 @@ pub struct Options {
     #[arg(long, value_name = "US", default_value_t = 100, value_parser = value_parser!(u64).range(1..=100_000))]
     pub grace_us: u64,
 
-    /// Time slice of normal and batch tasks (µs, 100 to 100000) [default: 150 times the
-    /// measured cost of a process switch, at least 4000 and at most 10000]
-    #[arg(long, value_name = "US", value_parser = value_parser!(u64).range(100..=100_000))]
-    pub slice_us: Option<u64>,
+    /// Time slice of normal and batch tasks (µs, 100 to 100000).
+    #[arg(long, value_name = "US", default_value_t = 4000, value_parser = value_parser!(u64).range(100..=100_000))]
+    pub slice_us: u64,
 
     /// Time slice of latency tasks (µs, 100 to 100000).
     #[arg(long, value_name = "US", default_value_t = 1000, value_parser = value_parser!(u64).range(100..=100_000))]
     pub latency_slice_us: u64,
 
     /// After a latency task ran on a core, latency tasks may not preempt there for this time
-    /// (µs, 0 to 100000; 0 is no cooldown) [default: 120 times the measured cost of a process
-    /// switch, at least 50 and at most 10000]
-    #[arg(long, value_name = "US", value_parser = value_parser!(u64).range(0..=100_000))]
-    pub preemption_cooldown_us: Option<u64>,
+    /// (µs, 0 to 100000; 0 is no cooldown).
+    #[arg(long, value_name = "US", default_value_t = 300, value_parser = value_parser!(u64).range(0..=100_000))]
+    pub preemption_cooldown_us: u64,
 
     /// CPU time that latency tasks may use back to back on a core after one preemption: one
     /// latency batch (µs, 0 to 100000). Then the cooldown begins. A task gets at most two turns
@@ -185,10 +183,6 @@ pub struct Options {
     /// Check that this many rounds are decided in BPF as on the host, and exit
     #[arg(long, hide = true, value_name = "N")]
     pub check_designs: Option<usize>,
-
-    /// The other side of the measurement (switch_cost.rs)
-    #[arg(long, hide = true)]
-    pub echo: bool,
 
     #[command(flatten, next_help_heading = "Libbpf options")]
     pub libbpf: LibbpfOpts,

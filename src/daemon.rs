@@ -21,7 +21,6 @@ use crate::scheduler::Scheduler;
 use crate::signals::{Asked, Signals};
 use crate::stats::{Snapshot, StatsDesk, monotonic_ns, transitions};
 use crate::steer::Steer;
-use crate::switch_cost::Turns;
 use crate::takeover::{self, Successor};
 use crate::wake::Wake;
 use anyhow::Result;
@@ -84,8 +83,6 @@ pub struct Daemon {
 pub struct Kept {
     /// All of the operator's.
     pub config: Config,
-    /// Slice and preemption cooldown where the operator gives none.
-    pub turns: Turns,
     /// How long nobody but the kernel scheduled, when it took over, ns.
     pub gap_ns: u64,
 }
@@ -246,7 +243,6 @@ impl Daemon {
                 kernel,
                 control: &mut self.control,
                 plan: &mut self.plan,
-                turns: self.kept.turns,
             };
             let text = reload.follow(&self.started, &self.kept.config, &new);
             let text = text.map_err(|error| format!("{error:#}"))?;

@@ -7,7 +7,6 @@
 //!   limits       cgroups with a limit that is not enforced
 //!   rules        which tasks are of which class, what applications are given
 //!   cpus         which CPUs may be granted
-//!   switch_cost  what a process switch costs here
 //!   scheduler    load, attach, detach
 //!   kernel       the loaded BPF half, as the others see it
 //!   takeover     one daemon relieves another
@@ -59,7 +58,6 @@ mod signals;
 mod stats;
 mod status;
 mod steer;
-mod switch_cost;
 mod takeover;
 mod trace;
 mod wake;
@@ -73,7 +71,6 @@ use crate::napi::Napi;
 use crate::scheduler::Scheduler;
 use crate::stats::monotonic_ns;
 use crate::steer::Steer;
-use crate::switch_cost::Turns;
 use crate::takeover::{Outcome, Predecessor, Successor};
 use anyhow::{Context, Result, anyhow};
 use libbpf_rs::PrintLevel;
@@ -139,9 +136,6 @@ fn run(config: &mut Config) -> Result<()> {
     if options.man {
         return Ok(Options::manual(&mut std::io::stdout())?);
     }
-    if options.echo {
-        return switch_cost::echo();
-    }
     if let Some(rounds) = options.check_designs {
         return scheduler::check_designs(options, rounds);
     }
@@ -165,9 +159,8 @@ fn run(config: &mut Config) -> Result<()> {
     }
     // A change of the CPUs online ends the scheduler with a wish to be started
     // anew; clients connect anew and keep their pages.
-    let turns = turns(options);
     let mut metrics = None;
-    while schedule(config, turns, &stop, &mut metrics)? {}
+    while schedule(config, &stop, &mut metrics)? {}
     Ok(())
 }
 
@@ -195,35 +188,9 @@ fn check_machine(options: &Options) -> Result<()> {
     }
 }
 
-/// Numbers that fit the machine, where the operator gives none.
-fn turns(options: &Options) -> Turns {
-    let (slice, cooldown) = (options.slice_us, options.preemption_cooldown_us);
-    let mut turns = Turns::default();
-    if slice.is_none() || cooldown.is_none() {
-        turns = switch_cost::measure().map_or_else(
-            |error| {
-                log::warn!("cannot measure what a process switch costs: {error:#}");
-                turns
-            },
-            |switch_ns| {
-                log::info!("a process switch costs {:.1} µs", switch_ns as f64 / 1e3);
-                Turns::of(switch_ns)
-            },
-        );
-    }
-    let given = turns.or_by(options);
-    log::info!(
-        "slices of {} µs, a preemption cooldown of {} µs",
-        given.slice_ns / 1_000,
-        given.preemption_cooldown_ns / 1_000
-    );
-    turns
-}
-
 /// Schedules until the end; true when it asks to be started again.
 fn schedule(
     config: &mut Config,
-    turns: Turns,
     stop: &Stop,
     metrics: &mut Option<metrics::Source>,
 ) -> Result<bool> {
@@ -239,7 +206,7 @@ fn schedule(
         Listener::check_group(options.socket_group.as_deref())?;
         let mut devices = Steer::new(&options.steer, state, true)?;
         napi = Napi::find(&options.napi, napi_state, true)?;
-        scheduler = Scheduler::load(&options, turns.or_by(&options), &mut object)?;
+        scheduler = Scheduler::load(&options, &mut object)?;
         let (predecessor, taken) = Predecessor::ask(&options.socket)?;
         devices.take_on(monotonic_ns());
         napi.take_on()?;
@@ -264,13 +231,12 @@ fn schedule(
         steer = Steer::new(&options.steer, state, false)?;
         napi = Napi::find(&options.napi, napi_state, false)?;
         napi.switch_on()?;
-        scheduler = Scheduler::load(&options, turns.or_by(&options), &mut object)?;
+        scheduler = Scheduler::load(&options, &mut object)?;
         scheduler.attach()?;
         scheduler.kernel.follow_rules(&config.rules.rules)?;
     }
     let kept = daemon::Kept {
         config: config.clone(),
-        turns,
         gap_ns,
     };
     let mut daemon = Daemon::new(kept, &scheduler, doors, steer, napi, metrics.as_ref())?;

@@ -11,7 +11,6 @@ use crate::control::Control;
 use crate::cpus::Plan;
 use crate::kernel::Kernel;
 use crate::scheduler;
-use crate::switch_cost::Turns;
 use anyhow::{Context, Result};
 
 /// Keys that hold at once; all others are read at the start alone.
@@ -38,7 +37,6 @@ pub struct Reload<'a, 'obj> {
     pub control: &'a mut Control,
     /// Of the start; its most cores are those of the configuration.
     pub plan: &'a mut Plan,
-    pub turns: Turns,
 }
 
 /// Keys that changed: those that hold from now on, and those that need a restart.
@@ -64,10 +62,9 @@ impl Reload<'_, '_> {
         let (live, restart) = changes(started, old, new);
         let options = &new.options;
         self.plan.bound(options.max_net_cores);
-        let turns = self.turns.or_by(options);
         let plan = &*self.plan;
         self.kernel
-            .configure(|settings| scheduler::configure(settings, options, turns, plan))?;
+            .configure(|settings| scheduler::configure(settings, options, plan))?;
         if live.iter().any(|key| key == "design") {
             self.control
                 .switch_design(self.kernel, options.design.clone())

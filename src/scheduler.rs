@@ -11,7 +11,6 @@ use crate::cpus::{self, Cpu, Plan};
 use crate::kernel::Kernel;
 use crate::napi;
 use crate::preflight;
-use crate::switch_cost::Turns;
 use anyhow::{Context, Result, bail};
 use libbpf_rs::{Link, OpenObject};
 use scx_utils::{NR_CPU_IDS, UserExitInfo, compat, scx_ops_attach, scx_ops_load, scx_ops_open};
@@ -68,11 +67,7 @@ impl Drop for RealTime {
 impl<'obj> Scheduler<'obj> {
     /// Loads it; `object` is where libbpf keeps it. Nothing is scheduled yet, and
     /// another scheduler may be attached.
-    pub fn load(
-        options: &Options,
-        turns: Turns,
-        object: &'obj mut MaybeUninit<OpenObject>,
-    ) -> Result<Self> {
+    pub fn load(options: &Options, object: &'obj mut MaybeUninit<OpenObject>) -> Result<Self> {
         let online = cpus::online()?;
         let plan = cpus::plan(
             &online,
@@ -80,7 +75,7 @@ impl<'obj> Scheduler<'obj> {
             options.min_general_cores,
             options.max_net_cores,
         );
-        let kernel = Kernel::new(load(options, turns, object, &online, &plan)?)?;
+        let kernel = Kernel::new(load(options, object, &online, &plan)?)?;
         kernel.switch_design(&options.design)?;
         Ok(Self {
             kernel,
@@ -132,7 +127,7 @@ pub fn check_designs(options: &Options, rounds: usize) -> Result<()> {
     let online = cpus::online()?;
     let plan = cpus::plan(&online, *NR_CPU_IDS, 1, None);
     let mut object = MaybeUninit::uninit();
-    let skel = load(options, Turns::default(), &mut object, &online, &plan)?;
+    let skel = load(options, &mut object, &online, &plan)?;
     let kernel = Kernel::new(skel)?;
     for (number, (before, after)) in flexnet_sim::recorded_rounds(rounds).iter().enumerate() {
         let mut case = *before;
@@ -151,7 +146,6 @@ pub fn check_designs(options: &Options, rounds: usize) -> Result<()> {
 
 fn load<'obj>(
     options: &Options,
-    turns: Turns,
     object: &'obj mut MaybeUninit<OpenObject>,
     online: &[Cpu],
     plan: &Plan,
@@ -190,7 +184,7 @@ fn load<'obj>(
     let settings = &mut data.context("the object has no settings")?.settings;
     describe(machine, options, online, plan);
     machine.netns = napi::namespace()?;
-    configure(settings, options, turns, plan);
+    configure(settings, options, plan);
     scx_ops_load!(skel, flexnet_ops, uei)
 }
 
@@ -208,14 +202,9 @@ fn describe(machine: &mut types::flexnet_machine, options: &Options, online: &[C
 }
 
 /// What may change while it runs.
-pub fn configure(
-    settings: &mut types::flexnet_config,
-    options: &Options,
-    turns: Turns,
-    plan: &Plan,
-) {
-    settings.slice_ns = turns.slice_ns;
-    settings.preemption_cooldown_ns = turns.preemption_cooldown_ns;
+pub fn configure(settings: &mut types::flexnet_config, options: &Options, plan: &Plan) {
+    settings.slice_ns = options.slice_us * 1_000;
+    settings.preemption_cooldown_ns = options.preemption_cooldown_us * 1_000;
     settings.objective_ns = options.objective_us * 1_000;
     settings.low_mark_ns = options.low_mark_us * 1_000;
     settings.interval_ns = options.interval_us * 1_000;
@@ -225,8 +214,7 @@ pub fn configure(
     settings.latency_slice_ns = options.latency_slice_us * 1_000;
     settings.latency_batch_ns = match options.latency_batch_us {
         Some(us) => us * 1_000,
-        // Where switching is dear, normal work keeps half of a core that latency
-        // tasks want all the time. Less than a slice would cut turns into pieces.
+        // Less than a slice would cut turns into pieces.
         None => settings
             .latency_slice_ns
             .max(settings.preemption_cooldown_ns),

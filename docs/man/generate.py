@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Makes the manual pages of the C interface out of the comments in flexnet.h.
+"""Makes the manual pages of the C interface out of the comments in flexnet.h and its parts.
 
 usage: generate.py DIRECTORY    writes DIRECTORY/man3/*.3 and man7/flexnet.7
 
@@ -16,7 +16,7 @@ import sys
 import textwrap
 
 HERE = pathlib.Path(__file__).resolve().parent
-HEADER = HERE.parents[1] / "include/flexnet/flexnet.h"
+HEADERS = [HERE.parents[1] / f"include/flexnet/{name}.h" for name in ("flexnet", "runtime", "flow", "send", "coroutine")]
 SECTIONS = ("Return", "Errors", "Context")
 
 
@@ -27,7 +27,7 @@ class Comment:
         lines = [re.sub(r"^ \* ?", "", line) for line in text.split("\n")]
         head = re.fullmatch(r"(struct )?(\w+)(\(\))? - (.+)", lines[0])
         if not head:
-            sys.exit(f"{HEADER.name}: not 'name() - what': {lines[0]!r}")
+            sys.exit(f"not 'name() - what': {lines[0]!r}")
         self.is_struct, self.name, self.what = bool(head[1]), head[2], head[4]
         self.declaration = declaration
         self.params, self.text, self.sections = [], [], {}
@@ -35,11 +35,11 @@ class Comment:
         documented = [name for name, _ in self.params]
         declared = fields(declaration) if self.is_struct else [a.split("*")[-1].split()[-1] for a in self.arguments()]
         if documented != declared:
-            sys.exit(f"{HEADER.name}: {self.name}: documents {documented}, declares {declared}")
+            sys.exit(f"{self.name}: documents {documented}, declares {declared}")
         if not self.is_struct:
             wanted = {"Return", "Context"}
             if not wanted <= set(self.sections):
-                sys.exit(f"{HEADER.name}: {self.name}: without {wanted - set(self.sections)}")
+                sys.exit(f"{self.name}: without {wanted - set(self.sections)}")
 
     def _parse(self, lines):
         where = self.text
@@ -143,7 +143,7 @@ def page(function, structs, date):
     arguments = function.arguments()
     out = [
         '.\\" SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause',
-        '.\\" Made by docs/man/generate.py of include/flexnet/flexnet.h.',
+        '.\\" Made by docs/man/generate.py of the headers in include/flexnet.',
         f".Dd {date}",
         f".Dt {function.name.upper()} 3",
         ".Os scx_flexnet",
@@ -183,19 +183,19 @@ def quoted(text):
 
 
 def comments():
-    text = HEADER.read_text()
+    text = "".join(header.read_text() for header in HEADERS)
     found = re.findall(r"/\*\*\n(.*?)\n \*/\n((?:struct \w+ \{.*?\n\};)|(?:[^{};]*?\);))", text, re.S)
     found = [Comment(*pair) for pair in found]
     functions = [c for c in found if not c.is_struct]
     declared = re.findall(r"^[a-z][\w \*]*?(flexnet_\w+)\(", text, re.M)
     if [f.name for f in functions] != declared:
-        sys.exit(f"{HEADER.name}: declared but not documented: {set(declared) ^ {f.name for f in functions}}")
+        sys.exit(f"declared but not documented: {set(declared) ^ {f.name for f in functions}}")
     return functions, [c for c in found if c.is_struct]
 
 
 def main():
     target = pathlib.Path(sys.argv[1])
-    stamp = int(os.environ.get("SOURCE_DATE_EPOCH", HEADER.stat().st_mtime))
+    stamp = int(os.environ.get("SOURCE_DATE_EPOCH", max(header.stat().st_mtime for header in HEADERS)))
     date = datetime.datetime.fromtimestamp(stamp, datetime.timezone.utc)
     date = f"{date:%B} {date.day}, {date.year}"
     functions, structs = comments()

@@ -5,7 +5,9 @@
 use crate::metrics::Address;
 use clap::{CommandFactory, Parser, ValueEnum, value_parser};
 use clap_complete::Shell;
+use flexnet::abi::SOCKET_PATH;
 use flexnet::design::Choice;
+use flexnet_command::Related;
 use scx_utils::libbpf_clap_opts::LibbpfOpts;
 use std::io::Write;
 use std::path::PathBuf;
@@ -188,6 +190,33 @@ pub struct Options {
     pub libbpf: LibbpfOpts,
 }
 
+/// What the manual page says beyond --help.
+const RELATED: Related<'_> = Related {
+    files: &[
+        (
+            "/etc/scx_flexnet/config.toml",
+            "The configuration, unless --config names another file: see scx_flexnet.toml(5).",
+        ),
+        (
+            SOCKET_PATH,
+            "The control socket, unless --socket names another. Applications and flexnet(1) connect to it.",
+        ),
+        (
+            "/run/scx_flexnet/control.root.sock",
+            "The socket for root, beside the control socket. It has places of its own.",
+        ),
+        (
+            "/run/scx_flexnet/steer.state",
+            "The receive masks that --steer found. They are restored at the end, or by the next daemon.",
+        ),
+        (
+            "/run/scx_flexnet/napi.state",
+            "The settings of threaded NAPI that --napi found, in the same way.",
+        ),
+    ],
+    pages: &[("flexnet", 1), ("scx_flexnet.toml", 5), ("flexnet", 7)],
+};
+
 impl Options {
     /// Writes completions for a shell: from the definitions above, as --help is.
     ///
@@ -205,10 +234,8 @@ impl Options {
     /// # Errors
     /// The output's.
     pub fn manual(out: &mut dyn Write) -> std::io::Result<()> {
-        clap_mangen::Man::new(Self::command())
-            .section("8")
-            .manual("System Administration")
-            .render(out)
+        let text = flexnet_command::page(&Self::command(), "8", "System Administration", &RELATED);
+        out.write_all(text.as_bytes())
     }
 }
 

@@ -13,7 +13,7 @@ mod steal;
 mod virtual_time;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use flexnet_command::{Completions, Man};
+use flexnet_command::{Completions, Man, Related};
 use std::process::ExitCode;
 
 /// Experiments with flexnet and its rivals
@@ -55,6 +55,11 @@ enum Bench {
     Man(Man),
 }
 
+const RELATED: Related<'_> = Related {
+    files: &[],
+    pages: &[("flexnet", 1), ("scx_flexnet", 8)],
+};
+
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Bench::Colocate(options) => colocate::run(&options),
@@ -66,7 +71,7 @@ fn main() -> ExitCode {
         Bench::Fanout(options) => programs::fanout::run(&options),
         Bench::App(options) => colocate::apps::run(&options),
         Bench::Completions(options) => flexnet_command::completions(&options, Cli::command()),
-        Bench::Man(options) => flexnet_command::man(&options, Cli::command()),
+        Bench::Man(options) => flexnet_command::man(&options, Cli::command(), &RELATED),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,7 +13,7 @@ mod trace;
 mod why;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use flexnet_command::{Completions, Man};
+use flexnet_command::{Completions, Man, Related};
 use std::process::ExitCode;
 
 /// Network executors: run programs with them, watch the scheduler, trace, simulate
@@ -48,6 +48,14 @@ enum Command {
     Man(Man),
 }
 
+const RELATED: Related<'_> = Related {
+    files: &[(
+        flexnet::abi::SOCKET_PATH,
+        "The scheduler's control socket, unless --socket names another.",
+    )],
+    pages: &[("scx_flexnet.toml", 5), ("flexnet", 7), ("scx_flexnet", 8)],
+};
+
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(options) => run::run(&options),
@@ -59,7 +67,7 @@ fn main() -> ExitCode {
         Command::Reload(options) => reload::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::Completions(options) => flexnet_command::completions(&options, Cli::command()),
-        Command::Man(options) => flexnet_command::man(&options, Cli::command()),
+        Command::Man(options) => flexnet_command::man(&options, Cli::command(), &RELATED),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

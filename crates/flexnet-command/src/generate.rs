@@ -4,9 +4,8 @@
 use anyhow::{Context, Result};
 use clap::Command;
 use clap_complete::Shell;
-use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(clap::Args)]
 /// Arguments of `completions`.
@@ -31,28 +30,67 @@ pub fn completions(options: &Completions, mut command: Command) -> Result<()> {
     std::io::stdout().write_all(&text).context("cannot write")
 }
 
+/// What a program's manual pages say beyond --help.
+pub struct Related<'a> {
+    /// Files, and what each one is for: on the pages of commands with an option `--socket`.
+    pub files: &'a [(&'a str, &'a str)],
+    /// Other pages, and their sections.
+    pub pages: &'a [(&'a str, u8)],
+}
+
 /// Writes a manual page for `command` and one for each of its commands.
-pub fn man(options: &Man, mut command: Command) -> Result<()> {
+pub fn man(options: &Man, command: Command, related: &Related<'_>) -> Result<()> {
+    let mut command = command.disable_help_subcommand(true);
     // Gives commands the names they are shown by: flexnet-sim.
     command.build();
-    let name = command.get_name().to_owned();
-    page(&command, &name, &options.directory)?;
-    for sub in command.get_subcommands() {
-        if !sub.is_hide_set() && sub.get_name() != "help" {
-            page(
-                sub,
-                &format!("{name}-{}", sub.get_name()),
-                &options.directory,
-            )?;
-        }
+    let main = command.get_name().to_owned();
+    let write = |command: &Command, name: &str, related: &Related<'_>| {
+        let path = options.directory.join(format!("{name}.1"));
+        let text = page(command, "1", "User Commands", related);
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    write(&command, &main, related)?;
+    let pages: Vec<_> = [(main.as_str(), 1)]
+        .into_iter()
+        .chain(related.pages.iter().copied())
+        .collect();
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+        let files = match sub
+            .get_arguments()
+            .any(|argument| argument.get_id() == "socket")
+        {
+            true => related.files,
+            false => &[],
+        };
+        let related = Related {
+            files,
+            pages: &pages,
+        };
+        write(sub, &format!("{main}-{}", sub.get_name()), &related)?;
     }
     Ok(())
 }
 
-fn page(command: &Command, name: &str, directory: &Path) -> Result<()> {
-    let path = directory.join(format!("{name}.1"));
-    let failed = || format!("cannot write {}", path.display());
-    let mut file = File::create(&path).with_context(failed)?;
-    let page = clap_mangen::Man::new(command.clone()).manual("User Commands");
-    page.render(&mut file).with_context(failed)
+/// The manual page of a command: --help, then files and other pages.
+pub fn page(command: &Command, section: &str, manual: &str, related: &Related<'_>) -> String {
+    let page = clap_mangen::Man::new(command.clone())
+        .section(section)
+        .manual(manual);
+    let mut text = Vec::new();
+    // Into memory, which takes all.
+    let _ = page.render(&mut text);
+    let mut text = String::from_utf8_lossy(&text).into_owned();
+    let plain = |text: &str| text.replace('\\', "\\e").replace('-', "\\-");
+    if !related.files.is_empty() {
+        text += ".SH FILES\n";
+    }
+    for (path, what) in related.files {
+        text += &format!(".TP\n.I {}\n{}\n", plain(path), plain(what));
+    }
+    let pages: Vec<_> = related
+        .pages
+        .iter()
+        .map(|(name, section)| format!(".BR {} ({section})", plain(name)))
+        .collect();
+    text + ".SH \"SEE ALSO\"\n" + &pages.join(",\n") + "\n"
 }

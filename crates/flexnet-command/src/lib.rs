@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What the commands `flexnet` and `flexnet-bench` share: scheduling classes as arguments,
-//! shell completions and manual pages.
+//! What the commands `flexnet`, `flexnet-bench` and `scx_flexnet` share: scheduling classes as
+//! arguments, shell completions and manual pages.
 
 mod class;
 mod generate;
 
 pub use class::ClassName;
-pub use generate::{Completions, Man, completions, man};
+pub use generate::{Completions, Man, Related, completions, man, page};

@@ -40,9 +40,10 @@ enum flexnet_step {
  *	was closed and its runtime gave it up; NULL: nobody wants to know
  *
  * Both get the copy of the state, aligned to 16 bytes, which stays where it is
- * in between. They run on an executor's thread or, where there is none, on one
- * that calls the library: never two at once, but not always on the same. They
- * must return soon and not throw exceptions.
+ * in between. Steps run on executors' threads only, never two at once, but not
+ * always on the same. @finish runs there, too, or, where there is no executor any
+ * more, on a thread that calls the library. Both must return soon and not throw
+ * exceptions.
  */
 struct flexnet_coroutine {
 	uint32_t size;
@@ -76,8 +77,7 @@ struct flexnet_coroutine {
  * -ENOBUFS: all coroutines of the runtime are in use.
  * -ECANCELED: the flow was closed by another thread, and its runtime has ended.
  *
- * Context: Any thread, also from a step or a callback. Never waits, never
- * allocates.
+ * Context: Any thread, also from a step or a callback. Never waits.
  */
 int flexnet_submit(struct flexnet_flow *flow, const struct flexnet_coroutine *coroutine);
 

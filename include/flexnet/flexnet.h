@@ -9,9 +9,10 @@
  * and coroutine.h.
  *
  * What it promises: nothing here panics, prints, or lets an exception of the
- * library out; errors are negative errno values. No send allocates. Structures
- * begin with their size, so that later versions may add to them; symbols and
- * the meaning of fields stay as long as the library's name is libflexnet.so.0.
+ * library out; errors are negative errno values. No send allocates but to make
+ * its flow's ring larger, up to the option ring_bytes. Structures begin with
+ * their size, so that later versions may add to them; symbols and the meaning of
+ * fields stay as long as the library's name is libflexnet.so.0.
  *
  * Handles (struct flexnet_runtime *, struct flexnet_flow *) are names, not
  * addresses. A handle that is null, foreign (any other pointer), misaligned or

@@ -38,6 +38,10 @@ struct flexnet_runtime;
  * @stack_bytes: of an executor, 65,536 to 1 GiB; 0: 256 KiB. What a step has for
  *	its locals and for what it calls; the library needs less than 16 KiB of
  *	it. A step that needs more ends the process by SIGSEGV.
+ * @ring_bytes: of a flow's ring at most, 4,096 to 1 GiB, rounded up to a power of
+ *	two: what a flow accepts beyond what its socket takes. It has 2 KiB at
+ *	first and grows by need. 0: 128 KiB for TCP, 256 KiB for UDP, which never
+ *	has less, and 64 KiB without a socket.
  *
  * All zero but @size is a runtime as most want it.
  */
@@ -54,6 +58,7 @@ struct flexnet_runtime_options {
 	uint32_t reserved;
 	uint64_t linger_ns;
 	uint64_t stack_bytes;
+	uint64_t ring_bytes;
 };
 
 /**

@@ -23,7 +23,8 @@ struct flexnet_flow;
  * @buffer: what is sent; the caller's again when this returns
  * @length: bytes of it
  *
- * TCP: accepts as much as there is room for, at most 32,768 bytes. UDP: one
+ * TCP: accepts as much as there is room for, at most a quarter of the ring
+ * (32,768 bytes). UDP: one
  * datagram, whole, of up to 65,507 bytes. Accepted bytes leave in the order of
  * the calls, also when the flow is closed right after.
  *
@@ -46,7 +47,7 @@ struct flexnet_flow;
  * SIGPIPE is raised.
  *
  * Context: Any thread, also from a step or a callback; several at once, whose
- * sends stay whole as far as they were accepted. Never waits, never allocates.
+ * sends stay whole as far as they were accepted. Never waits.
  */
 ssize_t flexnet_try_send(struct flexnet_flow *flow, const void *buffer, size_t length);
 
@@ -130,8 +131,7 @@ struct flexnet_completion {
  * -ENOTSOCK: the flow has no socket.
  * -EPIPE, -ECONNRESET, ...: the flow failed earlier.
  *
- * Context: Any thread, also from a step or a callback. Never waits, never
- * allocates.
+ * Context: Any thread, also from a step or a callback. Never waits.
  */
 int flexnet_send_async(struct flexnet_flow *flow, const void *buffer, size_t length,
 		       struct flexnet_completion *completion);

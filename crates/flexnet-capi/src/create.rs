@@ -32,6 +32,7 @@ pub struct Options {
     reserved: u32,
     linger_ns: u64,
     stack_bytes: u64,
+    ring_bytes: u64,
 }
 
 // SAFETY: integers, and pointers that may be null.
@@ -47,7 +48,7 @@ impl Options {
 }
 
 // As the header's (tests/misuse.c has the other half).
-const _: () = assert!(size_of::<Options>() == 64);
+const _: () = assert!(size_of::<Options>() == 72);
 
 /// # Safety
 /// A string of the caller's, or null.
@@ -93,6 +94,10 @@ unsafe fn create(options: &Options) -> Result<Arc<Shared>, Errno> {
     if options.stack_bytes != 0 {
         let bytes = usize::try_from(options.stack_bytes).map_err(|_| libc::EINVAL)?;
         builder = builder.stack_bytes(bytes);
+    }
+    if options.ring_bytes != 0 {
+        let bytes = usize::try_from(options.ring_bytes).map_err(|_| libc::EINVAL)?;
+        builder = builder.ring_bytes(bytes);
     }
     let mut client = None;
     if !path.as_os_str().is_empty() {

@@ -2,8 +2,8 @@
 //! The library's C interface: include/flexnet/flexnet.h, which documents it.
 //!
 //! Promised: no panic crosses (`-EIO` comes back instead), errors are negative
-//! errno values, a handle that is not valid is recognised ([`handle`]), and no send
-//! allocates. Left to the library: everything else; this knows only its public
+//! errno values, a handle that is not valid is recognised ([`handle`]), and nothing
+//! here allocates for a send. Left to the library: everything else; this knows only its public
 //! interface.
 
 #[cfg(not(target_pointer_width = "64"))]

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <sys/un.h>
 
-_Static_assert(sizeof(struct flexnet_runtime_options) == 64, "");
+_Static_assert(sizeof(struct flexnet_runtime_options) == 72, "");
 _Static_assert(offsetof(struct flexnet_runtime_options, stack_bytes) == 56, "of the first version");
 _Static_assert(offsetof(struct flexnet_runtime_options, linger_ns) == 48, "");
 _Static_assert(offsetof(struct flexnet_runtime_options, cores_guaranteed) == 40, "");
@@ -189,6 +189,11 @@ static void numbers_out_of_range(void)
 	options.stack_bytes = 65535;
 	expect_no_options(options);
 	options.stack_bytes = (1ull << 30) + 1;
+	expect_no_options(options);
+	options = options_alone(1);
+	options.ring_bytes = 4095;
+	expect_no_options(options);
+	options.ring_bytes = (1ull << 30) + 1;
 	expect_no_options(options);
 
 	runtime = runtime_alone(1);

@@ -139,6 +139,27 @@ fn submit(flow: &TcpFlow, coroutines: usize) {
     flow.flush_blocking().unwrap();
 }
 
+/// Makes the flow's ring as large as it may be: coroutines that no executor resumes fill it.
+fn fill(runtime: &Runtime, flow: &TcpFlow) {
+    let (started, starts) = mpsc::channel();
+    let held: Vec<_> = (0..runtime.threads())
+        .map(|_| {
+            let (release, released) = mpsc::channel::<()>();
+            let started = started.clone();
+            let blocks = async move {
+                started.send(()).unwrap();
+                released.recv().ok();
+            };
+            runtime.flow().unwrap().submit(blocks).unwrap();
+            starts.recv().unwrap();
+            release
+        })
+        .collect();
+    while flow.flow().submit(async {}) != Err(SubmitError::Full) {}
+    drop(held);
+    flow.flush_blocking().unwrap();
+}
+
 /// One test, since the counters are the process's.
 #[test]
 fn hot_paths_do_not_allocate() {
@@ -168,14 +189,16 @@ fn exercise(design: Option<&str>) {
             }
         }
     });
-    let mut builder = Runtime::builder().executors(2);
+    let mut builder = Runtime::builder().executors(2).coroutines(10_000);
     if let Some(design) = design {
         let choice: Choice = design.parse().unwrap();
         builder = builder.design(choice.build(1));
     }
     let runtime = builder.build().unwrap();
     let flow = TcpFlow::adopt(&runtime, stream).unwrap();
-    // Warm: queues of waiters, the rest of inline sends, threads' first uses.
+    // Warm: the ring at its limit, queues of waiters, the rest of inline sends, threads' first
+    // uses.
+    fill(&runtime, &flow);
     let warm = 20_000;
     send(&flow, warm);
     submit(&flow, warm);

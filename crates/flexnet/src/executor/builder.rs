@@ -21,6 +21,7 @@ pub struct Builder {
     pub(super) flow_class: FlowClass,
     pub(super) coroutines: u32,
     pub(super) stack_bytes: usize,
+    pub(super) ring_bytes: Option<usize>,
     pub(super) linger: Duration,
     pub(super) link: Option<Arc<dyn Link>>,
     pub(super) design: Option<Box<dyn Design>>,
@@ -35,6 +36,7 @@ impl Default for Builder {
             flow_class: FlowClass::Throughput,
             coroutines: COROUTINES,
             stack_bytes: STACK_BYTES,
+            ring_bytes: None,
             linger: LINGER,
             link: None,
             design: None,
@@ -50,6 +52,10 @@ impl Builder {
     pub const STACK_BYTES_MIN: usize = 64 * 1024;
     /// The largest stack of an executor.
     pub const STACK_BYTES_MAX: usize = 1 << 30;
+    /// The least that the limit of a flow's ring may be.
+    pub const RING_BYTES_MIN: usize = 4096;
+    /// The most that the limit of a flow's ring may be.
+    pub const RING_BYTES_MAX: usize = 1 << 30;
 
     /// Names the executor threads (`name/0`, `name/1`, …), without a NUL. Default: `flexnet`.
     #[must_use]
@@ -90,6 +96,17 @@ impl Builder {
     #[must_use]
     pub fn stack_bytes(mut self, bytes: usize) -> Self {
         self.stack_bytes = bytes;
+        self
+    }
+
+    /// Bytes of a flow's ring at most, [`Builder::RING_BYTES_MIN`] to
+    /// [`Builder::RING_BYTES_MAX`], rounded up to a power of two: what a flow accepts beyond what
+    /// its socket takes. A ring has 2 KiB at first and grows by need. Default: 128 KiB for TCP,
+    /// 256 KiB for UDP, which never has less, since a datagram must fit, and 64 KiB without a
+    /// socket.
+    #[must_use]
+    pub fn ring_bytes(mut self, most: usize) -> Self {
+        self.ring_bytes = Some(most);
         self
     }
 

@@ -129,14 +129,14 @@ impl<S: Schedule<Self>> FlowCore<S> {
         shared: Arc<S>,
         token: u64,
         home: u16,
-        ring_bytes: usize,
+        ring: FlowRing,
         drain: Box<dyn Drain>,
     ) -> Arc<Self> {
         Arc::new(Self {
             shared,
             token,
             home,
-            ring: FlowRing::new(ring_bytes),
+            ring,
             gate: Gate::new(),
             link: Link::new(),
             woken: AtomicBool::new(false),

@@ -13,12 +13,17 @@ use super::stack::Stack;
 use super::worker;
 use crate::abi::EXECUTORS_MAX;
 use crate::coroutine::Slab;
-use crate::queue::{Parker, RunQueue};
+use crate::queue::{FlowRing, Parker, RunQueue};
 use crate::sync::CacheLine;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Bytes of the ring of a flow without a socket, at most.
+const RING_BYTES: usize = 64 * 1024;
+/// Bytes of a ring that grows by need, at first: an idle flow takes little memory.
+const RING_BYTES_AT_FIRST: usize = 2048;
 
 /// Executors and what they share. Dropping it drains what was accepted and ends
 /// the threads. Flows that are left go on without them: each send is then its
@@ -77,6 +82,7 @@ impl Runtime {
                 spin_up_to: builder.spin_up_to,
                 linger: builder.linger,
                 stack_bytes: builder.stack_bytes,
+                ring_bytes: builder.ring_bytes,
                 threads: Mutex::new(Vec::new()),
                 end: End::default(),
             }),
@@ -131,10 +137,22 @@ impl Runtime {
         Ok(())
     }
 
+    /// A ring for a flow: small at first, of up to `bytes` unless the builder said otherwise.
+    pub(crate) fn ring(&self, bytes: usize) -> FlowRing {
+        let limit = self.shared.ring_bytes.unwrap_or(bytes);
+        FlowRing::growing(RING_BYTES_AT_FIRST, limit)
+    }
+
+    /// [`Runtime::ring`], and no less than `bytes`.
+    pub(crate) fn ring_of_at_least(&self, bytes: usize) -> FlowRing {
+        let limit = self.shared.ring_bytes.unwrap_or(bytes).max(bytes);
+        FlowRing::growing(RING_BYTES_AT_FIRST, limit)
+    }
+
     /// A new flow on the next executor in turn.
     pub(crate) fn new_flow(
         &self,
-        ring_bytes: usize,
+        ring: FlowRing,
         drain: Box<dyn Drain>,
     ) -> io::Result<Arc<FlowCore>> {
         self.start()?;
@@ -145,7 +163,7 @@ impl Runtime {
             shared.clone(),
             token,
             home as u16,
-            ring_bytes,
+            ring,
             drain,
         ))
     }
@@ -155,7 +173,8 @@ impl Runtime {
     /// # Errors
     /// The executor threads cannot be started.
     pub fn flow(&self) -> io::Result<Flow> {
-        self.new_flow(64 * 1024, Box::new(Nothing)).map(Flow)
+        self.new_flow(self.ring(RING_BYTES), Box::new(Nothing))
+            .map(Flow)
     }
 
     #[cfg(test)]
@@ -233,6 +252,15 @@ impl Builder {
             let bytes = self.stack_bytes;
             return refuse(format!(
                 "a stack of {bytes} bytes: {least} to {most} are possible"
+            ));
+        }
+        let (least, most) = (Self::RING_BYTES_MIN, Self::RING_BYTES_MAX);
+        if let Some(bytes) = self
+            .ring_bytes
+            .filter(|bytes| !(least..=most).contains(bytes))
+        {
+            return refuse(format!(
+                "a ring of {bytes} bytes: {least} to {most} are possible"
             ));
         }
         if self.name.contains('\0') {

@@ -61,6 +61,7 @@ pub(crate) struct Shared {
     pub(super) spin_up_to: Duration,
     pub(super) linger: Duration,
     pub(super) stack_bytes: usize,
+    pub(super) ring_bytes: Option<usize>,
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
     pub(super) end: End,
 }

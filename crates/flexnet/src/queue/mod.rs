@@ -9,7 +9,7 @@
 //! has work for it.
 //!
 //! Promised: a run queue is never full, since a flow brings its own place in it ([`Linked`]);
-//! bounded memory, no allocation after creation, no system call but
+//! bounded memory, no allocation once a ring has grown, no system call but
 //! to wake a sleeper. Left to others: what is done with the work
 //! ([`crate::transport`]) and what does it ([`crate::executor`]). Nothing here
 //! knows of sockets or of scheduling.

@@ -1,22 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! A flow's ring: what one socket has to send, in order, in bounded memory.
 //!
-//! Records are a 16-byte header and a payload, contiguous, in a ring of bytes.
+//! Records are a 16-byte header and a payload, contiguous, in a ring of bytes. It grows: a ring that
+//! is full goes on in a larger segment, up to its limit, and who drains follows. So a flow that has
+//! little to send takes little memory. A segment goes when it is drained; the last one stays.
+//!
 //! Submitters append under a spin lock held for one copy (uncontended where one
 //! thread sends on a flow, the common case); the one thread that drains (see
 //! [`super::Gate`]) reads payloads in place, so they go into one `sendmsg`
 //! without another copy, and consumes them by bytes after a short write.
 
-use crate::sync::{AtomicBool, AtomicUsize, CacheLine, Ordering, spin_loop};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicUsize, CacheLine, Ordering, spin_loop};
 use std::cell::UnsafeCell;
 use std::io::IoSlice;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ptr::null_mut;
 
 /// Bytes of a record's header, and the alignment of records.
 const HEADER_BYTES: usize = 16;
 
-/// What a record is charged to: the executor it was submitted to, and the page
-/// (epoch) in which that was counted. The thread that completes it settles there.
+/// Who pays for a record: the executor it was submitted to, and the page
+/// (epoch) in which that was counted. Whoever completes it settles there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Charge {
     /// Executor slot, below [`crate::abi::EXECUTORS_MAX`].
@@ -54,30 +59,84 @@ struct Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
-#[derive(Clone, Copy)]
 #[repr(C, align(16))]
-struct Chunk([u8; HEADER_BYTES]);
+struct Chunk(UnsafeCell<MaybeUninit<[u8; HEADER_BYTES]>>);
 
-const _: () = assert!(
-    size_of::<UnsafeCell<Chunk>>() == size_of::<u128>()
-        && align_of::<UnsafeCell<Chunk>>() == align_of::<u128>()
-);
+/// Part of a ring: itself a ring of bytes, a power of two. A position lies in it at the position's
+/// low bits.
+struct Segment {
+    /// Written as they are used, so that untouched memory stays so.
+    chunks: Box<[Chunk]>,
+    /// Where the next one takes over; null: it is the last one, and `end` means nothing.
+    next: AtomicPtr<Segment>,
+    end: AtomicUsize,
+}
+
+impl Segment {
+    /// Of so many bytes, a power of two; None: there is no memory.
+    fn new(bytes: usize) -> Option<*mut Self> {
+        let count = bytes / HEADER_BYTES;
+        let mut chunks = Vec::new();
+        chunks.try_reserve_exact(count).ok()?;
+        // SAFETY: there is room for so many, and a chunk may have any bytes or none.
+        unsafe { chunks.set_len(count) };
+        Some(Box::into_raw(Box::new(Self {
+            chunks: chunks.into_boxed_slice(),
+            next: AtomicPtr::new(null_mut()),
+            end: AtomicUsize::new(0),
+        })))
+    }
+
+    fn capacity(&self) -> usize {
+        self.chunks.len() * HEADER_BYTES
+    }
+
+    fn at(&self, position: usize) -> *mut u8 {
+        let offset = position & (self.capacity() - 1);
+        self.chunks[offset / HEADER_BYTES].0.get().cast()
+    }
+
+    /// The segment that goes on at this position, which was published: itself, or the next one.
+    fn going_on(&self, position: usize) -> &Self {
+        let next = self.next.load(Ordering::Acquire);
+        let after_end = position.wrapping_sub(self.end.load(Ordering::Relaxed)) as isize;
+        if next.is_null() || after_end < 0 {
+            return self;
+        }
+        // SAFETY: a segment that is linked stays until `reader` has passed the one before it.
+        unsafe { &*next }
+    }
+}
+
+/// What the holder of `appending` has.
+struct Writing {
+    segment: *mut Segment,
+    /// The position at which the segment took over.
+    start: usize,
+    /// What submitters last saw of `head`: looked at again only when the
+    /// ring seems full, since each look may cost a cache miss.
+    head_seen: usize,
+}
+
+/// What who drains has.
+struct Reading {
+    segment: UnsafeCell<*mut Segment>,
+    /// Bytes consumed.
+    head: AtomicUsize,
+}
 
 /// See the module's comment.
 pub struct FlowRing {
-    chunks: Box<[UnsafeCell<Chunk>]>,
-    /// Bytes consumed, written by the thread that drains.
-    head: CacheLine<AtomicUsize>,
+    reading: CacheLine<Reading>,
     /// Bytes published, written by submitters.
     tail: CacheLine<AtomicUsize>,
     appending: AtomicBool,
-    /// What submitters last saw of `head`: looked at again only when the ring
-    /// seems full, since each look may cost a cache miss.
-    head_seen: UnsafeCell<usize>,
+    writing: UnsafeCell<Writing>,
+    limit: usize,
 }
 
-// SAFETY: bytes between head and tail belong to the reader (exclusive by Gate),
-// the others to the holder of `appending`; both ends move by release stores.
+// SAFETY: bytes between head and tail, and the segments that they are in, belong to the reader
+// (exclusive by Gate), the others to the holder of `appending`; both ends move by release stores.
 unsafe impl Send for FlowRing {}
 // SAFETY: as above.
 unsafe impl Sync for FlowRing {}
@@ -86,24 +145,37 @@ impl FlowRing {
     /// Makes a ring of `bytes` (rounded up to a power of two, at least 256). The
     /// only allocation.
     pub fn new(bytes: usize) -> Self {
-        let chunks = bytes.max(256).next_power_of_two() / HEADER_BYTES;
-        // Zeroed by the allocator, so that memory is touched as it is used.
-        let zeros: Box<[u128]> = vec![0; chunks].into_boxed_slice();
-        let chunks = Box::into_raw(zeros) as *mut [UnsafeCell<Chunk>];
+        Self::growing(bytes, bytes)
+    }
+
+    /// Makes a ring that has `bytes` at first and grows by need up to `limit` (both rounded up to a
+    /// power of two, at least 256).
+    pub fn growing(bytes: usize, limit: usize) -> Self {
+        let limit = limit.max(256).next_power_of_two();
+        let bytes = bytes.max(256).next_power_of_two().min(limit);
+        let Some(segment) = Segment::new(bytes) else {
+            let layout = std::alloc::Layout::new::<Chunk>();
+            std::alloc::handle_alloc_error(layout);
+        };
         Self {
-            // SAFETY: a u128 and a cell of a chunk have the same size and
-            // alignment (asserted), and any bytes are a chunk.
-            chunks: unsafe { Box::from_raw(chunks) },
-            head: CacheLine(AtomicUsize::new(0)),
+            reading: CacheLine(Reading {
+                segment: UnsafeCell::new(segment),
+                head: AtomicUsize::new(0),
+            }),
             tail: CacheLine(AtomicUsize::new(0)),
             appending: AtomicBool::new(false),
-            head_seen: UnsafeCell::new(0),
+            writing: UnsafeCell::new(Writing {
+                segment,
+                start: 0,
+                head_seen: 0,
+            }),
+            limit,
         }
     }
 
     /// Bytes the ring holds at most, headers included.
     pub fn capacity(&self) -> usize {
-        self.chunks.len() * HEADER_BYTES
+        self.limit
     }
 
     /// The longest message a record may carry: a quarter of the ring, so that a
@@ -115,7 +187,7 @@ impl FlowRing {
     /// Is there nothing to drain? Orders nothing; see [`super::Gate`].
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.head.load(Ordering::Relaxed) == self.tail.load(Ordering::Relaxed)
+        self.reading.head.load(Ordering::Relaxed) == self.tail.load(Ordering::Relaxed)
     }
 
     /// Bytes in use, headers and padding included.
@@ -123,7 +195,7 @@ impl FlowRing {
     pub fn used(&self) -> usize {
         self.tail
             .load(Ordering::Relaxed)
-            .wrapping_sub(self.head.load(Ordering::Relaxed))
+            .wrapping_sub(self.reading.head.load(Ordering::Relaxed))
     }
 
     /// How far submitters got: what is pushed by now is drained when
@@ -132,21 +204,15 @@ impl FlowRing {
         self.tail.load(Ordering::Acquire)
     }
 
-    /// Bytes consumed so far; exact for the thread that drains.
+    /// Bytes consumed so far; exact for who drains.
     #[inline]
     pub fn head(&self) -> usize {
-        self.head.load(Ordering::Relaxed)
+        self.reading.head.load(Ordering::Relaxed)
     }
 
     /// Was everything before that tail consumed?
     pub fn is_drained_to(&self, tail: usize) -> bool {
-        self.head.load(Ordering::Acquire).wrapping_sub(tail) as isize >= 0
-    }
-
-    fn at(&self, position: usize) -> *mut u8 {
-        self.chunks[(position & (self.capacity() - 1)) / HEADER_BYTES]
-            .get()
-            .cast()
+        self.reading.head.load(Ordering::Acquire).wrapping_sub(tail) as isize >= 0
     }
 
     /// Appends a record; `payload` is copied. `charge` is asked for once there
@@ -222,17 +288,20 @@ impl FlowRing {
         copy: impl FnOnce(*mut u8),
         charge: impl FnOnce() -> Charge,
     ) -> Result<(), Full> {
-        let capacity = self.capacity();
         let need = HEADER_BYTES + length.next_multiple_of(HEADER_BYTES);
         let mut tail = self.tail.load(Ordering::Relaxed);
-        let to_end = capacity - (tail & (capacity - 1));
-        let pad = if to_end < need { to_end } else { 0 };
         // SAFETY: only the holder of `appending` touches it.
-        let head = unsafe { &mut *self.head_seen.get() };
-        if capacity - tail.wrapping_sub(*head) < need + pad {
-            *head = self.head.load(Ordering::Acquire);
-            if capacity - tail.wrapping_sub(*head) < need + pad {
-                return Err(Full);
+        let writing = unsafe { &mut *self.writing.get() };
+        // SAFETY: the last segment stays.
+        let mut segment = unsafe { &*writing.segment };
+        let mut pad = pad_before(segment, tail, need);
+        let has_room =
+            |writing: &Writing, bytes| writing.has_room(segment, tail, bytes, self.limit);
+        if !has_room(writing, need + pad) {
+            writing.head_seen = self.reading.head.load(Ordering::Acquire);
+            if !has_room(writing, need + pad) {
+                segment = self.grow(writing, tail, need)?;
+                pad = pad_before(segment, tail, need);
             }
         }
         if pad > 0 {
@@ -245,7 +314,7 @@ impl FlowRing {
             };
             // SAFETY: the bytes from tail on are free (checked) and this thread
             // alone appends; a chunk is aligned for a header.
-            unsafe { self.at(tail).cast::<Header>().write(header) };
+            unsafe { segment.at(tail).cast::<Header>().write(header) };
             tail = tail.wrapping_add(pad);
         }
         let charge = charge();
@@ -258,24 +327,87 @@ impl FlowRing {
         };
         // SAFETY: as above; header and payload do not cross the ring's end.
         unsafe {
-            self.at(tail).cast::<Header>().write(header);
+            segment.at(tail).cast::<Header>().write(header);
         }
         if length > 0 {
-            copy(self.at(tail.wrapping_add(HEADER_BYTES)));
+            copy(segment.at(tail.wrapping_add(HEADER_BYTES)));
         }
         self.tail.store(tail.wrapping_add(need), Ordering::Release);
         Ok(())
+    }
+
+    /// Goes on in a larger segment, if the limit allows it: a record and the padding before it
+    /// always fit there.
+    #[cold]
+    fn grow(&self, writing: &mut Writing, tail: usize, need: usize) -> Result<&Segment, Full> {
+        // SAFETY: the last segment stays.
+        let before = unsafe { &*writing.segment };
+        let used = tail.wrapping_sub(writing.head_seen);
+        // With the padding, which is less than a record.
+        if before.capacity() == self.limit || used + 2 * need > self.limit {
+            return Err(Full);
+        }
+        let capacity = (2 * before.capacity()).max((2 * need).next_power_of_two());
+        let segment = Segment::new(capacity.min(self.limit)).ok_or(Full)?;
+        // What follows at `tail` is published after this, with the tail.
+        before.end.store(tail, Ordering::Relaxed);
+        before.next.store(segment, Ordering::Release);
+        writing.segment = segment;
+        writing.start = tail;
+        // SAFETY: just made.
+        Ok(unsafe { &*segment })
     }
 
     /// A reader of what is there.
     ///
     /// # Safety
     /// At most one reader exists at a time: the caller has entered the flow's
-    /// [`super::Gate`].
+    /// [`super::Gate`]. No payload of an earlier reader is used any more.
     pub unsafe fn reader(&self) -> RingReader<'_> {
+        // SAFETY: the only reader. What a segment's end has passed nobody refers to: its bytes
+        // are consumed, and submitters have left it.
+        unsafe {
+            let segment = self.reading.segment.get();
+            let head = self.reading.head.load(Ordering::Relaxed);
+            loop {
+                let next = std::ptr::from_ref((**segment).going_on(head)).cast_mut();
+                if next == *segment {
+                    break;
+                }
+                drop(Box::from_raw(std::mem::replace(&mut *segment, next)));
+            }
+        }
         RingReader {
             ring: self,
             _not_sync: PhantomData,
+        }
+    }
+}
+
+/// Bytes up to the segment's end where a record does not fit before it.
+fn pad_before(segment: &Segment, tail: usize, need: usize) -> usize {
+    let to_end = segment.capacity() - (tail & (segment.capacity() - 1));
+    if to_end < need { to_end } else { 0 }
+}
+
+impl Writing {
+    /// Are so many bytes of its segment free, and of all segments together?
+    #[inline]
+    fn has_room(&self, segment: &Segment, tail: usize, bytes: usize, limit: usize) -> bool {
+        let used = tail.wrapping_sub(self.head_seen);
+        // What is before the start is in other segments.
+        let used_here = used.min(tail.wrapping_sub(self.start));
+        segment.capacity() - used_here >= bytes && used + bytes <= limit
+    }
+}
+
+impl Drop for FlowRing {
+    fn drop(&mut self) {
+        let mut segment = *self.reading.0.segment.get_mut();
+        while !segment.is_null() {
+            // SAFETY: exclusive access; each is linked once.
+            let owned = unsafe { Box::from_raw(segment) };
+            segment = owned.next.load(Ordering::Relaxed);
         }
     }
 }
@@ -285,7 +417,7 @@ impl FlowRing {
 pub struct Record<'a> {
     /// What it is.
     pub kind: RecordKind,
-    /// What it is charged to.
+    /// Who pays for it.
     pub charge: Charge,
     /// By kind.
     pub data: u64,
@@ -302,11 +434,9 @@ pub struct RingReader<'a> {
 impl<'a> RingReader<'a> {
     /// The records there are, oldest first.
     pub fn records(&self) -> impl Iterator<Item = Record<'a>> + use<'a> {
-        let ring = self.ring;
-        let mut position = ring.head.load(Ordering::Relaxed);
-        let tail = ring.tail.load(Ordering::Acquire);
+        let (mut segment, mut position, tail) = self.ends();
         std::iter::from_fn(move || {
-            let (record, next) = read_record(ring, position, tail)?;
+            let (record, next) = read_record(&mut segment, position, tail)?;
             position = next;
             Some(record)
         })
@@ -314,10 +444,27 @@ impl<'a> RingReader<'a> {
 
     /// Takes the oldest record off; its payload's memory is free then.
     pub fn consume(&mut self) {
+        let (mut segment, head, tail) = self.ends();
+        if let Some((_, next)) = read_record(&mut segment, head, tail) {
+            self.ring.reading.head.store(next, Ordering::Release);
+        }
+    }
+
+    /// Where there is something, from the head to the tail, and in which segment it begins.
+    #[inline]
+    fn ends(&self) -> (&'a Segment, usize, usize) {
         let ring = self.ring;
         let tail = ring.tail.load(Ordering::Acquire);
-        if let Some((_, next)) = read_record(ring, ring.head.load(Ordering::Relaxed), tail) {
-            ring.head.store(next, Ordering::Release);
+        let head = ring.reading.head.load(Ordering::Relaxed);
+        // SAFETY: the only reader, which alone lets segments go, when it is made.
+        let mut segment = unsafe { &**ring.reading.segment.get() };
+        // More than one may have been passed since.
+        loop {
+            let next = segment.going_on(head);
+            if std::ptr::eq(next, segment) {
+                return (segment, head, tail);
+            }
+            segment = next;
         }
     }
 
@@ -327,14 +474,19 @@ impl<'a> RingReader<'a> {
     }
 }
 
-fn read_record(ring: &FlowRing, mut position: usize, tail: usize) -> Option<(Record<'_>, usize)> {
+fn read_record<'a>(
+    segment: &mut &'a Segment,
+    mut position: usize,
+    tail: usize,
+) -> Option<(Record<'a>, usize)> {
     loop {
         if position == tail {
             return None;
         }
+        *segment = segment.going_on(position);
         // SAFETY: between head and tail headers were published by append, and
         // nobody writes there until head moves past.
-        let header = unsafe { ring.at(position).cast::<Header>().read() };
+        let header = unsafe { segment.at(position).cast::<Header>().read() };
         let length = header.length as usize;
         let next = position.wrapping_add(HEADER_BYTES + length.next_multiple_of(HEADER_BYTES));
         let kind = match header.kind {
@@ -347,9 +499,9 @@ fn read_record(ring: &FlowRing, mut position: usize, tail: usize) -> Option<(Rec
             }
         };
         let start = if length == 0 {
-            ring.at(position)
+            segment.at(position)
         } else {
-            ring.at(position.wrapping_add(HEADER_BYTES))
+            segment.at(position.wrapping_add(HEADER_BYTES))
         };
         // SAFETY: append wrote `length` contiguous bytes there, and they stay
         // until the record is consumed by this one reader.
@@ -371,83 +523,5 @@ fn read_record(ring: &FlowRing, mut position: usize, tail: usize) -> Option<(Rec
 }
 
 #[cfg(all(test, not(flexnet_loom)))]
-mod tests {
-    use super::*;
-
-    fn push(ring: &FlowRing, bytes: &[u8]) -> Result<(), Full> {
-        ring.push(RecordKind::Bytes, 0, bytes, Charge::default)
-    }
-
-    #[test]
-    fn records_come_back_in_order_across_the_end() {
-        let ring = FlowRing::new(1024);
-        // SAFETY: the only reader.
-        let mut reader = unsafe { ring.reader() };
-        let mut seed = 7u32;
-        let (mut sent, mut received) = (0u32, 0u32);
-        for _ in 0..20_000 {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let length = (seed >> 16) as usize % (ring.message_max() + 1);
-            let message = vec![sent as u8; length];
-            if !seed.is_multiple_of(3) && push(&ring, &message).is_ok() {
-                sent += 1;
-            } else if let Some(record) = reader.records().next() {
-                assert!(record.payload.iter().all(|&b| b == received as u8));
-                received += 1;
-                reader.consume();
-            }
-        }
-        assert!(received > 1_000);
-        assert_eq!(reader.records().count() as u32, sent - received);
-    }
-
-    #[test]
-    fn slices_become_one_record() {
-        let ring = FlowRing::new(256);
-        let slices = [&b"one "[..], b"", b"two"].map(IoSlice::new);
-        assert_eq!(ring.push_gathered(&slices, 7, Charge::default), Ok(()));
-        // SAFETY: the only reader.
-        let reader = unsafe { ring.reader() };
-        let payloads: Vec<_> = reader.records().map(|record| record.payload).collect();
-        assert_eq!(payloads, [b"one two"]);
-    }
-
-    #[test]
-    fn a_full_ring_refuses_and_counts_nothing() {
-        let ring = FlowRing::new(256);
-        assert_eq!(push(&ring, &[1; 48]), Ok(()));
-        assert_eq!(
-            push(&ring, &[2; 49]),
-            Err(Full),
-            "longer than a record may be"
-        );
-        while push(&ring, &[3; 48]).is_ok() {}
-        let mut asked = false;
-        let refused = ring.push(RecordKind::Bytes, 0, &[4; 48], || {
-            asked = true;
-            Charge::default()
-        });
-        assert_eq!(refused, Err(Full));
-        assert!(!asked);
-        // SAFETY: the only reader.
-        unsafe { ring.reader() }.consume();
-        assert_eq!(push(&ring, &[5; 48]), Ok(()));
-    }
-
-    #[test]
-    fn a_message_of_the_greatest_length_always_fits_an_empty_ring() {
-        let ring = FlowRing::new(256);
-        // SAFETY: the only reader.
-        let mut reader = unsafe { ring.reader() };
-        for offset in 0..100 {
-            assert_eq!(push(&ring, &vec![0; offset % 20]), Ok(()));
-            reader.consume();
-            assert_eq!(
-                push(&ring, &vec![0; ring.message_max()]),
-                Ok(()),
-                "at step {offset}"
-            );
-            reader.consume();
-        }
-    }
-}
+#[path = "ring_tests.rs"]
+mod tests;

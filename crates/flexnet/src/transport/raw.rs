@@ -12,6 +12,7 @@ use super::datagram::DatagramDrain;
 use super::socket::{Socket, has_segmentation, sendmsg_segments};
 use super::stream::StreamDrain;
 use crate::executor::{Bell, Drain, FlowCore, FlowGuard, Progress, Runtime, Schedule};
+use crate::queue::FlowRing;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg, shutdown};
 use std::io::{self, IoSlice};
@@ -143,7 +144,8 @@ impl RawFlow {
             own: AtomicBool::new(false),
         });
         let drain = drain(RawSocket(target.clone()));
-        let core = runtime.new_flow(ring_bytes, drain)?;
+        // Whole from the start: a send in a signal handler must not allocate.
+        let core = runtime.new_flow(FlowRing::new(ring_bytes), drain)?;
         core.waiters().set_bell(bell);
         Ok(Self { core, target })
     }

@@ -10,7 +10,7 @@ use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Bytes of a flow's ring. A quarter of it, 32 KiB, is the longest record.
+/// Bytes of a flow's ring at most. A quarter of it, 32 KiB, is the longest record.
 const RING_BYTES: usize = 128 * 1024;
 /// From this size on a blocking send is handed over without a copy: copying 16
 /// KB costs 560 ns here, and waking an executor for it is no longer dear.
@@ -67,7 +67,7 @@ impl TcpFlow {
     pub fn adopt(runtime: &Runtime, stream: TcpStream) -> io::Result<Self> {
         let stream = Arc::new(stream);
         let drain = Box::new(StreamDrain::new(stream.clone()));
-        let flow = Flow(runtime.new_flow(RING_BYTES, drain)?);
+        let flow = Flow(runtime.new_flow(runtime.ring(RING_BYTES), drain)?);
         Ok(Self { flow, stream })
     }
 
@@ -93,8 +93,8 @@ impl TcpFlow {
         &self.flow.0
     }
 
-    /// Accepts as much of `bytes` as there is room for, at most 32 KiB, and says
-    /// how much that was. Never waits. While an executor runs this makes no
+    /// Accepts as much of `bytes` as there is room for, at most a quarter of the ring
+    /// (32 KiB), and says how much that was. Never waits. While an executor runs this makes no
     /// system call; while it is parked and nothing is queued the send is done
     /// here and now.
     ///

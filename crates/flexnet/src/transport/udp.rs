@@ -10,7 +10,7 @@ use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-/// Bytes of a flow's ring: a quarter of it holds the longest datagram (65,507).
+/// Bytes of a flow's ring at most: a quarter of it holds the longest datagram (65,507).
 const RING_BYTES: usize = 256 * 1024;
 /// The longest datagram.
 const DATAGRAM_BYTES: usize = 65_507;
@@ -63,7 +63,8 @@ impl UdpFlow {
             socket.clone(),
             has_segmentation(socket.as_fd()),
         ));
-        let flow = Flow(runtime.new_flow(RING_BYTES, drain)?);
+        let ring = runtime.ring_of_at_least(RING_BYTES);
+        let flow = Flow(runtime.new_flow(ring, drain)?);
         Ok(Self { flow, socket })
     }
 

@@ -21,7 +21,7 @@ pub struct Setup {
     pub arrivals: Arrivals,
     /// Requests a second, of all applications together.
     pub load_rps: f64,
-    /// Simulated time, s.
+    /// Simulated time, s. A trace has its own.
     pub seconds: f64,
     /// If not 0, as long as so many requests take that are counted, instead.
     pub requests: u64,
@@ -75,6 +75,11 @@ impl Setup {
 
     /// Simulated time, s.
     pub fn length(&self) -> f64 {
+        if let Arrivals::Trace(trace) = &self.arrivals {
+            // To its last arrival. What came once was there for some time.
+            let last_ns = trace.last().map_or(0, |(at_ns, _)| *at_ns);
+            return (last_ns + 1).max(1_000) as f64 / 1e9;
+        }
         match self.requests {
             0 => self.seconds,
             requests => requests as f64 / self.load_rps / (1.0 - self.warm_up),

@@ -224,3 +224,17 @@ fn queues_do_not_grow_with_time() {
         assert!(outcome.unfinished < 100, "{outcome:?}");
     }
 }
+
+#[test]
+fn a_trace_has_a_length_of_its_own() {
+    let trace: Vec<_> = (0..20_000u64).map(|number| (number * 5_000, 0)).collect();
+    let mut setup = Setup::new("flexnet".parse().unwrap(), 4);
+    setup.arrivals = Arrivals::Trace(trace);
+    let outcomes = [0.01, 0.1, 5.0].map(|seconds| {
+        setup.seconds = seconds;
+        simulate(&setup)
+    });
+    let rps = outcomes[0].load_rps;
+    assert!((rps / 200_000.0 - 1.0).abs() < 0.01, "{rps} requests/s");
+    assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]));
+}

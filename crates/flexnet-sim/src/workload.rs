@@ -2,7 +2,7 @@
 //! What comes and how long it takes: open-loop arrivals and service times.
 
 use flexnet::design::units::duration_ns;
-use rand_distr::{Distribution, Exp1, StandardUniform};
+use rand_distr::{Distribution, Exp1, StandardNormal, StandardUniform};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use std::str::FromStr;
 
@@ -11,6 +11,22 @@ use std::str::FromStr;
 pub enum Service {
     /// Exponential with that mean, ns.
     Exponential(f64),
+    /// Lognormal.
+    LogNormal {
+        /// ns.
+        mean: f64,
+        /// Standard deviation of the logarithm.
+        sigma: f64,
+    },
+    /// Pareto: many short ones, and few that are very long.
+    Pareto {
+        /// ns.
+        mean: f64,
+        /// Above 1; up to 2 the variance is infinite.
+        shape: f64,
+    },
+    /// Each of these (ns) as often as the others: measured ones. At least one.
+    Empirical(Vec<u64>),
     /// Probability and time (ns) of each type; probabilities sum up to 1.
     Types(Vec<(f64, u64)>),
 }
@@ -31,7 +47,8 @@ pub const NAMED: [(&str, &str); 9] = [
 impl FromStr for Service {
     type Err = String;
 
-    /// A name of [`NAMED`], `exp:MEAN`, or `P%:TIME[,…]`.
+    /// A name of [`NAMED`], `exp:MEAN`, `lognormal:MEAN/SIGMA`, `pareto:MEAN/SHAPE`, or
+    /// `P%:TIME[,…]`. Measured times are files, which this does not read.
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some((_, named)) = NAMED.iter().find(|(name, _)| *name == text) {
             return named.parse();
@@ -40,6 +57,22 @@ impl FromStr for Service {
             return match duration_ns(mean)? {
                 0 => Err("a mean of 0 it cannot have".to_owned()),
                 mean => Ok(Self::Exponential(mean as f64)),
+            };
+        }
+        if let Some(rest) = text.strip_prefix("lognormal:") {
+            let form = "lognormal:MEAN/SIGMA, such as lognormal:10us/1.2";
+            let (mean, sigma) = mean_and(rest, form)?;
+            return match sigma >= 0.0 {
+                true => Ok(Self::LogNormal { mean, sigma }),
+                false => Err(form.to_owned()),
+            };
+        }
+        if let Some(rest) = text.strip_prefix("pareto:") {
+            let form = "pareto:MEAN/SHAPE, such as pareto:10us/1.5; the shape is above 1";
+            let (mean, shape) = mean_and(rest, form)?;
+            return match shape > 1.0 {
+                true => Ok(Self::Pareto { mean, shape }),
+                false => Err(form.to_owned()),
             };
         }
         let mut types = Vec::new();
@@ -51,7 +84,8 @@ impl FromStr for Service {
             let Some((share, time)) = parsed else {
                 let names = NAMED.map(|(name, _)| name).join(", ");
                 return Err(format!(
-                    "{text:?} is neither P%:TIME[,…] nor exp:MEAN nor one of {names}"
+                    "{text:?} is none of P%:TIME[,…], exp:MEAN, lognormal:MEAN/SIGMA, \
+                     pareto:MEAN/SHAPE, file:FILE, {names}"
                 ));
             };
             types.push((share / 100.0, duration_ns(time)?.max(1)));
@@ -64,11 +98,26 @@ impl FromStr for Service {
     }
 }
 
+/// `MEAN/NUMBER`, the mean in ns and above 0.
+fn mean_and(text: &str, form: &str) -> Result<(f64, f64), String> {
+    let (mean, number) = text.split_once('/').ok_or(form)?;
+    let number: f64 = number.trim().parse().map_err(|_| form.to_owned())?;
+    match duration_ns(mean)? {
+        1.. if number.is_finite() => Ok((duration_ns(mean)? as f64, number)),
+        _ => Err(form.to_owned()),
+    }
+}
+
 impl Service {
     /// Its mean, ns.
     pub fn mean_ns(&self) -> f64 {
         match self {
-            Self::Exponential(mean) => *mean,
+            Self::Exponential(mean) | Self::LogNormal { mean, .. } | Self::Pareto { mean, .. } => {
+                *mean
+            }
+            Self::Empirical(times) => {
+                times.iter().map(|ns| *ns as f64).sum::<f64>() / times.len().max(1) as f64
+            }
             Self::Types(types) => types.iter().map(|(share, ns)| share * *ns as f64).sum(),
         }
     }
@@ -79,6 +128,21 @@ impl Service {
             Self::Exponential(mean) => {
                 let unit: f64 = Exp1.sample(random);
                 ((unit * mean) as u64 + 1, 0)
+            }
+            Self::LogNormal { mean, sigma } => {
+                let unit: f64 = StandardNormal.sample(random);
+                let ns = mean * (sigma * unit - sigma * sigma / 2.0).exp();
+                (ns as u64 + 1, 0)
+            }
+            Self::Pareto { mean, shape } => {
+                let unit: f64 = Exp1.sample(random);
+                let least = mean * (shape - 1.0) / shape;
+                ((least * (unit / shape).exp()) as u64 + 1, 0)
+            }
+            Self::Empirical(times) => {
+                let unit: f64 = StandardUniform.sample(random);
+                let at = (unit * times.len() as f64) as usize;
+                (times.get(at).map_or(1, |ns| (*ns).max(1)), 0)
             }
             Self::Types(types) => {
                 let mut left: f64 = StandardUniform.sample(random);
@@ -225,7 +289,24 @@ mod tests {
             let ratio = sum as f64 / f64::from(n) / service.mean_ns();
             assert!((0.97..1.03).contains(&ratio), "{name}: {ratio}");
         }
+        for (text, mean) in [("lognormal:10us/1", 1e4), ("pareto:10us/3", 1e4)] {
+            let service: Service = text.parse().unwrap();
+            assert_eq!(service.mean_ns(), mean);
+            let sum: f64 = (0..2_000_000)
+                .map(|_| service.draw(&mut random).0 as f64)
+                .sum();
+            assert!((0.97..1.03).contains(&(sum / 2e6 / mean)), "{text}");
+        }
+        let measured = Service::Empirical(vec![1_000, 3_000]);
+        assert_eq!(measured.mean_ns(), 2_000.0);
+        let drawn: Vec<u64> = (0..1000).map(|_| measured.draw(&mut random).0).collect();
+        let long = drawn.iter().filter(|ns| **ns == 3_000).count();
+        assert!((400..600).contains(&long) && drawn.iter().all(|ns| [1_000, 3_000].contains(ns)));
         for text in [
+            "lognormal:10us",
+            "lognormal:10us/-1",
+            "pareto:10us/1",
+            "pareto:0us/2",
             "90%:1us",
             "1us",
             "50%:1us,50%",

@@ -2,6 +2,8 @@
 //! `flexnet sim`: designs on simulated cores; the simulator is [`flexnet_sim`].
 
 mod calibrate;
+mod confidence;
+mod input;
 mod loads;
 mod median;
 mod plot;
@@ -9,14 +11,15 @@ mod preempt;
 mod report;
 mod stack;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::value_parser;
+use confidence::{Estimate, Found};
 use flexnet::design::Choice;
 use flexnet::design::units::duration_ns;
 use flexnet_sim::{Arrivals, Costs, Objective, Outcome, Service, Setup, capacity, simulate};
 use loads::Loads;
 use report::Report;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -42,20 +45,22 @@ pub(crate) struct Options {
     /// Number of applications, which share the load and the cores (1 to 1024)
     #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=1024))]
     apps: u16,
-    /// Service times: a name, exp:MEAN or P%:TIME[,…]; an unknown name lists all names
-    #[arg(long, value_name = "DIST", default_value = "fixed-10us")]
+    /// Service times: a name, exp:MEAN, lognormal:MEAN/SIGMA, pareto:MEAN/SHAPE, P%:TIME[,…],
+    /// or file:FILE (measured ones: µs, one a line); an unknown name lists all names
+    #[arg(long, value_name = "DIST", default_value = "fixed-10us", value_parser = input::service)]
     service: Service,
     /// Load in requests/s: RPS[,RPS…], A..B (ten steps) or A..B/STEPS; with % it is a
-    /// share of what the cores can serve
-    #[arg(long, value_name = "RPS", default_value = "10%..95%")]
-    load: Loads,
+    /// share of what the cores can serve. Arrivals with rates of their own (steps, a trace)
+    /// have none. [default: 10%..95%]
+    #[arg(long, value_name = "RPS")]
+    load: Option<Loads>,
     /// Arrival of requests: poisson, onoff:ON/OFF, steps:EVERY:RPS/RPS/…, or
     /// trace:FILE (CSV: seconds[,service µs])
     #[arg(long, value_name = "KIND", default_value = "poisson")]
     arrivals: String,
-    /// Simulated time (s, at most 3600)
-    #[arg(long, default_value_t = 1.0)]
-    seconds: f64,
+    /// Simulated time (s, at most 3600); a trace has its own. [default: 1]
+    #[arg(long)]
+    seconds: Option<f64>,
     /// Simulate this number of requests at each load, instead of --seconds (1000 or more)
     #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = value_parser!(u64).range(1000..))]
     requests: Option<u64>,
@@ -77,6 +82,10 @@ pub(crate) struct Options {
     /// Find the highest load that meets this objective, such as 'p99<=100us'
     #[arg(long, value_name = "OBJECTIVE")]
     capacity: Option<Objective>,
+    /// Seeds that --capacity is found for, from --seed on (2 to 1000): it is reported as
+    /// their mean, with its 95% confidence interval
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "capacity", value_parser = value_parser!(u64).range(2..=1000))]
+    seeds: u64,
     /// Write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -94,11 +103,29 @@ pub(crate) struct Options {
 
 /// Simulates and reports.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    let seconds = options.seconds.unwrap_or(1.0);
     ensure!(
-        options.seconds > 0.0 && options.seconds <= 3600.0,
+        seconds > 0.0 && seconds <= 3600.0,
         "--seconds: must be over 0 and at most 3600"
     );
-    let arrivals = arrivals(&options.arrivals)?;
+    let arrivals = input::arrivals(&options.arrivals)?;
+    let own_rates = matches!(arrivals, Arrivals::Steps { .. } | Arrivals::Trace(_));
+    ensure!(
+        options.load.is_none() || !own_rates,
+        "--load: these arrivals have rates of their own"
+    );
+    if let Arrivals::Trace(_) = arrivals {
+        ensure!(
+            options.seconds.is_none() && options.requests.is_none(),
+            "--seconds, --requests: a trace has a length of its own"
+        );
+    }
+    for path in [&options.json, &options.csv, &options.svg]
+        .into_iter()
+        .flatten()
+    {
+        try_output(path)?;
+    }
     let costs = match options.calibrate {
         true => calibrate::measured(options.costs)?,
         false => options.costs,
@@ -112,13 +139,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     match options.capacity {
         Some(objective) => {
             for setup in &setups {
-                report.outcomes.extend(find(setup, objective)?);
+                let found = find(setup, objective, options.seeds)?;
+                report.outcomes.extend(found.outcome);
+                report.capacities.push(found.estimate);
             }
         }
         None => {
             let jobs: Vec<Setup> = setups
                 .iter()
-                .flat_map(|setup| at_loads(setup, &options.load))
+                .flat_map(|setup| at_loads(setup, options.load.as_ref()))
                 .collect();
             report.outcomes = sweep(&jobs);
         }
@@ -142,7 +171,7 @@ fn setup(options: &Options, design: &Choice, arrivals: &Arrivals, costs: Costs) 
     setup.apps = options.apps.into();
     setup.service = options.service.clone();
     setup.arrivals = arrivals.clone();
-    setup.seconds = options.seconds;
+    setup.seconds = options.seconds.unwrap_or(1.0);
     setup.requests = options.requests.unwrap_or(0);
     setup.seed = options.seed;
     setup.typed = options.typed;
@@ -158,10 +187,11 @@ fn setup(options: &Options, design: &Choice, arrivals: &Arrivals, costs: Costs) 
 }
 
 /// One setup a load; arrivals that have rates of their own are one.
-fn at_loads(setup: &Setup, loads: &Loads) -> Vec<Setup> {
+fn at_loads(setup: &Setup, loads: Option<&Loads>) -> Vec<Setup> {
     match setup.arrivals {
         Arrivals::Steps { .. } | Arrivals::Trace(_) => vec![setup.clone()],
         _ => loads
+            .unwrap_or(&Loads::Range(0.1, 0.95, true, 10))
             .rps(setup.full_rps())
             .into_iter()
             .map(|load_rps| Setup {
@@ -172,48 +202,13 @@ fn at_loads(setup: &Setup, loads: &Loads) -> Vec<Setup> {
     }
 }
 
-fn arrivals(text: &str) -> Result<Arrivals> {
-    let Some(path) = text.strip_prefix("trace:") else {
-        return text.parse().map_err(|error: String| anyhow!(error));
-    };
-    let file = std::fs::read_to_string(path).with_context(|| path.to_owned())?;
-    let mut trace = Vec::new();
-    for (number, line) in file.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty()
-            || line.starts_with('#')
-            || (number == 0 && line.starts_with(|c: char| c.is_alphabetic()))
-        {
-            continue;
-        }
-        let mut fields = line.split(',').map(|field| field.trim().parse::<f64>());
-        let (at, service) = match (fields.next(), fields.next()) {
-            (Some(Ok(at)), None) => (at, 0.0),
-            (Some(Ok(at)), Some(Ok(service))) => (at, service),
-            _ => {
-                return Err(anyhow!(
-                    "{path}:{}: not seconds[,service µs]: {line:?}",
-                    number + 1
-                ));
-            }
-        };
-        ensure!(
-            at >= 0.0 && service >= 0.0,
-            "{path}:{}: below 0",
-            number + 1
-        );
-        trace.push(((at * 1e9) as u64, (service * 1e3) as u64));
-    }
-    ensure!(
-        trace.is_sorted_by_key(|entry| entry.0),
-        "{path}: times must not go back"
-    );
-    ensure!(!trace.is_empty(), "{path}: no arrivals");
-    Ok(Arrivals::Trace(trace))
+/// All of them; outcomes in the jobs' order.
+fn sweep(jobs: &[Setup]) -> Vec<Outcome> {
+    each(jobs, simulate)
 }
 
-/// All of them, on all cores of this machine; outcomes in the jobs' order.
-fn sweep(jobs: &[Setup]) -> Vec<Outcome> {
+/// `work` on each of them, on all cores of this machine; what came out in the jobs' order.
+fn each<R: Clone + Send>(jobs: &[Setup], work: impl Fn(&Setup) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(vec![None; jobs.len()]);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -223,7 +218,7 @@ fn sweep(jobs: &[Setup]) -> Vec<Outcome> {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(job) = jobs.get(index) else { break };
-                    let outcome = simulate(job);
+                    let outcome = work(job);
                     let mut done = done.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                     done[index] = Some(outcome);
                     let count = done.iter().flatten().count();
@@ -238,7 +233,18 @@ fn sweep(jobs: &[Setup]) -> Vec<Outcome> {
     done.into_iter().flatten().collect()
 }
 
-fn find(setup: &Setup, objective: Objective) -> Result<Option<Outcome>> {
+/// Fails where the file cannot be written, before anything is simulated; it stays as it is.
+fn try_output(path: &Path) -> Result<()> {
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path);
+    file.map(drop).with_context(|| path.display().to_string())
+}
+
+/// The capacity for each of so many seeds, and the outcome of the first one there.
+fn find(setup: &Setup, objective: Objective, seeds: u64) -> Result<Found> {
     ensure!(
         !matches!(setup.arrivals, Arrivals::Steps { .. } | Arrivals::Trace(_)),
         "--capacity changes the load: not with arrivals of their own rates"
@@ -247,17 +253,25 @@ fn find(setup: &Setup, objective: Objective) -> Result<Option<Outcome>> {
         "{}: looking for the highest load with {objective}",
         setup.design
     );
-    let found = capacity(setup, objective, 0.01, |outcome, holds| {
-        eprintln!(
-            "  {:>10.0} requests/s: p99 {:.1} µs, {}",
-            outcome.load_rps,
-            outcome.p99_us,
-            if holds { "holds" } else { "does not" }
-        );
-    });
-    match &found {
-        Some((rps, _)) => println!("{}: {objective} up to {rps:.0} requests/s", setup.design),
-        None => println!("{}: {objective} at no load", setup.design),
-    }
-    Ok(found.map(|(_, outcome)| outcome))
+    let setups: Vec<Setup> = (0..seeds)
+        .map(|number| Setup {
+            seed: setup.seed.wrapping_add(number),
+            ..setup.clone()
+        })
+        .collect();
+    let mut found = each(&setups, |setup| capacity(setup, objective, 0.01, |_, _| ()));
+    let rps = found
+        .iter()
+        .map(|found| found.as_ref().map_or(0.0, |(rps, _)| *rps));
+    let estimate = Estimate::new(
+        setup.design.to_string(),
+        objective.to_string(),
+        rps.collect(),
+    );
+    println!("{estimate}");
+    let first = found.swap_remove(0);
+    Ok(Found {
+        estimate,
+        outcome: first.map(|(_, outcome)| outcome),
+    })
 }

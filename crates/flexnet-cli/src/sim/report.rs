@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What came out, as a table, JSON and CSV.
 
-use flexnet_sim::{Outcome, Setup};
+use super::confidence::Estimate;
+use flexnet_sim::{Arrivals, Outcome, Setup};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -16,6 +17,8 @@ pub(super) struct Report {
     /// ns.
     costs: BTreeMap<&'static str, u64>,
     pub outcomes: Vec<Outcome>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub capacities: Vec<Estimate>,
 }
 
 impl Report {
@@ -25,10 +28,14 @@ impl Report {
             cores: setup.cores,
             apps: setup.apps,
             service_mean_us: setup.service.mean_ns() / 1e3,
-            seconds: setup.seconds,
+            seconds: match setup.arrivals {
+                Arrivals::Trace(_) => setup.length(),
+                _ => setup.seconds,
+            },
             seed,
             costs: setup.costs.table().into_iter().collect(),
             outcomes: Vec::new(),
+            capacities: Vec::new(),
         }
     }
 

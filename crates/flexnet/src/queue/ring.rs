@@ -2,8 +2,9 @@
 //! A flow's ring: what one socket has to send, in order, in bounded memory.
 //!
 //! Records are a 16-byte header and a payload, contiguous, in a ring of bytes. It grows: a ring that
-//! is full goes on in a larger segment, up to its limit, and who drains follows. So a flow that has
-//! little to send takes little memory. A segment goes when it is drained; the last one stays.
+//! is full goes on in a larger segment, up to its limit, and the thread that drains follows. So a
+//! flow that has little to send takes little memory. A segment goes when it is drained; the last one
+//! stays.
 //!
 //! Submitters append under a spin lock held for one copy (uncontended where one
 //! thread sends on a flow, the common case); the one thread that drains (see
@@ -20,7 +21,7 @@ use std::ptr::null_mut;
 /// Bytes of a record's header, and the alignment of records.
 const HEADER_BYTES: usize = 16;
 
-/// Who pays for a record: the executor it was submitted to, and the page
+/// Which account pays for a record: that of the executor it was submitted to, and the page
 /// (epoch) in which that was counted. Whoever completes it settles there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Charge {
@@ -118,7 +119,7 @@ struct Writing {
     head_seen: usize,
 }
 
-/// What who drains has.
+/// What the thread that drains has.
 struct Reading {
     segment: UnsafeCell<*mut Segment>,
     /// Bytes consumed.
@@ -204,7 +205,7 @@ impl FlowRing {
         self.tail.load(Ordering::Acquire)
     }
 
-    /// Bytes consumed so far; exact for who drains.
+    /// Bytes consumed so far; exact for the thread that drains.
     #[inline]
     pub fn head(&self) -> usize {
         self.reading.head.load(Ordering::Relaxed)
@@ -417,7 +418,7 @@ impl Drop for FlowRing {
 pub struct Record<'a> {
     /// What it is.
     pub kind: RecordKind,
-    /// Who pays for it.
+    /// Which account pays for it.
     pub charge: Charge,
     /// By kind.
     pub data: u64,

@@ -96,7 +96,7 @@ int flexnet_runtime_create(const struct flexnet_runtime_options *options,
  *
  * Waits until everything that its flows accepted is given to the kernel, at
  * most as long as the option linger_ns says. Coroutines and sends that are not
- * done then are ended with -ECANCELED. A step that does not return, 0.1 s after
+ * done then are ended with -ECANCELED. A step that does not return, 1 s after
  * that, is left to its thread: it counts as a flow that was given up, and its
  * finish callback comes when it returns.
  *

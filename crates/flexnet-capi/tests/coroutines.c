@@ -376,7 +376,7 @@ static void the_linger_time_holds_for_coroutines(void)
 		EXPECT(flexnet_close(base.flow), 0);
 		double start = now();
 		EXPECT(flexnet_runtime_destroy(runtime), 0);
-		CHECK(now() - start < 1);
+		CHECK(now() - start < 20);
 		EXPECT(end_of(base.end), -ECANCELED);
 	}
 }

@@ -139,24 +139,18 @@ fn submit(flow: &TcpFlow, coroutines: usize) {
     flow.flush_blocking().unwrap();
 }
 
-/// Makes the flow's ring as large as it may be: coroutines that no executor resumes fill it.
-fn fill(runtime: &Runtime, flow: &TcpFlow) {
+/// Makes the flow's ring as large as it may be: coroutines fill it behind one that blocks.
+fn fill(flow: &TcpFlow) {
+    let (release, released) = mpsc::channel::<()>();
     let (started, starts) = mpsc::channel();
-    let held: Vec<_> = (0..runtime.threads())
-        .map(|_| {
-            let (release, released) = mpsc::channel::<()>();
-            let started = started.clone();
-            let blocks = async move {
-                started.send(()).unwrap();
-                released.recv().ok();
-            };
-            runtime.flow().unwrap().submit(blocks).unwrap();
-            starts.recv().unwrap();
-            release
-        })
-        .collect();
+    let blocks = async move {
+        started.send(()).unwrap();
+        released.recv().ok();
+    };
+    flow.flow().submit(blocks).unwrap();
+    starts.recv().unwrap();
     while flow.flow().submit(async {}) != Err(SubmitError::Full) {}
-    drop(held);
+    drop(release);
     flow.flush_blocking().unwrap();
 }
 
@@ -198,7 +192,7 @@ fn exercise(design: Option<&str>) {
     let flow = TcpFlow::adopt(&runtime, stream).unwrap();
     // Warm: the ring at its limit, queues of waiters, the rest of inline sends, threads' first
     // uses.
-    fill(&runtime, &flow);
+    fill(&flow);
     let warm = 20_000;
     send(&flow, warm);
     submit(&flow, warm);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// How much longer than the linger time an executor may take to notice that it is over. One that is
 /// in a coroutine then is left to itself.
-const GRACE: Duration = Duration::from_millis(100);
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Ends an executor's part when dropped, also by a panic.
 pub(super) struct Ending<'a>(pub(super) &'a Shared);

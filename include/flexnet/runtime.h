@@ -69,7 +69,8 @@ struct flexnet_runtime_options {
  * The threads start with the first flow. When there is no scheduler they are
  * ordinary threads, and the runtime looks for one once a second. They block all
  * signals but those of their own faults (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP,
- * SIGSYS) and SIGPROF, so crash reporters and profilers work.
+ * SIGSYS), so crash reporters work. SIGPROF, the profilers', stays as the thread has
+ * it that makes them.
  *
  * After fork(2) the child has no executors. The parent's handles are -EINVAL
  * there, their descriptors are open in it as any others, and what is not sent yet

@@ -87,17 +87,20 @@ impl Outcome {
         {
             return Err(libc::EBUSY);
         }
-        let submitted = Ticket::with(|ticket| {
+        let (submitted, was_refused) = Ticket::with(|ticket| {
             submit(Self {
                 record,
                 ticket,
                 reported: false,
             })
         });
-        if submitted.is_err() {
+        if submitted.is_err() || was_refused {
             state.store(before, Ordering::Release);
         }
-        Ok(submitted)
+        match submitted {
+            Ok(()) if was_refused => Err(libc::ECANCELED),
+            submitted => Ok(submitted),
+        }
     }
 
     pub(crate) fn start(&mut self) {

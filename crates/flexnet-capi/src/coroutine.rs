@@ -108,7 +108,8 @@ unsafe impl Send for Coroutine {}
 
 impl Drop for Coroutine {
     fn drop(&mut self) {
-        if let Some(finish) = self.finish.filter(|_| !self.ticket.is_refused()) {
+        let is_refused = self.ticket.is_refused();
+        if let Some(finish) = self.finish.filter(|_| !is_refused) {
             let state = self.state.0.as_mut_ptr().cast();
             // SAFETY: the application's, which is called once.
             call_back(|| unsafe { finish(state, self.ending) });
@@ -232,7 +233,7 @@ pub unsafe extern "C" fn flexnet_submit(flow: *mut Handle, coroutine: *const Des
                 ptr::copy_nonoverlapping(description.state.cast(), to, bytes);
             }
         }
-        Ticket::with(|ticket| {
+        let (submitted, was_refused) = Ticket::with(|ticket| {
             flow.queue().submit(Coroutine {
                 state,
                 step,
@@ -241,9 +242,12 @@ pub unsafe extern "C" fn flexnet_submit(flow: *mut Handle, coroutine: *const Des
                 ending: -libc::ECANCELED,
                 ticket,
             })
-        })
-        .map_err(errno_of_submit)?;
-        Ok(0)
+        });
+        submitted.map_err(errno_of_submit)?;
+        match was_refused {
+            true => Err(libc::ECANCELED),
+            false => Ok(0),
+        }
     })
 }
 

@@ -9,6 +9,7 @@ use crate::create::{Options, flexnet_runtime_create};
 use crate::flow::{self, flexnet_close, flexnet_flow_create};
 use crate::runtime::{self, flexnet_runtime_destroy};
 use crate::send::{Socket, datagram, flexnet_flush, stream};
+use crate::ticket::Ticket;
 use flexnet::coroutine::CELL_BYTES;
 use libc::{c_int, c_void};
 use std::panic::resume_unwind;
@@ -114,4 +115,25 @@ fn an_asynchronous_send_fits_a_cell() {
         })
     };
     assert!(refused.unwrap().unwrap_err() <= CELL_BYTES);
+}
+
+/// A runtime that ends within a submission drops the coroutine there and says that it was accepted.
+#[test]
+fn what_is_dropped_within_its_submission_was_refused() {
+    let (_, was_refused) = Ticket::with(|ticket| assert!(ticket.is_refused()));
+    assert!(was_refused);
+    let (ticket, was_refused) = Ticket::with(|ticket| ticket);
+    assert!(!was_refused && !ticket.is_refused());
+    let mut record: Record = zeroed(size_of::<Record>());
+    for _ in 0..2 {
+        // SAFETY: the record outlives the outcome.
+        let submitted = unsafe {
+            Outcome::with(&mut record, |outcome| {
+                drop(outcome);
+                Ok::<(), ()>(())
+            })
+        };
+        // The completion is as before: the next submission is not busy.
+        assert_eq!(submitted, Err(libc::ECANCELED));
+    }
 }

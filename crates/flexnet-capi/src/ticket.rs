@@ -18,6 +18,8 @@ thread_local! {
     static NEXT: Cell<u64> = const { Cell::new(0) };
     /// The submission this thread is inside of, 0: none.
     static SUBMITTING: Cell<u64> = const { Cell::new(0) };
+    /// The submission whose coroutine was dropped inside of it, 0: none.
+    static REFUSED: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Of one submission.
@@ -27,20 +29,21 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// Runs `submit` with the ticket of its submission.
-    pub(crate) fn with<R>(submit: impl FnOnce(Ticket) -> R) -> R {
+    /// Runs `submit` with the ticket of its submission. Beside its result: was the coroutine
+    /// dropped inside of it? Then it was refused, whatever the result: the runtime ended in between.
+    pub(crate) fn with<R>(submit: impl FnOnce(Ticket) -> R) -> (R, bool) {
         if NEXT.get() << (64 - BLOCK_BITS) == 0 {
             let thread = u64::from(THREADS.fetch_add(1, Ordering::Relaxed));
             NEXT.set(thread << BLOCK_BITS | 1);
         }
         let number = NEXT.replace(NEXT.get() + 1);
-        let before = SUBMITTING.replace(number);
+        let before = (SUBMITTING.replace(number), REFUSED.replace(0));
         let result = submit(Ticket {
             number,
             started: false,
         });
-        SUBMITTING.set(before);
-        result
+        SUBMITTING.set(before.0);
+        (result, REFUSED.replace(before.1) == number)
     }
 
     /// It runs, so it was accepted.
@@ -51,6 +54,10 @@ impl Ticket {
 
     /// For a coroutine that is dropped: was it never accepted?
     pub(crate) fn is_refused(&self) -> bool {
-        !self.started && SUBMITTING.get() == self.number
+        let is_refused = !self.started && SUBMITTING.get() == self.number;
+        if is_refused {
+            REFUSED.set(self.number);
+        }
+        is_refused
     }
 }

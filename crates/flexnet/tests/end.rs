@@ -12,6 +12,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -330,4 +331,67 @@ fn what_cannot_be_is_refused() {
     refused(builder().stack_bytes(0));
     refused(builder().stack_bytes(usize::MAX));
     refused(builder().name("a\0b"));
+}
+
+/// Says when it is dropped, after what is declared before it in the same structure.
+struct Dropped(Arc<AtomicBool>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// A coroutine that is ended may own the last handle of its own flow: when the shutdown is over,
+/// the handle is gone.
+#[test]
+fn a_coroutine_that_is_ended_may_own_its_own_flow() {
+    let _watched = watchdog("a_coroutine_that_is_ended_may_own_its_own_flow");
+    struct Owned {
+        _flow: TcpFlow,
+        _dropped: Dropped,
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Longer than what an executor gets to end: a handle that lingers, too, comes after it.
+    let builder = Runtime::builder().linger(Duration::from_millis(1500));
+    let runtime = builder.build().unwrap();
+    let flow = TcpFlow::connect(&runtime, listener.local_addr().unwrap()).unwrap();
+    let queue = flow.flow().clone();
+    let dropped = Arc::new(AtomicBool::new(false));
+    let owned = Owned {
+        _flow: flow,
+        _dropped: Dropped(dropped.clone()),
+    };
+    let pending = async move {
+        let _owned = owned;
+        sleep(Duration::from_secs(3600)).await.ok();
+    };
+    queue.submit(pending).unwrap();
+    drop(queue);
+    runtime.shutdown();
+    assert!(dropped.load(Ordering::SeqCst));
+}
+
+/// A destructor in a coroutine that is ended cannot wait for its own flow, as the coroutine could
+/// not.
+#[test]
+fn a_destructor_of_a_coroutine_cannot_wait_for_its_flow() {
+    let _watched = watchdog("a_destructor_of_a_coroutine_cannot_wait_for_its_flow");
+    struct Flushes(Flow, Sender<bool>);
+    impl Drop for Flushes {
+        fn drop(&mut self) {
+            self.1.send(is_deadlock(self.0.flush_blocking())).ok();
+        }
+    }
+    let runtime = runtime(1);
+    let flow = runtime.flow().unwrap();
+    let (said, says) = mpsc::channel();
+    let flushes = Flushes(flow.clone(), said);
+    let pending = async move {
+        let _flushes = flushes;
+        sleep(Duration::from_secs(3600)).await.ok();
+    };
+    flow.submit(pending).unwrap();
+    runtime.shutdown();
+    assert_eq!(says.recv_timeout(SOON), Ok(true));
 }

@@ -29,6 +29,7 @@ const CASES: &[(&str, Option<&str>)] = &[
     ("stuck", None),
     ("numbers", None),
     ("cancelled", None),
+    ("profiler", None),
 ];
 const MODES: &[&str] = &["plain", "strict", "always", "adaptive", "adaptive-queued"];
 /// Each takes some seconds; one that is at it so long hangs.

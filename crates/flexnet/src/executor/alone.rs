@@ -9,12 +9,20 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// How long a thread leaves a flow to another thread that drains it, before it looks again.
+const BUSY: Duration = Duration::from_millis(1);
+
 impl<S: Schedule<Self>> FlowCore<S> {
     /// Waits until the socket takes bytes, or for `timeout`, and drains here.
     pub(crate) fn wait_and_drain(self: &Arc<Self>, timeout: Option<Duration>) -> Option<Progress> {
         self.wait_writable(timeout);
         self.unblocked();
-        self.serve_inline()
+        let progress = self.serve_inline();
+        if progress.is_none() {
+            // Another thread drains, which may be long in a coroutine. Nothing says when it leaves.
+            std::thread::sleep(timeout.unwrap_or(BUSY).min(BUSY));
+        }
+        progress
     }
 
     /// Waits until the socket takes bytes, or for `timeout`.
@@ -46,9 +54,10 @@ impl<S: Schedule<Self>> FlowCore<S> {
     }
 
     /// A handle goes; when there are no executors to leave the rest to, does it
-    /// for as long as a shutdown would.
+    /// for as long as a shutdown would. Not where a coroutine of the flow owned the handle: its end
+    /// is part of draining.
     pub(crate) fn handle_dropped(self: &Arc<Self>) {
-        if self.shared().is_stopped() {
+        if self.shared().is_stopped() && !self.shared().is_resuming(self) {
             self.drain_until(Instant::now() + self.shared().linger());
         }
     }

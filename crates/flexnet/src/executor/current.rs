@@ -149,18 +149,31 @@ pub(super) unsafe fn resume(
     polled
 }
 
-/// May this thread wait for a flow? An executor would wait for itself.
+/// Drops a coroutine of `flow`, which the caller drains.
+///
+/// # Safety
+/// As for [`crate::coroutine::Slab::discard`].
+pub(super) unsafe fn discard(shared: &Shared, flow: &FlowCore, cell: CellId) {
+    let before = (CURRENT.replace(shared), CURRENT_FLOW.replace(flow));
+    // SAFETY: as promised to this.
+    unsafe { shared.slab().discard(cell) };
+    CURRENT.set(before.0);
+    CURRENT_FLOW.set(before.1);
+}
+
+/// May this thread wait for a flow? An executor would wait for itself, and so would a thread that
+/// drops a coroutine of the flow.
 ///
 /// # Errors
 /// EDEADLK.
 pub(crate) fn may_wait() -> io::Result<()> {
-    match EXECUTOR_OF.get().is_null() {
+    match EXECUTOR_OF.get().is_null() && CURRENT_FLOW.get().is_null() {
         true => Ok(()),
         false => Err(io::Error::from_raw_os_error(libc::EDEADLK)),
     }
 }
 
-/// Does this thread resume a coroutine of that flow?
+/// Does this thread resume or drop a coroutine of that flow?
 #[inline]
 pub(super) fn is_resuming(flow: &FlowCore) -> bool {
     ptr::eq(CURRENT_FLOW.get(), flow)

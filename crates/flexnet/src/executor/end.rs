@@ -7,6 +7,7 @@
 //! still does before it ends (worker.rs).
 
 use super::current;
+use super::schedule::Schedule;
 use super::shared::{SERVING, STOPPED, STOPPING, Shared};
 use crate::coroutine::{Timers, with_timers};
 use std::sync::PoisonError;
@@ -25,8 +26,13 @@ impl Drop for Ending<'_> {
         let shared = self.0;
         // Before this thread's storage goes: what is woken may look at its timers.
         shared.deadlines.add(with_timers(Timers::take_all));
-        if shared.end.leave() {
+        shared.wake_all();
+        let is_last = shared.end.leave();
+        // After the end, what is left in its queue is nobody else's.
+        if is_last || shared.is_stopped() {
             shared.release_all();
+        }
+        if is_last {
             shared.end.announce();
         }
     }

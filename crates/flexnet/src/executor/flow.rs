@@ -447,7 +447,7 @@ impl<S: Schedule<Self>> FlowCore<S> {
     #[cold]
     fn cancel(&self, guard: &mut FlowGuard<'_, S>, work: &mut Work<'_>, record: &Record<'_>) {
         // SAFETY: the record's, and whoever is inside the gate is alone.
-        unsafe { self.shared.slab().discard(CellId::from_bits(record.data)) };
+        unsafe { self.shared.discard(self, CellId::from_bits(record.data)) };
         work.consume(record.charge);
         self.fail(libc::ECANCELED);
         guard.drain_mut(|drain| drain.abort(work, libc::ECANCELED));

@@ -108,6 +108,11 @@ impl Schedule<FlowCore> for Shared {
         unsafe { current::resume(self, flow, cell, context) }
     }
 
+    unsafe fn discard(&self, flow: &FlowCore, cell: CellId) {
+        // SAFETY: as promised to this.
+        unsafe { current::discard(self, flow, cell) }
+    }
+
     #[inline]
     fn is_resuming(&self, flow: &FlowCore) -> bool {
         current::is_resuming(flow)
@@ -243,6 +248,7 @@ mod tests {
     use crate::design::tests::PLACEMENTS;
     use crate::executor::Runtime;
     use crate::executor::drain::{Drain, Progress, Work};
+    use crate::queue::FlowRing;
 
     struct Nothing;
 
@@ -266,7 +272,8 @@ mod tests {
             for (slot, &length) in shared.executors.iter().zip(&case.lengths) {
                 for _ in 0..length {
                     let drain = Box::new(Nothing);
-                    let flow = FlowCore::new(shared.clone(), 0, case.home, 256, drain);
+                    let flow =
+                        FlowCore::new(shared.clone(), 0, case.home, FlowRing::new(256), drain);
                     slot.queue.push(flow);
                 }
             }

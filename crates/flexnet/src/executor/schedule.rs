@@ -78,7 +78,14 @@ pub(crate) trait Schedule<F>: Send + Sync + Sized + 'static {
     /// [`Slab::resume`].
     unsafe fn resume(&self, flow: &F, cell: CellId, context: &mut Context<'_>) -> Poll<()>;
 
-    /// Does this thread resume a coroutine of that flow?
+    /// Drops a coroutine of `flow` on this thread. What it owns is dropped as if it ran: it cannot
+    /// wait for a flow.
+    ///
+    /// # Safety
+    /// As for [`Schedule::resume`], and the coroutine is resumed no more.
+    unsafe fn discard(&self, flow: &F, cell: CellId);
+
+    /// Does this thread resume or drop a coroutine of that flow?
     fn is_resuming(&self, flow: &F) -> bool;
 
     /// May senders do their work themselves?

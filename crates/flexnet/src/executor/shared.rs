@@ -149,6 +149,10 @@ impl Shared {
         match self.stack.again(worker, wanted, None, why, flow) {
             Ok(wake) => {
                 self.wake(wake);
+                // The runtime ended meanwhile: no executor comes to the queue.
+                if self.is_stopped() {
+                    self.serve_here();
+                }
                 Ok(())
             }
             Err(flow) => self.enqueue(home, flow),

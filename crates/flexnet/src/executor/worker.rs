@@ -109,28 +109,32 @@ fn serve(shared: &Arc<Shared>, slot: u16) {
 }
 
 /// What a thread of the library leaves unblocked: the signals of its own faults, for which crash
-/// reporters have handlers, and the profilers' one.
-const UNBLOCKED: [libc::c_int; 7] = [
+/// reporters have handlers.
+const UNBLOCKED: [libc::c_int; 6] = [
     libc::SIGSEGV,
     libc::SIGBUS,
     libc::SIGFPE,
     libc::SIGILL,
     libc::SIGTRAP,
     libc::SIGSYS,
-    libc::SIGPROF,
 ];
 
 /// Executors take no other signals: they are the application's, whose handlers expect
-/// its own threads (nginx's sigsuspend would miss them). The first thing each
+/// its own threads (nginx's sigsuspend would miss them). The profilers' signal stays as the thread
+/// has it that made this one: a program may wait for it, too. The first thing each
 /// thread of the library does.
 pub(crate) fn block_signals() {
     IS_OURS.set(true);
     // SAFETY: plain calls on a local set of signals that there are; blocking cannot fail then.
     unsafe {
-        let mut blocked = std::mem::zeroed();
+        let (mut inherited, mut blocked) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::pthread_sigmask(libc::SIG_SETMASK, ptr::null(), &mut inherited);
         libc::sigfillset(&mut blocked);
         for signal in UNBLOCKED {
             libc::sigdelset(&mut blocked, signal);
+        }
+        if libc::sigismember(&inherited, libc::SIGPROF) == 0 {
+            libc::sigdelset(&mut blocked, libc::SIGPROF);
         }
         libc::pthread_sigmask(libc::SIG_SETMASK, &blocked, ptr::null_mut());
     }

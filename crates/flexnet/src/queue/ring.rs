@@ -99,13 +99,18 @@ impl Segment {
 
     /// The segment that goes on at this position, which was published: itself, or the next one.
     fn going_on(&self, position: usize) -> &Self {
+        match self.next_at(position) {
+            // SAFETY: a segment that is linked stays until `reader` has passed the one before it.
+            Some(next) => unsafe { &*next },
+            None => self,
+        }
+    }
+
+    /// The next segment, where that goes on at this position.
+    fn next_at(&self, position: usize) -> Option<*mut Self> {
         let next = self.next.load(Ordering::Acquire);
         let after_end = position.wrapping_sub(self.end.load(Ordering::Relaxed)) as isize;
-        if next.is_null() || after_end < 0 {
-            return self;
-        }
-        // SAFETY: a segment that is linked stays until `reader` has passed the one before it.
-        unsafe { &*next }
+        (!next.is_null() && after_end >= 0).then_some(next)
     }
 }
 
@@ -370,11 +375,7 @@ impl FlowRing {
         unsafe {
             let segment = self.reading.segment.get();
             let head = self.reading.head.load(Ordering::Relaxed);
-            loop {
-                let next = std::ptr::from_ref((**segment).going_on(head)).cast_mut();
-                if next == *segment {
-                    break;
-                }
+            while let Some(next) = (**segment).next_at(head) {
                 drop(Box::from_raw(std::mem::replace(&mut *segment, next)));
             }
         }

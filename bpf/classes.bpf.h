@@ -117,10 +117,13 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 	u32 task_class = class_of(tctx);
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct executor_ctx *ectx;
+	bool out_of_order;
 	u64 *vtime;
 
 	tctx->run_start_ns = now;
 	tctx->slice_left_ns = 0;
+	out_of_order = tctx->out_of_order;
+	tctx->out_of_order = false;
 	if (cctx) {
 		latency_batch_continues(cpu, cctx, tctx, task_class, now);
 		cctx->current_class = task_class;
@@ -134,8 +137,9 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 	}
 	tctx->enqueued_ns = 0;
 	if (task_class != FLEXNET_CLASS_EXECUTOR) {
-		/* Racy across CPUs and harmless: it only ever lags. */
-		if (time_before(vtime_now, tctx->vtime))
+		/* Racy across CPUs and harmless: it only ever lags. A task that runs out of
+		 * order is ahead of those that wait, and would forgive them their run. */
+		if (!out_of_order && time_before(vtime_now, tctx->vtime))
 			vtime_now = tctx->vtime;
 		return;
 	}
@@ -217,10 +221,8 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 	tctx->slice_left_ns = 0;
 	if (runnable && cctx->kick_claim_ns && tctx->slice_ns > ran + TURN_LEFT_MIN)
 		tctx->slice_left_ns = tctx->slice_ns - ran;
-	/* At its turn's end inside an RCU read-side critical section: the section ends soon,
-	 * however little weight it has and however many wait. */
-	if (runnable && tctx->slice_left_ns < settings.latency_slice_ns && in_rcu_reader(p))
-		tctx->slice_left_ns = settings.latency_slice_ns;
+	if (runnable)
+		extend_reader(p, tctx, cctx, ran);
 	if (task_class == FLEXNET_CLASS_EXECUTOR) {
 		trace_executor(FLEXNET_TRACE_OFF_CPU, cpu, executor_index(tctx), p);
 		/* On a core of its own it takes from nobody. */

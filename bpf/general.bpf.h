@@ -18,6 +18,10 @@
 
 /* What is left of a turn is worth going on with from here, ns. */
 #define TURN_LEFT_MIN 250000
+/* A task inside an RCU read-side critical section goes on for so long at a time, and a CPU has so
+ * much for that at once. */
+#define READER_EXTENSION_NS 1000000ULL
+#define READER_BUDGET_NS 64000000ULL
 /* Waiting latency tasks looked at for one that has a turn in a latency batch. */
 #define LATENCY_BATCH_SCAN_MAX 16
 /* Virtual time is fair, not prompt: one turn of a task of nice 19 puts it 400 ms
@@ -48,6 +52,25 @@ static __always_inline bool in_rcu_reader(struct task_struct *p)
 	int own = p == bpf_get_current_task_btf();
 
 	return bpf_core_field_exists(p->rcu_read_lock_nesting) && p->rcu_read_lock_nesting > own;
+}
+
+/* At its turn's end inside such a section a task goes on: the section ends soon, however little
+ * weight the task has and however many wait. Not where such tasks have used up what a CPU has for
+ * them, a third of its time in the long run. */
+static __always_inline void extend_reader(struct task_struct *p, struct task_ctx *tctx,
+					  struct cpu_ctx *cctx, u64 ran)
+{
+	if (tctx->extended)
+		cctx->extension_used_ns += ran;
+	else
+		cctx->extension_used_ns -=
+			ran / 2 < cctx->extension_used_ns ? ran / 2 : cctx->extension_used_ns;
+	tctx->extended = false;
+	if (tctx->slice_left_ns >= READER_EXTENSION_NS ||
+	    cctx->extension_used_ns >= READER_BUDGET_NS || !in_rcu_reader(p))
+		return;
+	tctx->slice_left_ns = READER_EXTENSION_NS;
+	tctx->extended = true;
 }
 
 static __always_inline u64 slice_of(u32 task_class)
@@ -170,6 +193,21 @@ static s32 place_latency(struct task_struct *p, struct task_ctx *tctx, s32 prev_
 	return cpu;
 }
 
+/* A place ahead of all that wait for this CPU to begin a turn. A task's virtual time has its run
+ * in it already, which is far ahead where its weight is small. */
+static __always_inline u64 resumed_vtime(u64 vtime, s32 cpu)
+{
+	u64 first = first_vtime(DSQ_GENERAL), pinned = first_vtime(pinned_dsq(cpu));
+
+	if (pinned < first)
+		first = pinned;
+	if (vtime_now < first)
+		first = vtime_now;
+	if (first < vtime)
+		vtime = first;
+	return vtime - (vtime < settings.slice_ns ? vtime : settings.slice_ns);
+}
+
 /* Puts a task that found no idle CPU into its queue. */
 static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 task_class,
 			    u64 enq_flags, u64 now)
@@ -180,19 +218,16 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	bool pinned = enq_flags & SCX_ENQ_REENQ ? p->nr_cpus_allowed == 1 : is_pinned(p);
 	u64 vtime = start_vtime(tctx, task_class);
 	u64 slice = slice_of(task_class);
-	u64 dsq = DSQ_GENERAL, first;
+	u64 dsq = DSQ_GENERAL;
 
 	tctx->vtime = vtime;
 	/* Preempted in its turn: it goes on with the rest of it before others
 	 * begin theirs. Else each latency wakeup would turn the queue round,
-	 * and every turn begins with cold caches. Its virtual time has its run
-	 * in it already, which is far ahead where its weight is small. */
+	 * and every turn begins with cold caches. */
 	if (tctx->slice_left_ns) {
 		slice = tctx->slice_left_ns;
-		first = first_vtime(DSQ_GENERAL);
-		if (first < vtime)
-			vtime = first;
-		vtime -= vtime < settings.slice_ns ? vtime : settings.slice_ns;
+		tctx->out_of_order = true;
+		vtime = resumed_vtime(vtime, prev_cpu);
 		/* On this CPU, behind the task that preempted it: there it is
 		 * warm. The CPU is looking for its next task now; nobody needs
 		 * a kick. But not where a real-time task took the CPU, which
@@ -377,8 +412,10 @@ __noinline int serve_aged(s32 cpu, u64 dsq, u64 now)
 		if (!tctx || !tctx->enqueued_ns || now < tctx->enqueued_ns ||
 		    now - tctx->enqueued_ns < AGED_NS || !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
 			continue;
-		if (scx_bpf_dsq_move(BPF_FOR_EACH_ITER, p, SCX_DSQ_LOCAL_ON | cpu, 0))
+		if (scx_bpf_dsq_move(BPF_FOR_EACH_ITER, p, SCX_DSQ_LOCAL_ON | cpu, 0)) {
+			tctx->out_of_order = true;
 			cctx->moved++;
+		}
 	}
 	bpf_rcu_read_unlock();
 	stat_add(anti_starvation, cctx->moved);

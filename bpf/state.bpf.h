@@ -73,6 +73,8 @@ struct task_ctx {
 	u8 rule;	 /* index + 1 of its own */
 	u32 rules_epoch; /* the rules it was matched with */
 	u32 backlog;	 /* it is a backlog NAPI thread */
+	u8 out_of_order; /* it has its turn before its virtual time came */
+	u8 extended;	 /* what it goes on with was granted inside an RCU section */
 	struct flexnet_latency_batch_member latency_batch; /* its part in the last one */
 	struct flexnet_task_history history;
 };
@@ -167,6 +169,7 @@ struct cpu_ctx {
 	u32 cooldown_armed;    /* its timer runs */
 	u64 general_served_ns; /* last turn of general tasks on a granted core */
 	u64 preempted_ns;      /* a task that may run elsewhere was last queued for it */
+	u64 extension_used_ns; /* run of extended tasks, less half of what others ran */
 	u32 starved_scan_cpu;  /* the CPU whose preempted tasks were last looked after */
 	u64 aged_scan_ns;      /* its queues were last looked through for old waiters */
 	/* Of that scan. In memory, since the verifier follows every value a

@@ -75,22 +75,61 @@ pub fn reader() {
     }
 }
 
-/// A task of nice 19 beside forty hogs has a turn in two seconds. A section that is longer than its
-/// turn still ends soon.
-pub fn a_preempted_rcu_reader_goes_on() {
-    let daemon = share("");
-    let mut reader = Task::play(&["nice", "-n", "19"], &["reader"]);
-    let hogs = Task::play(&[], &["hogs", "40"]);
+/// Sections of a reader of nice 19 beside hogs, in ms.
+fn sections(reader: &mut Task, hogs: &Task) -> Vec<u64> {
     // Its first turn is over then, and the next one is far.
-    eventually("the hogs' turns", || hogs.run_ns() > 1_000_000_000);
-    let mut sections: Vec<u64> = (0..SECTIONS)
-        .map(|_| reader.ask("send").parse().unwrap())
-        .collect();
+    let from = hogs.run_ns();
+    eventually("the hogs' turns", || hogs.run_ns() - from > 1_000_000_000);
+    let ask = |_| reader.ask("send").parse().unwrap();
+    let mut sections: Vec<u64> = (0..SECTIONS).map(ask).collect();
     println!("  sections of {sections:?} ms");
     sections.sort_unstable();
     // The kernel's limit: a shorter one would say nothing.
     assert!(sections[0] >= 200, "{sections:?}");
+    sections
+}
+
+fn assert_short(sections: &[u64]) {
     let median = Duration::from_millis(sections[SECTIONS / 2]);
     assert!(median < Duration::from_secs(1), "{sections:?}");
+}
+
+/// A task of nice 19 beside forty hogs has a turn in two seconds. A section that is longer than its
+/// turn still ends soon, also where all of them are bound to one CPU.
+pub fn a_preempted_rcu_reader_goes_on() {
+    let daemon = share("");
+    let mut reader = Task::play(&["nice", "-n", "19"], &["reader"]);
+    let hogs = Task::play(&[], &["hogs", "40"]);
+    assert_short(&sections(&mut reader, &hogs));
+    reader.pin(&[0]);
+    hogs.pin(&[0]);
+    assert_short(&sections(&mut reader, &hogs));
+    daemon.assert_schedules();
+}
+
+/// A reader's long sections take from all others alike, and no more than a third of the CPU.
+pub fn an_rcu_reader_leaves_the_rest_their_shares() {
+    let daemon = share("");
+    let mut reader = Task::play(&["nice", "-n", "19"], &["reader"]);
+    let hogs = [Task::hog(), Task::hog()];
+    for task in hogs.iter().chain([&reader]) {
+        task.pin(&[0]);
+    }
+    let sample = || hogs.each_ref().map(Task::run_ns);
+    let (before, before_reader) = (sample(), reader.run_ns());
+    let until = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < until {
+        reader.ask("send");
+    }
+    let after = sample();
+    let had = [after[0] - before[0], after[1] - before[1]];
+    let reader = reader.run_ns() - before_reader;
+    println!("  hogs {had:?} ns, the reader {reader} ns");
+    let (less, more) = (had[0].min(had[1]), had[0].max(had[1]));
+    assert!(less * 4 > more * 3, "{had:?}");
+    assert!(
+        reader * 5 < (less + more + reader) * 2,
+        "{reader} beside {had:?}"
+    );
     daemon.assert_schedules();
 }

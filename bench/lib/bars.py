@@ -21,7 +21,7 @@ def text(x, y, words, anchor="start", size=13, weight="normal"):
 def draw(title, groups, file):
     """Writes a picture: groups are (heading, [(scheduler, µs, remark)])."""
     values = [us for _, bars in groups for _, us, _ in bars]
-    low, high = 10 ** math.floor(math.log10(min(values))), 10 ** math.ceil(math.log10(max(values)))
+    low, high = 10 ** math.floor(math.log10(min(values))), 10 ** (math.floor(math.log10(max(values))) + 1)
     span = WIDTH - LEFT - RIGHT
 
     def place(us):

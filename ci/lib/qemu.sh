@@ -11,7 +11,10 @@ QEMU_MAJOR_MIN=10
 qemu_major() { "$@" --version 2>/dev/null | sed -nE '1s/.*version ([0-9]+)\..*/\1/p'; }
 
 fetch_qemu() {
-	local dir=$TARGET/qemu loader
+	local dir=$TARGET/qemu loader lock
+	# Two VMs that start at once: one of them downloads.
+	exec {lock}>"$TARGET/qemu.lock"
+	flock "$lock"
 	if [ ! -x "$dir/run" ]; then
 		prepare_private_apt
 		say "downloading a newer QEMU (the machine's own breaks guests under emulation)"
@@ -32,6 +35,7 @@ fetch_qemu() {
 		chmod +x "$dir/run.new"
 		mv "$dir/run.new" "$dir/run"
 	fi
+	exec {lock}>&-
 	[ -n "$(qemu_major "$dir/run")" ]
 }
 

@@ -55,8 +55,7 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',')]
     pub(super) only: Vec<String>,
     /// In a guest of `ci/vm --virtual-time`: its CPUs advance together from the first
-    /// scheduler's attach on, before its first cell. A scheduler that measures the machine
-    /// when it starts is told its result (--scx-flexnet)
+    /// scheduler's attach on, before its first cell
     #[arg(long)]
     pub(super) lockstep: bool,
     /// Path of the scheduler's control socket

@@ -179,7 +179,7 @@ static void say_where(int listener)
 	fflush(stdout);
 }
 
-/* Executors block all signals; this takes the two that end the server. */
+/* Executors take no signals but those of their own faults; this takes the two that end the server. */
 static int end_signals(void)
 {
 	sigset_t set;

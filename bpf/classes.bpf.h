@@ -117,13 +117,10 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 	u32 task_class = class_of(tctx);
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct executor_ctx *ectx;
-	bool out_of_order;
 	u64 *vtime;
 
 	tctx->run_start_ns = now;
 	tctx->slice_left_ns = 0;
-	out_of_order = tctx->out_of_order;
-	tctx->out_of_order = false;
 	if (cctx) {
 		latency_batch_continues(cpu, cctx, tctx, task_class, now);
 		cctx->current_class = task_class;
@@ -139,7 +136,7 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 	if (task_class != FLEXNET_CLASS_EXECUTOR) {
 		/* Racy across CPUs and harmless: it only ever lags. A task that runs out of
 		 * order is ahead of those that wait, and would forgive them their run. */
-		if (!out_of_order && time_before(vtime_now, tctx->vtime))
+		if (!tctx->out_of_order && time_before(vtime_now, tctx->vtime))
 			vtime_now = tctx->vtime;
 		return;
 	}

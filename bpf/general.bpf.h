@@ -21,7 +21,7 @@
 /* A task inside an RCU read-side critical section goes on for so long at a time, and a CPU has so
  * much for that at once. */
 #define READER_EXTENSION_NS 1000000ULL
-#define READER_BUDGET_NS 64000000ULL
+#define READER_BUDGET_NS 256000000ULL
 /* Waiting latency tasks looked at for one that has a turn in a latency batch. */
 #define LATENCY_BATCH_SCAN_MAX 16
 /* Virtual time is fair, not prompt: one turn of a task of nice 19 puts it 400 ms
@@ -221,12 +221,12 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	u64 dsq = DSQ_GENERAL;
 
 	tctx->vtime = vtime;
+	tctx->out_of_order = tctx->slice_left_ns > 0;
 	/* Preempted in its turn: it goes on with the rest of it before others
 	 * begin theirs. Else each latency wakeup would turn the queue round,
 	 * and every turn begins with cold caches. */
 	if (tctx->slice_left_ns) {
 		slice = tctx->slice_left_ns;
-		tctx->out_of_order = true;
 		vtime = resumed_vtime(vtime, prev_cpu);
 		/* On this CPU, behind the task that preempted it: there it is
 		 * warm. The CPU is looking for its next task now; nobody needs

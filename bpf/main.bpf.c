@@ -77,6 +77,7 @@ s32 BPF_STRUCT_OPS(flexnet_select_cpu, struct task_struct *p, s32 prev_cpu, u64 
 	task_waits(tctx, now);
 	waits_in(tctx, FLEXNET_QUEUE_DIRECT);
 	tctx->slice_ns = slice_of(task_class);
+	tctx->out_of_order = false;
 	scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, tctx->slice_ns, enq_flags);
 	stat_add(direct_dispatches, 1);
 	return cpu;

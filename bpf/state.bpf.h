@@ -73,7 +73,7 @@ struct task_ctx {
 	u8 rule;	 /* index + 1 of its own */
 	u32 rules_epoch; /* the rules it was matched with */
 	u32 backlog;	 /* it is a backlog NAPI thread */
-	u8 out_of_order; /* it has its turn before its virtual time came */
+	u8 out_of_order; /* it was queued or moved ahead of its virtual time */
 	u8 extended;	 /* what it goes on with was granted inside an RCU section */
 	struct flexnet_latency_batch_member latency_batch; /* its part in the last one */
 	struct flexnet_task_history history;

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 /// Sections that the test looks at.
-const SECTIONS: usize = 5;
+const SECTIONS: usize = 7;
 
 /// An instruction of BPF without registers: a jump, or an exit.
 fn instruction(code: u8, off: i16) -> bpf_insn {
@@ -89,9 +89,11 @@ fn sections(reader: &mut Task, hogs: &Task) -> Vec<u64> {
     sections
 }
 
+/// The third of seven: a turn may end between a section and the look at the clock, one time in ten,
+/// and the next turn is two seconds away. Were a section itself held up, all would be long.
 fn assert_short(sections: &[u64]) {
-    let median = Duration::from_millis(sections[SECTIONS / 2]);
-    assert!(median < Duration::from_secs(1), "{sections:?}");
+    let third = Duration::from_millis(sections[2]);
+    assert!(third < Duration::from_secs(1), "{sections:?}");
 }
 
 /// A task of nice 19 beside forty hogs has a turn in two seconds. A section that is longer than its
@@ -126,7 +128,7 @@ pub fn an_rcu_reader_leaves_the_rest_their_shares() {
     let reader = reader.run_ns() - before_reader;
     println!("  hogs {had:?} ns, the reader {reader} ns");
     let (less, more) = (had[0].min(had[1]), had[0].max(had[1]));
-    assert!(less * 4 > more * 3, "{had:?}");
+    assert!(less * 10 > more * 9, "{had:?}");
     assert!(
         reader * 5 < (less + more + reader) * 2,
         "{reader} beside {had:?}"

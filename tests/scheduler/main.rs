@@ -116,7 +116,7 @@ const SHARING: &[Test] = tests! {
         a_trace_has_cores_executors_and_turns on [2];
     readers:
         a_preempted_rcu_reader_goes_on on [2],
-        an_rcu_reader_leaves_the_rest_their_shares on [2];
+        an_rcu_reader_leaves_the_rest_their_shares on [2] => time;
     stress:
         the_least_of_many_has_turns on [2],
         stress_with_changing_affinities on [2];

@@ -54,9 +54,8 @@ static __always_inline bool in_rcu_reader(struct task_struct *p)
 	return bpf_core_field_exists(p->rcu_read_lock_nesting) && p->rcu_read_lock_nesting > own;
 }
 
-/* At its turn's end inside such a section a task goes on: the section ends soon, however little
- * weight the task has and however many wait. Not where such tasks have used up what a CPU has for
- * them, a third of its time in the long run. */
+/* A task whose turn ends inside such a section goes on, however little weight it has and however
+ * many wait. A CPU has a budget for that, a third of its time in the long run. */
 static __always_inline void extend_reader(struct task_struct *p, struct task_ctx *tctx,
 					  struct cpu_ctx *cctx, u64 ran)
 {

@@ -446,7 +446,7 @@ impl<S: Schedule<Self>> FlowCore<S> {
     /// comes after it on a stream must not leave without what it would have sent.
     #[cold]
     fn cancel(&self, guard: &mut FlowGuard<'_, S>, work: &mut Work<'_>, record: &Record<'_>) {
-        // SAFETY: the record's, and whoever is inside the gate is alone.
+        // SAFETY: the record's, and the thread inside the gate is alone.
         unsafe { self.shared.discard(self, CellId::from_bits(record.data)) };
         work.consume(record.charge);
         self.fail(libc::ECANCELED);

@@ -2,12 +2,13 @@
 # Sourced after step.sh or common.sh: builds what the scheduler's tests need, and runs them in a VM.
 # shellcheck shell=bash
 
-# The path of the newest build of a program of cargo's tests.
+# The path of a program of cargo's tests. It is built; the compiler's messages go to stderr.
 test_program() {
-	local program
-	program=$(cargo test --release --no-run --test "$1" --message-format json 2>/dev/null |
-		grep -oE "\"executable\":\"[^\"]*/deps/$1-[^\"]+\"" | cut -d'"' -f4 | tail -n 1)
-	[ -x "$program" ] || die "no test program $1: run cargo test --release --no-run --test $1"
+	local messages program
+	messages=$(cargo test --release --no-run --test "$1" --message-format json-render-diagnostics) ||
+		die "the test program $1 does not build"
+	program=$(grep -oE "\"executable\":\"[^\"]*/deps/$1-[^\"]+\"" <<<"$messages" | cut -d'"' -f4 | tail -n 1)
+	[ -x "$program" ] || die "cargo names no test program $1"
 	echo "$program"
 }
 

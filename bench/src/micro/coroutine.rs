@@ -6,16 +6,13 @@ use super::case::Case;
 use anyhow::{Context as _, Result};
 use crossbeam_queue::ArrayQueue;
 use flexnet::coroutine::{CellId, Cells, Slab, yield_now};
-use flexnet::executor::{Flow, Runtime, SubmitError};
+use flexnet::executor::Runtime;
 use flexnet::queue::{Node, Owner, RunQueue};
+use flexnet_command::measure::{ALIVE, BATCHES, turns};
 use std::hint::black_box;
-use std::sync::{Arc, LazyLock, mpsc};
+use std::sync::LazyLock;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
-use tokio::sync::Notify;
-
-const ALIVE: usize = 64;
-const BATCHES: usize = 2_000;
 
 fn each(start: Instant) -> f64 {
     start.elapsed().as_nanos() as f64 / (ALIVE * BATCHES) as f64
@@ -34,14 +31,8 @@ pub(super) fn add_cases(cases: &mut Vec<Case>) -> Result<()> {
     let runtime = Runtime::builder().build()?;
     let [driver, flow] = [runtime.flow()?, runtime.flow()?];
     cases.push(Case::new("coroutine", "flexnet-executor", move || {
-        let (sender, receiver) = mpsc::channel();
-        let flow = flow.clone();
         let _serves = &runtime;
-        driver.submit(async move {
-            // Nobody receives when this was given up.
-            let _ = sender.send(flow_batches(&flow).await);
-        })?;
-        Ok(receiver.recv()??)
+        turns(&driver, &flow)
     }));
 
     cases.push(Case::new("coroutine", "async-task", || Ok(async_task())));
@@ -91,25 +82,6 @@ fn own(cells: &Cells<'_>, queue: &Owner<'_, Box<Node<CellId>>>) -> f64 {
         }
     }
     each(start)
-}
-
-async fn flow_batches(flow: &Flow) -> Result<f64, SubmitError> {
-    let finished = Arc::new(Notify::new());
-    let start = Instant::now();
-    for _ in 0..BATCHES {
-        for number in 0..ALIVE {
-            let last = (number == ALIVE - 1).then(|| finished.clone());
-            flow.submit(async move {
-                yield_now().await;
-                black_box(number);
-                if let Some(finished) = last {
-                    finished.notify_one();
-                }
-            })?;
-        }
-        finished.notified().await;
-    }
-    Ok(each(start))
 }
 
 /// The documented way: the schedule function pushes to a queue, and the

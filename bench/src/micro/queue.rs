@@ -7,8 +7,8 @@ use super::case::Case;
 use anyhow::Result;
 use crossbeam_queue::ArrayQueue;
 use flexnet::queue::{Link, Linked, Owner, RunQueue};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use std::hint::{black_box, spin_loop};
+use flexnet_command::measure::{Backoff, pin, two_cpus};
+use std::hint::black_box;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::Barrier;
@@ -157,27 +157,13 @@ fn alone((mut pusher, mut popper): (impl Push, impl Pop)) -> f64 {
     start.elapsed().as_nanos() as f64 / (BURST * BURSTS) as f64
 }
 
-/// Spins, and now and then lets others run.
-struct Backoff(u32);
-
-impl Backoff {
-    fn snooze(&mut self) {
-        self.0 += 1;
-        if self.0.is_multiple_of(128) {
-            thread::yield_now();
-        } else {
-            spin_loop();
-        }
-    }
-}
-
 fn across((mut pusher, mut popper): (impl Push, impl Pop)) -> Result<f64> {
     let cpus = two_cpus()?;
     let barrier = Arc::new(Barrier::new(2));
     let ready = barrier.clone();
     let producer = thread::spawn(move || {
         pin(cpus[0]);
-        let mut backoff = Backoff(0);
+        let mut backoff = Backoff::default();
         ready.wait();
         for item in 0..ITEMS {
             while !pusher.push(item) {
@@ -188,7 +174,7 @@ fn across((mut pusher, mut popper): (impl Push, impl Pop)) -> Result<f64> {
     });
     let consumer = thread::spawn(move || {
         pin(cpus[1]);
-        let mut backoff = Backoff(0);
+        let mut backoff = Backoff::default();
         barrier.wait();
         let start = Instant::now();
         for _ in 0..ITEMS {
@@ -201,21 +187,4 @@ fn across((mut pusher, mut popper): (impl Push, impl Pop)) -> Result<f64> {
     let ns = consumer.join();
     let _ = producer.join();
     ns.map_err(|_| anyhow::anyhow!("the consumer panicked"))
-}
-
-/// The first two CPUs this process may use.
-fn two_cpus() -> Result<[usize; 2]> {
-    let allowed = sched_getaffinity(None)?;
-    let mut cpus = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu));
-    match (cpus.next(), cpus.next()) {
-        (Some(first), Some(second)) => Ok([first, second]),
-        _ => anyhow::bail!("queue-x needs two CPUs"),
-    }
-}
-
-fn pin(cpu: usize) {
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    // Unpinned it is still measured, with more spread.
-    let _ = sched_setaffinity(None, &set);
 }

@@ -4,6 +4,11 @@
 use flexnet::design::units::duration_ns;
 
 /// Costs in ns. The defaults are measured or published, none fitted to a curve.
+///
+/// Shinjuku's are from its paper (NSDI'19), read in quotations of it. Its cycles are ns at 2 GHz,
+/// which is the paper's own conversion (298 cycles, 149 ns). Of other systems: a user interrupt
+/// takes 383 cycles of its sender and 720 of its receiver (xUI, ASPLOS'25), which is what Skyloft
+/// and LibPreemptible send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Costs {
     /// On the application's core, before an item is queued. Measured:
@@ -17,14 +22,29 @@ pub struct Costs {
     /// From waking a worker that sleeps, or whose core is lent, until it runs.
     /// Measured: 3.3 to 3.6 µs natively.
     pub wake: u64,
-    /// Of a worker, for being preempted by an interrupt: 1,212 cycles (Shinjuku,
-    /// table 1, from memory) at 2.3 GHz.
+    /// Of a worker, for being preempted by an interrupt: its receiver's 1,212 cycles
+    /// (Shinjuku, table 1).
     pub preempt: u64,
+    /// Of a worker, after that, for leaving the request's context: 109 cycles with floating
+    /// point registers (Shinjuku, table 2).
+    pub switch: u64,
+    /// A central dispatcher's, for sending an interrupt: 298 cycles (Shinjuku, table 1).
+    pub interrupt: u64,
+    /// From then until the worker feels it, which works on: the rest of table 1's 1,993
+    /// cycles in all.
+    pub delivery: u64,
+    /// A cache line that another core wrote: 200 cycles, half of what a worker waits for its
+    /// dispatcher's next request (Concord, SOSP'23, section 2, from memory). JBSQ's
+    /// dispatcher writes one to preempt, and its worker reads it.
+    pub line: u64,
+    /// Of a worker that a dispatcher gives a request which has run before: an estimate, two
+    /// lines for its registers and its stack. Requests that use more memory pay more.
+    pub cold: u64,
     /// Of a worker, for a coroutine that yields at the end of its quantum: a
     /// resume more. Measured, as `resume`.
     pub r#yield: u64,
-    /// A central dispatcher's, per item: 5 million a second (Shinjuku, section 5,
-    /// from memory).
+    /// A central dispatcher's, each time that it hands an item out: 5 million a second
+    /// (Shinjuku, section 4).
     pub dispatch: u64,
     /// From deciding to give a core until its worker runs (Shenango: cores are
     /// reallocated every 5 µs).
@@ -47,7 +67,12 @@ impl Default for Costs {
             resume: 71,
             steal: 24,
             wake: 3_500,
-            preempt: 530,
+            preempt: 606,
+            switch: 55,
+            interrupt: 149,
+            delivery: 242,
+            line: 100,
+            cold: 200,
             r#yield: 71,
             dispatch: 200,
             grant: 5_000,
@@ -66,6 +91,11 @@ impl Costs {
             steal: 0,
             wake: 0,
             preempt: 0,
+            switch: 0,
+            interrupt: 0,
+            delivery: 0,
+            line: 0,
+            cold: 0,
             r#yield: 0,
             dispatch: 0,
             grant: 0,
@@ -75,13 +105,18 @@ impl Costs {
     }
 
     /// Names and values, in their order.
-    pub fn table(&self) -> [(&'static str, u64); 10] {
+    pub fn table(&self) -> [(&'static str, u64); 15] {
         [
             ("submit", self.submit),
             ("resume", self.resume),
             ("steal", self.steal),
             ("wake", self.wake),
             ("preempt", self.preempt),
+            ("switch", self.switch),
+            ("interrupt", self.interrupt),
+            ("delivery", self.delivery),
+            ("line", self.line),
+            ("cold", self.cold),
             ("yield", self.r#yield),
             ("dispatch", self.dispatch),
             ("grant", self.grant),
@@ -106,6 +141,11 @@ impl Costs {
                 "steal" => &mut self.steal,
                 "wake" => &mut self.wake,
                 "preempt" => &mut self.preempt,
+                "switch" => &mut self.switch,
+                "interrupt" => &mut self.interrupt,
+                "delivery" => &mut self.delivery,
+                "line" => &mut self.line,
+                "cold" => &mut self.cold,
                 "yield" => &mut self.r#yield,
                 "dispatch" => &mut self.dispatch,
                 "grant" => &mut self.grant,

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! The events: requests come, workers take and finish them. Cores are given and
-//! taken in engine/cores.rs.
+//! The events: requests come, workers take and finish them. What a dispatcher does is in
+//! engine/dispatcher.rs, cores are given and taken in engine/cores.rs.
 
 mod cores;
+mod dispatcher;
 
 use super::app::{App, Job};
 use super::arbiter::DesignParams;
@@ -10,7 +11,7 @@ use super::costs::DEEP_AFTER_NS;
 use super::outcome::{Outcome, Tally};
 use super::setup::Setup;
 use super::workload::Arrivals;
-use flexnet::design::{Design, Dispatch, Item, Place};
+use flexnet::design::{Design, Item, Place};
 use rand_distr::{Distribution, StandardUniform};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
@@ -26,6 +27,8 @@ enum State {
     /// Its worker has nothing to do.
     Idle,
     Running,
+    /// The same, and its worker is about to feel that it is preempted.
+    Preempted,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -136,7 +139,7 @@ impl<'a> Engine<'a> {
             match event {
                 Event::Arrive(app) => self.arrive(app as usize),
                 Event::Done(core) => self.done(core as usize),
-                Event::Ready(core) => self.advance(core as usize),
+                Event::Ready(core) => self.ready(core as usize),
                 Event::Round(app) => {
                     self.round_armed[app as usize] = false;
                     self.round(app as usize);
@@ -154,7 +157,7 @@ impl<'a> Engine<'a> {
         let running = self
             .cores
             .iter()
-            .filter(|core| core.state == State::Running && core.job.left_ns > 0)
+            .filter(|core| core.job.left_ns > 0)
             .map(|core| &core.job);
         let waiting = self
             .apps
@@ -323,6 +326,23 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// A worker begins, or has left the request that it was preempted in.
+    fn ready(&mut self, core: usize) {
+        let Core {
+            app: index,
+            worker,
+            job,
+            ..
+        } = self.cores[core];
+        if job.left_ns > 0 {
+            let App { design, queues, .. } = &mut self.apps[index];
+            let queue = design.requeue(&queues.view(self.now), worker, &job.item);
+            self.cores[core].job.left_ns = 0;
+            self.enqueue(index, queue, job);
+        }
+        self.advance(core);
+    }
+
     /// A worker looks for work.
     fn advance(&mut self, core: usize) {
         let (index, worker) = (self.cores[core].app, self.cores[core].worker);
@@ -344,27 +364,11 @@ impl<'a> Engine<'a> {
         };
         let costs = &self.setup.costs;
         let stolen = if take.stolen { costs.steal } else { 0 };
-        let begin = self.dispatch(index) + costs.resume + stolen;
+        let resume = costs.resume + stolen;
+        let begin = self.dispatch(index, &job) + resume;
         self.count(core, true);
         self.slice(core, job, begin);
         self.unblock(index);
-    }
-
-    /// When a central dispatcher has handed it out.
-    fn dispatch(&mut self, index: usize) -> u64 {
-        let app = &mut self.apps[index];
-        let from = app.dispatcher_ns.max(self.now);
-        match app.design.dispatch() {
-            Dispatch::Workers => self.now,
-            Dispatch::Central => {
-                app.dispatcher_ns = from + self.setup.costs.dispatch;
-                app.dispatcher_ns
-            }
-            Dispatch::Ahead => {
-                app.dispatcher_ns = from + self.setup.costs.dispatch;
-                from
-            }
-        }
     }
 
     fn slice(&mut self, core: usize, job: Job, begin: u64) {
@@ -386,30 +390,35 @@ impl<'a> Engine<'a> {
             ..
         } = self.cores[core];
         job.left_ns -= slice_ns;
+        self.cores[core].job.left_ns = job.left_ns;
         if job.left_ns == 0 {
-            self.cores[core].job.left_ns = 0;
             self.served(&job, 0);
             self.advance(core);
             return;
         }
         let now = self.now;
-        let App { design, queues, .. } = &mut self.apps[index];
+        let App { design, queues, .. } = &self.apps[index];
         let leaves = worker >= queues.target;
-        if !leaves && !design.waits_for(&queues.view(now), worker) {
-            self.slice(core, job, now);
-            return;
+        if self.cores[core].state == State::Running && !leaves {
+            if !design.waits_for(&queues.view(now), worker) {
+                self.slice(core, job, now);
+                return;
+            }
+            let until = self.preempt(index);
+            if until > now {
+                // It works on until it feels that.
+                let core_now = &mut self.cores[core];
+                core_now.state = State::Preempted;
+                core_now.slice_ns = job.left_ns.min(until - now);
+                let end = now + core_now.slice_ns;
+                self.schedule(end, Event::Done(core as u32));
+                return;
+            }
         }
-        let queue = design.requeue(&queues.view(now), worker, &job.item);
-        let cost = if design.yields() {
-            self.setup.costs.r#yield
-        } else {
-            self.setup.costs.preempt
-        };
         self.tally.preemptions += 1;
         self.cores[core].state = State::Starting;
-        self.cores[core].job.left_ns = 0;
-        self.enqueue(index, queue, job);
-        self.schedule(now + cost, Event::Ready(core as u32));
+        let left = now + self.leaving(index);
+        self.schedule(left, Event::Ready(core as u32));
     }
 
     /// Senders that blocked try again; true when one got in.

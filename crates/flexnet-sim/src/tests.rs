@@ -160,6 +160,42 @@ fn published_capacities_of_shinjuku() {
     close("no preemption", without, 188_000.0, 0.1);
 }
 
+/// The mean latency (µs) of so many requests of 10 µs that come at once, with a quantum of 5 µs.
+fn mean_of_a_burst(requests: usize, workers: usize, costs: &str) -> f64 {
+    let mut setup = setup(&format!("shinjuku:quantum=5us,workers={workers}"), workers);
+    setup.costs = Costs::none();
+    setup.costs.set(costs).expect("costs");
+    setup.warm_up = 0.0;
+    let mut trace = vec![(0, 10_000); requests];
+    // The trace is as long as this one is late, and it does not come.
+    trace.push((1_000_000, 1));
+    setup.arrivals = Arrivals::Trace(trace);
+    simulate(&setup).mean_us
+}
+
+#[test]
+fn a_preempted_worker_waits_for_interrupt_switch_and_dispatcher() {
+    let costs = "dispatch=200ns,interrupt=100ns,delivery=200ns,preempt=600ns,switch=50ns,\
+                 line=100ns,cold=200ns";
+    // One runs from 0.4 to 5.7 µs: its quantum, the sending, the delivery. It is left at 6.35.
+    // The other runs from 6.75 to 12.05. The first is taken at 12.7, runs from 13.3 and ends at
+    // 18. The other runs from 18.6 and ends at 23.3.
+    close(
+        "mean",
+        mean_of_a_burst(2, 1, costs),
+        (18.0 + 23.3) / 2.0,
+        1e-3,
+    );
+}
+
+#[test]
+fn preemptions_queue_at_the_dispatcher() {
+    // Two quanta end at 5 µs. One request is interrupted at 6, the other at 7, and only then is
+    // the third handed out. They end at 11, 14 and 17. At no queue it would be 10, 14 and 16.
+    let mean = mean_of_a_burst(3, 2, "interrupt=1us");
+    close("mean", mean, (11.0 + 14.0 + 17.0) / 3.0, 1e-3);
+}
+
 /// Steps from 0.1 to 5 million requests/s of 1 µs beside batch work: the tail is
 /// flat outside 100 µs after a step, and batch work gives way in proportion.
 #[test]

@@ -2,6 +2,7 @@
 //! An application's stack: its design, its queues, its workers.
 
 use super::arbiter::{self, DesignParams, Memory, Sample};
+use super::workload::Phase;
 use flexnet::design::{Design, Item, Place, Take, View};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use std::cmp::Reverse;
@@ -151,6 +152,8 @@ pub(super) struct App {
     pub eager: bool,
     /// Where its trace is.
     pub trace_at: usize,
+    /// The rate of its arrivals.
+    pub phase: Phase,
 }
 
 impl App {
@@ -180,6 +183,7 @@ impl App {
             busy_at: 0,
             eager: arbiter::is_eager(&params),
             trace_at: 0,
+            phase: Phase::default(),
         }
     }
 

@@ -125,7 +125,7 @@ impl<'a> Engine<'a> {
             engine
                 .apps
                 .push(App::new(design, params, random, guaranteed));
-            engine.next_arrival(app);
+            engine.first_arrival(app);
         }
         engine
     }
@@ -180,6 +180,29 @@ impl<'a> Engine<'a> {
 
     // --- requests ------------------------------------------------------------
 
+    fn first_arrival(&mut self, index: usize) {
+        match &self.setup.arrivals {
+            Arrivals::Closed { clients, .. } => {
+                for _ in (index..*clients).step_by(self.setup.apps.max(1)) {
+                    self.think(index, 0);
+                }
+            }
+            _ => self.next_arrival(index),
+        }
+    }
+
+    /// A client whose last request is served at `from` sends the next one.
+    fn think(&mut self, index: usize, from: u64) {
+        let Arrivals::Closed { think, .. } = &self.setup.arrivals else {
+            return;
+        };
+        let random = &mut self.apps[index].random;
+        let at = from + think.as_ref().map_or(0, |think| think.draw(random).0);
+        if at < self.end {
+            self.schedule(at, Event::Arrive(index as u32));
+        }
+    }
+
     fn next_arrival(&mut self, index: usize) {
         let apps = self.apps.len();
         let app = &mut self.apps[index];
@@ -191,9 +214,11 @@ impl<'a> Engine<'a> {
                     None => return,
                 }
             }
+            Arrivals::Closed { .. } => return,
             arrivals => {
                 let rate = self.setup.load_rps / apps as f64;
-                arrivals.next(self.now, rate, apps as f64, &mut app.random)
+                let App { phase, random, .. } = app;
+                arrivals.next(self.now, rate, apps as f64, phase, random)
             }
         };
         if at < self.end {
@@ -244,7 +269,7 @@ impl<'a> Engine<'a> {
                 self.schedule(at_ns.max(self.now), Event::Later(index as u32));
             }
             Place::Block => return false,
-            Place::Inline => self.served(&job, job.service_ns),
+            Place::Inline => self.served(index, &job, job.service_ns),
         }
         true
     }
@@ -280,12 +305,13 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn served(&mut self, job: &Job, latency_left: u64) {
+    fn served(&mut self, index: usize, job: &Job, latency_left: u64) {
         let came = job.item.arrival_ns;
         self.tally.served += u64::from(self.now >= self.tally.from_ns);
         let latency = self.now + latency_left - came + self.setup.costs.submit;
         self.tally
             .request(&self.setup.arrivals, came, latency, job.service_ns);
+        self.think(index, came + latency);
     }
 
     // --- workers -------------------------------------------------------------
@@ -392,7 +418,7 @@ impl<'a> Engine<'a> {
         job.left_ns -= slice_ns;
         self.cores[core].job.left_ns = job.left_ns;
         if job.left_ns == 0 {
-            self.served(&job, 0);
+            self.served(index, &job, 0);
             self.advance(core);
             return;
         }

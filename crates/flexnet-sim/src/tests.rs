@@ -92,6 +92,57 @@ fn the_same_setup_gives_the_same_outcome() {
     }
 }
 
+/// A closed loop of clients that think for 100 µs.
+fn closed(design: &str, cores: usize, clients: usize) -> Setup {
+    let mut setup = setup(design, cores);
+    setup.service = "exp:10us".parse().expect("a distribution");
+    setup.arrivals = Arrivals::Closed {
+        clients,
+        think: Some("exp:100us".parse().expect("a distribution")),
+    };
+    setup.seconds = 5.0;
+    setup
+}
+
+#[test]
+fn a_closed_loop_is_the_machine_repair_model() {
+    let mut setup = closed("shinjuku:quantum=0ns", 1, 12);
+    setup.costs = Costs::none();
+    let outcome = simulate(&setup);
+    // Nobody is served with probability 1 / sum of 12! / (12 - n)! / 10^n.
+    let (mut term, mut sum) = (1.0, 1.0);
+    for n in 0..12 {
+        term *= f64::from(12 - n) / 10.0;
+        sum += term;
+    }
+    let throughput = 100_000.0 * (1.0 - 1.0 / sum);
+    close("throughput", outcome.achieved_rps, throughput, 0.01);
+    let response_us = 12.0 / throughput * 1e6 - 100.0;
+    close("mean", outcome.mean_us, response_us, 0.02);
+}
+
+/// Little's law of closed loops, with the stack's costs and whatever the design does.
+#[test]
+fn closed_loops_keep_the_number_of_clients() {
+    for design in ["flexnet", "netchannel", "snap", "shenango", "shinjuku"] {
+        for (clients, apps) in [(3, 1), (40, 1), (41, 4)] {
+            let mut setup = closed(design, 4, clients);
+            setup.seconds = 1.0;
+            setup.apps = apps;
+            let outcome = simulate(&setup);
+            let in_loop = outcome.achieved_rps * (outcome.mean_us + 100.0) / 1e6;
+            close(design, in_loop, clients as f64, 0.02);
+        }
+    }
+    let mut eager = closed("shinjuku:quantum=0ns", 2, 2);
+    eager.costs = Costs::none();
+    eager.arrivals = Arrivals::Closed {
+        clients: 2,
+        think: None,
+    };
+    close("full", simulate(&eager).achieved_rps, 200_000.0, 0.01);
+}
+
 /// What came was served or is still there, with every design, kind of arrivals
 /// and many applications; a full machine and overload included.
 #[test]
@@ -112,6 +163,7 @@ fn nothing_is_lost() {
             ("poisson", 0.5),
             ("poisson", 1.5),
             ("onoff:100us/1ms", 0.3),
+            ("mmpp:5/100us/1ms", 0.3),
             ("steps:2ms:20000/700000", 0.0),
         ] {
             for apps in [1, 5] {

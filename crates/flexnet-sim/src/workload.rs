@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! What comes and how long it takes: open-loop arrivals and service times.
+//! What comes and how long it takes: arrivals and service times.
 
 use flexnet::design::units::duration_ns;
 use rand_distr::{Distribution, Exp1, StandardNormal, StandardUniform};
@@ -179,21 +179,80 @@ pub enum Arrivals {
         /// Requests/s.
         rates: Vec<f64>,
     },
+    /// Poisson, at one of two rates whose mean is the load (an MMPP of two states). Each
+    /// application is in the one or the other for itself.
+    Mmpp {
+        /// The high rate, times the low one. At least 1.
+        ratio: f64,
+        /// Mean of the exponential time at the high rate, ns.
+        high: f64,
+        /// At the low one.
+        low: f64,
+    },
+    /// A closed loop, without a load: each client sends a request, waits until it is served, and
+    /// thinks. Clients begin by thinking.
+    Closed {
+        /// How many there are; applications have equal shares of them.
+        clients: usize,
+        /// How long each thinks. `None`: not at all.
+        think: Option<Service>,
+    },
     /// At these times from the start (ns), with these service times where they
     /// are not 0.
     Trace(Vec<(u64, u64)>),
 }
 
+/// The rate that an application's arrivals have for now, where it changes at random.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Phase {
+    high: bool,
+    /// ns; 0: nothing has come yet.
+    until: u64,
+}
+
+/// An exponential time around a mean, ns.
+fn exponential(mean: f64, random: &mut Xoshiro256PlusPlus) -> u64 {
+    let unit: f64 = Exp1.sample(random);
+    (unit * mean).min(1e15) as u64
+}
+
 impl Arrivals {
     /// The time of the next after one at `now`, `rate` being the load (both of
-    /// one application, ns and requests/s).
-    pub fn next(&self, now: u64, rate: f64, apps: f64, random: &mut Xoshiro256PlusPlus) -> u64 {
-        let gap = |rate: f64, random: &mut Xoshiro256PlusPlus| -> u64 {
-            let unit: f64 = Exp1.sample(random);
-            (unit * 1e9 / rate.max(1e-6)).min(1e15) as u64
-        };
+    /// one application, ns and requests/s). A closed loop has none: its clients send.
+    pub fn next(
+        &self,
+        now: u64,
+        rate: f64,
+        apps: f64,
+        phase: &mut Phase,
+        random: &mut Xoshiro256PlusPlus,
+    ) -> u64 {
+        let gap = |rate: f64, random: &mut _| exponential(1e9 / rate.max(1e-6), random);
         match self {
-            Self::Poisson | Self::Trace(_) => now + gap(rate, random),
+            Self::Poisson | Self::Trace(_) | Self::Closed { .. } => now + gap(rate, random),
+            Self::Mmpp { ratio, high, low } => {
+                let low_rate = rate * (high + low) / (ratio * high + low);
+                if phase.until == 0 {
+                    // As if it had always been there.
+                    let unit: f64 = StandardUniform.sample(random);
+                    phase.high = unit * (high + low) < *high;
+                    let mean = if phase.high { *high } else { *low };
+                    phase.until = now + exponential(mean, random) + 1;
+                }
+                let mut at = now;
+                loop {
+                    let times = if phase.high { *ratio } else { 1.0 };
+                    let next = at + gap(low_rate * times, random);
+                    // Poisson has no memory: begin anew where the rate changes.
+                    if next < phase.until {
+                        return next;
+                    }
+                    at = phase.until;
+                    phase.high = !phase.high;
+                    let mean = if phase.high { *high } else { *low };
+                    phase.until = at + exponential(mean, random) + 1;
+                }
+            }
             Self::OnOff { on, off } => {
                 let period = on + off;
                 let boost = period as f64 / (*on).max(1) as f64;
@@ -238,8 +297,8 @@ impl Arrivals {
 impl FromStr for Arrivals {
     type Err = String;
 
-    /// `poisson`, `onoff:ON/OFF` or `steps:EVERY:RPS/RPS/…`; traces are files,
-    /// which this does not read.
+    /// `poisson`, `onoff:ON/OFF`, `mmpp:RATIO/HIGH/LOW` or `steps:EVERY:RPS/RPS/…`; traces
+    /// are files, which this does not read.
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, rest) = text.split_once(':').unwrap_or((text, ""));
         match name {
@@ -251,6 +310,19 @@ impl FromStr for Arrivals {
                 match (duration_ns(on)?, duration_ns(off)?) {
                     (0, _) => Err("a burst must be longer than 0".to_owned()),
                     (on, off) => Ok(Self::OnOff { on, off }),
+                }
+            }
+            "mmpp" => {
+                let form = "mmpp:RATIO/HIGH/LOW, such as mmpp:10/1ms/9ms; the ratio is at least 1";
+                let (ratio, times) = rest.split_once('/').ok_or(form)?;
+                let (high, low) = times.split_once('/').ok_or(form)?;
+                let ratio: f64 = ratio.trim().parse().map_err(|_| form.to_owned())?;
+                match (duration_ns(high)?, duration_ns(low)?) {
+                    (high @ 1.., low @ 1..) if ratio >= 1.0 && ratio.is_finite() => {
+                        let (high, low) = (high as f64, low as f64);
+                        Ok(Self::Mmpp { ratio, high, low })
+                    }
+                    _ => Err(form.to_owned()),
                 }
             }
             "steps" => {
@@ -268,7 +340,8 @@ impl FromStr for Arrivals {
                 }
             }
             _ => Err(format!(
-                "{text:?} is none of poisson, onoff:ON/OFF, steps:EVERY:RPS/…, trace:FILE"
+                "{text:?} is none of poisson, onoff:ON/OFF, mmpp:RATIO/HIGH/LOW, \
+                 steps:EVERY:RPS/…, trace:FILE"
             )),
         }
     }
@@ -322,9 +395,9 @@ mod tests {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
         let mut count = |text: &str, from: u64, to: u64| {
             let arrivals: Arrivals = text.parse().unwrap();
-            let (mut now, mut count) = (0, 0);
+            let (mut now, mut count, mut phase) = (0, 0, Phase::default());
             while now < to {
-                now = arrivals.next(now, 1e6, 1.0, &mut random);
+                now = arrivals.next(now, 1e6, 1.0, &mut phase, &mut random);
                 count += u32::from((from..to).contains(&now));
             }
             f64::from(count)
@@ -339,11 +412,49 @@ mod tests {
         for text in [
             "bursty",
             "onoff:1ms",
+            "mmpp:10/1ms",
+            "mmpp:0.5/1ms/1ms",
+            "mmpp:10/0ms/1ms",
             "steps:1s",
             "steps:1s:0",
             "steps:0s:1",
         ] {
             assert!(text.parse::<Arrivals>().is_err(), "{text}");
         }
+    }
+
+    /// Counts in windows: their mean, and their variance by the mean, against the theory of the
+    /// MMPP of two states.
+    #[test]
+    fn an_mmpp_has_the_mean_and_the_dispersion_of_theory() {
+        let (ratio, high, low, rate) = (10.0, 1e-4, 4e-4, 1e6);
+        let arrivals: Arrivals = "mmpp:10/100us/400us".parse().unwrap();
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
+        let mut phase = Phase::default();
+        let (window_ns, windows) = (200_000, 200_000);
+        let mut counts = vec![0.0; windows];
+        let mut now = 0;
+        loop {
+            now = arrivals.next(now, rate, 1.0, &mut phase, &mut random);
+            match counts.get_mut((now / window_ns) as usize) {
+                Some(count) => *count += 1.0,
+                None => break,
+            }
+        }
+        let mean = counts.iter().sum::<f64>() / windows as f64;
+        let square = counts.iter().map(|count| (count - mean).powi(2));
+        let dispersion = square.sum::<f64>() / windows as f64 / mean;
+
+        let window = window_ns as f64 / 1e9;
+        assert!((mean / (rate * window) - 1.0).abs() < 0.01, "mean {mean}");
+        let slow = rate * (high + low) / (ratio * high + low);
+        let fast = ratio * slow;
+        let (leave_high, leave_low) = (1.0 / high, 1.0 / low);
+        let both = leave_high + leave_low;
+        let limit = 2.0 * (fast - slow).powi(2) * leave_high * leave_low
+            / (both.powi(2) * (leave_low * fast + leave_high * slow));
+        let expected = 1.0 + limit * (1.0 - (1.0 - (-both * window).exp()) / (both * window));
+        let ratio = dispersion / expected;
+        assert!((ratio - 1.0).abs() < 0.03, "{dispersion}, not {expected}");
     }
 }

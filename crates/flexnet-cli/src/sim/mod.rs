@@ -46,18 +46,31 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=1024))]
     apps: u16,
     /// Service times: a name, exp:MEAN, lognormal:MEAN/SIGMA, pareto:MEAN/SHAPE, P%:TIME[,…],
-    /// or file:FILE (measured ones: µs, one a line); an unknown name lists all names
+    /// or file:FILE (measured ones: µs, one a line); an unknown name lists all names. MEAN is the
+    /// distribution's mean. SIGMA is the standard deviation of a time's natural logarithm: the
+    /// median is MEAN / exp(SIGMA² / 2). SHAPE is Pareto's exponent: no time is below
+    /// MEAN × (SHAPE - 1) / SHAPE. With SIGMA over 3 or SHAPE near 1 nearly all of the mean is in
+    /// times so rare that a run has none
     #[arg(long, value_name = "DIST", default_value = "fixed-10us", value_parser = input::service)]
     service: Service,
     /// Load in requests/s: RPS[,RPS…], A..B (ten steps) or A..B/STEPS; with % it is a
-    /// share of what the cores can serve. Arrivals with rates of their own (steps, a trace)
-    /// have none. [default: 10%..95%]
+    /// share of what the cores can serve. Arrivals with rates of their own (steps, a trace,
+    /// clients) have none. [default: 10%..95%]
     #[arg(long, value_name = "RPS")]
     load: Option<Loads>,
-    /// Arrival of requests: poisson, onoff:ON/OFF, steps:EVERY:RPS/RPS/…, or
-    /// trace:FILE (CSV: seconds[,service µs])
+    /// Arrival of requests: poisson, onoff:ON/OFF, mmpp:RATIO/HIGH/LOW, steps:EVERY:RPS/RPS/…,
+    /// or trace:FILE (CSV: seconds[,service µs]). An MMPP is Poisson at one of two rates, the high
+    /// one RATIO times the low one. It is there for HIGH and LOW on average, at random
     #[arg(long, value_name = "KIND", default_value = "poisson")]
     arrivals: String,
+    /// A closed loop: this number of clients (1 to 1000000), each with one request at a time
+    #[arg(long, value_name = "N", conflicts_with_all = ["arrivals", "load", "requests", "capacity"],
+        value_parser = value_parser!(u32).range(1..=1_000_000))]
+    clients: Option<u32>,
+    /// Time for which a client thinks after each of its requests, as --service; not at all by
+    /// default
+    #[arg(long, value_name = "DIST", requires = "clients", value_parser = input::service)]
+    think: Option<Service>,
     /// Simulated time (s, at most 3600); a trace has its own. [default: 1]
     #[arg(long)]
     seconds: Option<f64>,
@@ -108,10 +121,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         seconds > 0.0 && seconds <= 3600.0,
         "--seconds: must be over 0 and at most 3600"
     );
-    let arrivals = input::arrivals(&options.arrivals)?;
-    let own_rates = matches!(arrivals, Arrivals::Steps { .. } | Arrivals::Trace(_));
+    let arrivals = match options.clients {
+        Some(clients) => Arrivals::Closed {
+            clients: clients as usize,
+            think: options.think.clone(),
+        },
+        None => input::arrivals(&options.arrivals)?,
+    };
     ensure!(
-        options.load.is_none() || !own_rates,
+        options.load.is_none() || !has_own_rates(&arrivals),
         "--load: these arrivals have rates of their own"
     );
     if let Arrivals::Trace(_) = arrivals {
@@ -166,6 +184,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Do they come at rates of their own, so that there is no load?
+fn has_own_rates(arrivals: &Arrivals) -> bool {
+    matches!(
+        arrivals,
+        Arrivals::Steps { .. } | Arrivals::Trace(_) | Arrivals::Closed { .. }
+    )
+}
+
 fn setup(options: &Options, design: &Choice, arrivals: &Arrivals, costs: Costs) -> Setup {
     let mut setup = Setup::new(design.clone(), options.cores.into());
     setup.apps = options.apps.into();
@@ -188,18 +214,18 @@ fn setup(options: &Options, design: &Choice, arrivals: &Arrivals, costs: Costs) 
 
 /// One setup a load; arrivals that have rates of their own are one.
 fn at_loads(setup: &Setup, loads: Option<&Loads>) -> Vec<Setup> {
-    match setup.arrivals {
-        Arrivals::Steps { .. } | Arrivals::Trace(_) => vec![setup.clone()],
-        _ => loads
-            .unwrap_or(&Loads::Range(0.1, 0.95, true, 10))
-            .rps(setup.full_rps())
-            .into_iter()
-            .map(|load_rps| Setup {
-                load_rps,
-                ..setup.clone()
-            })
-            .collect(),
+    if has_own_rates(&setup.arrivals) {
+        return vec![setup.clone()];
     }
+    loads
+        .unwrap_or(&Loads::Range(0.1, 0.95, true, 10))
+        .rps(setup.full_rps())
+        .into_iter()
+        .map(|load_rps| Setup {
+            load_rps,
+            ..setup.clone()
+        })
+        .collect()
 }
 
 /// All of them; outcomes in the jobs' order.
@@ -246,7 +272,7 @@ fn try_output(path: &Path) -> Result<()> {
 /// The capacity for each of so many seeds, and the outcome of the first one there.
 fn find(setup: &Setup, objective: Objective, seeds: u64) -> Result<Found> {
     ensure!(
-        !matches!(setup.arrivals, Arrivals::Steps { .. } | Arrivals::Trace(_)),
+        !has_own_rates(&setup.arrivals),
         "--capacity changes the load: not with arrivals of their own rates"
     );
     eprintln!(

@@ -67,7 +67,8 @@ impl Flow {
     /// is ready, the coroutine is dropped.
     ///
     /// # Errors
-    /// [`SubmitError::Cells`], [`SubmitError::Stopped`]: as there.
+    /// [`SubmitError::Cells`], [`SubmitError::Stopped`]: as there. [`SubmitError::Full`]: the ring
+    /// is empty, and there is no memory for more.
     pub async fn submit_when_room<F>(&self, future: F) -> Result<(), SubmitError>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -84,7 +85,10 @@ impl Flow {
                 .submit(RecordKind::Coroutine, created.cell.to_bits(), &[])
                 .map_err(|Full| io::ErrorKind::WouldBlock.into())
         });
-        pushed.await.map_err(|_| SubmitError::Stopped)?;
+        pushed.await.map_err(|error| match error.kind() {
+            io::ErrorKind::OutOfMemory => SubmitError::Full,
+            _ => SubmitError::Stopped,
+        })?;
         // The ring's from here on.
         std::mem::forget(created);
         Ok(())

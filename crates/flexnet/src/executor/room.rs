@@ -79,16 +79,27 @@ impl<S: Schedule<Self>> FlowCore<S> {
     ) -> Poll<io::Result<T>> {
         let would_block = |result: &io::Result<T>| matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
         let mut result = attempt();
-        if would_block(&result) {
-            self.waiters().register(context.waker());
-            // Room may have come before the registration.
-            result = attempt();
+        if !would_block(&result) {
+            return Poll::Ready(result);
         }
-        if would_block(&result) {
-            Poll::Pending
-        } else {
-            Poll::Ready(result)
+        self.waiters().register(context.waker());
+        // Room may have come before the registration.
+        let empty_at = self.empty_at();
+        result = attempt();
+        if !would_block(&result) {
+            return Poll::Ready(result);
         }
+        if empty_at.is_some() && empty_at == self.empty_at() {
+            // It was empty throughout, so it could not grow: nobody drains it, or wakes this.
+            return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+        }
+        Poll::Pending
+    }
+
+    /// The ring's position where nothing is in it, and the design has room for the flow.
+    fn empty_at(&self) -> Option<usize> {
+        let tail = self.ring().tail();
+        (!self.is_held() && self.ring().is_drained_to(tail)).then_some(tail)
     }
 
     /// Waits for what is in the ring now.

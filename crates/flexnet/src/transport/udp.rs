@@ -126,7 +126,7 @@ impl UdpFlow {
     /// Sends one datagram, waiting for room.
     ///
     /// # Errors
-    /// As [`UdpFlow::try_send`], but `WouldBlock`.
+    /// As [`UdpFlow::try_send`], but `WouldBlock`. `OutOfMemory` where the ring cannot grow.
     pub async fn send(&self, datagram: &[u8]) -> io::Result<()> {
         self.core().with_room(|| self.try_send(datagram)).await
     }

@@ -126,8 +126,10 @@ fn a_coroutine_that_does_not_return_keeps_its_executor_only() {
     flow.submit(stuck).unwrap();
     starts.recv().unwrap();
     submit_endless(&runtime.flow().unwrap(), 0, token);
+    let behind = runtime.flow().unwrap();
+    behind.submit(async {}).unwrap();
     let start = Instant::now();
-    assert_eq!(runtime.shutdown(), 1);
+    assert_eq!(runtime.shutdown(), 3, "the stuck one, and two behind it");
     assert!(start.elapsed() < SOON);
     drop(flow);
     drop(release);

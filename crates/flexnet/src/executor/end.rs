@@ -66,8 +66,10 @@ impl Shared {
         } else {
             // An executor is in a coroutine that does not return. It ends when that does.
             self.release_all();
-            end.given_up
-                .fetch_add(end.alive.load(Ordering::Relaxed), Ordering::Relaxed);
+            let stuck = end.alive.load(Ordering::Relaxed);
+            // Its queue is its own: nobody else may take what is behind it.
+            let behind: usize = self.executors.iter().map(|slot| slot.queue.len()).sum();
+            end.given_up.fetch_add(stuck + behind, Ordering::Relaxed);
         }
         end.given_up.load(Ordering::Relaxed)
     }

@@ -212,8 +212,8 @@ impl Runtime {
     /// as [`Builder::linger`] says. Then the coroutines are ended. One that does not
     /// even return keeps its executor, which ends when it does.
     ///
-    /// How many flows were given up with bytes, or with a coroutine that did not
-    /// return. 0 at once in a coroutine, which does not wait.
+    /// How many flows were given up with bytes, with a coroutine that did not return, or
+    /// behind one. 0 at once in a coroutine, which does not wait.
     pub fn shutdown(self) -> usize {
         self.shared.stop()
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! A simulator of the whole stack: the designs' own code on any number of cores.
 //!
-//! Discrete events. Requests come open-loop or from clients in a closed loop, wait in the queues of their
-//! application's [`Design`](flexnet::design::Design), and are run by workers on the
-//! cores that the arbiter grants (include/flexnet/designs.h, compiled for the
+//! Discrete events. Requests come open-loop or from clients in a closed loop. They wait
+//! in the queues of their application's [`Design`](flexnet::design::Design), and are run
+//! by workers on the cores that the arbiter grants (include/flexnet/designs.h, compiled for the
 //! host). Batch work takes every core that nobody has. The stack's own steps
 //! cost what [`Costs`] says.
 //!

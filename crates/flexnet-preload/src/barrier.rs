@@ -14,7 +14,8 @@ use crate::wait;
 use flexnet::transport::Drained;
 use rustix::fd::{FromRawFd, OwnedFd};
 use rustix::net::sockopt;
-use std::os::fd::RawFd;
+use rustix::process::{Resource, getrlimit};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,11 @@ pub(crate) const LINGER: Duration = Duration::from_secs(5);
 /// How long a closed socket's rest waits for a peer that takes nothing: as the kernel's
 /// own does in FIN-WAIT-2 (tcp_fin_timeout).
 const REST_MAX: Duration = Duration::from_secs(60);
+
+/// Rests there are at once, at most. Each has a ring: 64 MiB in all.
+const RESTS_MAX: u64 = 1024;
+/// The part of the process's descriptors that rests may have.
+const RESTS_PART: u64 = 4;
 
 /// How long to wait for a rest that the kernel cannot be made to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,8 +285,7 @@ fn retire(entry: &Used, fd: RawFd, has_others: bool, used_by_others: bool) {
     let flow = entry.flow();
     if entry.fd.load(Ordering::SeqCst) != fd {
         if !has_others {
-            leave_epolls(fd);
-            finish(entry, fd);
+            retire_last(entry, fd);
         }
         return;
     }
@@ -297,34 +302,64 @@ fn retire(entry: &Used, fd: RawFd, has_others: bool, used_by_others: bool) {
     if flow.is_drained() && quietly(|| flow.retire(shared)) {
         return;
     }
-    match duplicate(fd) {
-        Some(copy) => {
+    // Where others go on, what is left is no rest.
+    match (shared || has_room_for_rest()).then(|| duplicate(fd)) {
+        Some(Some(copy)) => {
             if !has_others {
                 leave_epolls(fd);
-                limit_rest(fd);
+                become_rest(copy.as_raw_fd());
             }
             entry.fd.store(-1, Ordering::SeqCst);
             quietly(|| flow.keep(copy));
         }
-        None => {
-            if !flow.is_drained() {
-                // The peer must not take what it has for all there was.
-                let _ = sockopt::set_socket_linger(borrowed(fd), Some(Duration::ZERO));
-                quietly(|| flow.discard(libc::ECONNRESET));
-                log::warn!("a connection was reset: no descriptor for its rest");
-            }
+        _ => {
+            reset_rest(entry, fd);
             entry.passthrough.store(true, Ordering::SeqCst);
             quietly(|| flow.retire(false));
         }
     }
 }
 
-/// A duplicate that the library keeps for a rest.
-fn mark_rest(fd: RawFd) {
-    if let Some(process) = process_state() {
+/// The socket's last number, where the flow has a descriptor of its own since an earlier one closed.
+fn retire_last(entry: &Used, fd: RawFd) {
+    let flow = entry.flow();
+    leave_epolls(fd);
+    finish(entry, fd);
+    if !flow.is_drained() {
+        give_kernel(entry, fd, Instant::now(), false);
+    }
+    match flow.own_descriptor() {
+        Some(copy) if flow.is_drained() || has_room_for_rest() => become_rest(copy),
+        _ => reset_rest(entry, fd),
+    }
+}
+
+/// As the kernel does where there are more than tcp_max_orphans. The peer must not take what it
+/// has for all there was.
+fn reset_rest(entry: &Used, fd: RawFd) {
+    if !entry.flow().is_drained() {
+        let _ = sockopt::set_socket_linger(borrowed(fd), Some(Duration::ZERO));
+        quietly(|| entry.flow().discard(libc::ECONNRESET));
+        log::warn!("a connection was reset: too many closed ones have data left");
+    }
+}
+
+/// Rests cost the program memory and descriptors, and it cannot see them.
+fn has_room_for_rest() -> bool {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = (descriptors / RESTS_PART).min(RESTS_MAX);
+    process_state().is_some_and(|process| u64::from(process.closing.load(Ordering::Acquire)) < most)
+}
+
+/// The program is done with the socket of this duplicate, which the flow keeps for what is left.
+fn become_rest(copy: RawFd) {
+    if let Some(slot) = table::slot(copy)
+        && let Some(process) = process_state()
+        && slot.replace(table::INTERNAL, REST)
+    {
         process.closing.fetch_add(1, Ordering::AcqRel);
     }
-    table::mark(fd, REST);
+    limit_rest(copy);
 }
 
 /// The library closes one of its own.
@@ -381,7 +416,7 @@ fn leave_epolls(fd: RawFd) {
 fn duplicate(fd: RawFd) -> Option<OwnedFd> {
     let copy = rustix::io::fcntl_dupfd_cloexec(borrowed(fd), table::lowest_descriptor()).ok()?;
     let copy = rustix::fd::IntoRawFd::into_raw_fd(copy);
-    mark_rest(copy);
+    table::mark_internal(copy);
     // SAFETY: just made, and given to one owner; `hooks::close` sees it go.
     Some(unsafe { OwnedFd::from_raw_fd(copy) })
 }

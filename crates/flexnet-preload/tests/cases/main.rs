@@ -27,6 +27,7 @@ const CASES: &[(&str, Option<&str>)] = &[
     ("goodbye", Some("goodbye_library")),
     ("filters", None),
     ("stuck", None),
+    ("rests", None),
     ("numbers", None),
     ("cancelled", None),
     ("profiler", None),

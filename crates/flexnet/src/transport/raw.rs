@@ -316,6 +316,12 @@ impl RawFlow {
         self.core.unblocked();
     }
 
+    /// The duplicate of [`RawFlow::keep`], which stays open as long as this is there.
+    pub fn own_descriptor(&self) -> Option<RawFd> {
+        let own = self.target.own.load(Ordering::Acquire);
+        own.then(|| self.target.fd.load(Ordering::Acquire))
+    }
+
     /// Nobody waits for the socket any more: it was drained in another way. Else a
     /// shutdown of the runtime would wait for it.
     pub fn stop_waiting(&self) {

@@ -4,6 +4,7 @@
 
 mod client;
 mod design;
+mod program;
 mod reload;
 mod run;
 mod sim;

@@ -3,6 +3,7 @@
 //! class from the scheduler, and the preload library in the command's
 //! environment.
 
+use crate::program::obstacle;
 use anyhow::{Context, Result, bail};
 use flexnet::abi::SOCKET_PATH;
 use flexnet_command::ClassName;
@@ -68,7 +69,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     let mut command = Command::new(program);
     command.args(arguments);
-    if let Some(mode) = options.offload {
+    if let Some(why) = options.offload.and_then(|_| obstacle(program)) {
+        if !options.quiet {
+            let program = program.display();
+            eprintln!("flexnet: {program} runs without the preload library: {why}");
+        }
+    } else if let Some(mode) = options.offload {
         for (name, value) in offload(mode, options)? {
             if !options.quiet {
                 eprintln!("flexnet: {name}={}", value.display());

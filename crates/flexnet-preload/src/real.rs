@@ -174,6 +174,7 @@ real! {
     lio_listio(mode: c_int, list: *const *mut libc::aiocb, count: c_int, event: *mut libc::sigevent) -> c_int = (later);
     lio_listio64(mode: c_int, list: *const *mut libc::aiocb, count: c_int, event: *mut libc::sigevent) -> c_int = (later);
     fdopen(fd: c_int, mode: *const c_char) -> *mut libc::FILE = (later);
+    fclose(file: *mut libc::FILE) -> c_int = (later);
     _IO_file_attach(file: *mut libc::FILE, fd: c_int) -> *mut libc::FILE = (later);
     execve(path: *const c_char, arguments: *const *const c_char, environment: *const *const c_char) -> c_int = (execve);
     execv(path: *const c_char, arguments: *const *const c_char) -> c_int = (later);

@@ -142,6 +142,11 @@ pub(crate) fn is_internal(tagged: usize) -> bool {
     tagged == INTERNAL || tagged == REST
 }
 
+/// Is it the program's, and something that the library looks after?
+pub(crate) fn is_known(tagged: usize) -> bool {
+    tagged != UNKNOWN && !is_internal(tagged)
+}
+
 /// Is it the address of an entry?
 #[inline(always)]
 pub(crate) fn is_entry(tagged: usize) -> bool {

@@ -342,6 +342,29 @@ pub unsafe extern "C-unwind" fn fdopen(fd: c_int, mode: *const c_char) -> *mut F
     unsafe { real::fdopen(fd, mode) }
 }
 
+/// The C library closes its descriptor past the hooks: without this, the flow of a duplicate would
+/// keep the socket open for ever.
+///
+/// # Safety
+/// As for fclose(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn fclose(file: *mut FILE) -> c_int {
+    if !file.is_null() && is_ours_now() {
+        let errno = real::errno();
+        // SAFETY: the caller's, and open.
+        let fd = unsafe { libc::fileno(file) };
+        if table::slot(fd).is_some_and(|slot| table::is_known(slot.tagged())) {
+            // What it has comes before the end. Its result is fclose's to say.
+            // SAFETY: as above.
+            unsafe { libc::fflush(file) };
+            barrier::forget(fd);
+        }
+        real::set_errno(errno);
+    }
+    // SAFETY: as promised by the caller.
+    unsafe { real::fclose(file) }
+}
+
 /// What fdopen does within the C library, which exports it.
 ///
 /// # Safety
@@ -391,6 +414,14 @@ mod other_names {
     pub unsafe extern "C-unwind" fn __fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
         // SAFETY: as promised by the caller.
         unsafe { fcntl(fd, command, argument) }
+    }
+
+    /// # Safety
+    /// As for fclose.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C-unwind" fn _IO_fclose(file: *mut FILE) -> c_int {
+        // SAFETY: as promised by the caller.
+        unsafe { fclose(file) }
     }
 
     /// # Safety

@@ -376,3 +376,18 @@ pub fn stdio_comes_behind() {
     let expected = ["queued ".repeat(100).as_bytes(), b"printed after"].concat();
     assert_eq!(read_to_end(&peer), Ok(expected));
 }
+
+/// A FILE closes its descriptor within the C library, and the stream still ends.
+pub fn a_file_closes_its_number() {
+    let (fd, peer) = pair(0, 0);
+    assert_eq!(write(fd, b"queued "), Ok(7));
+    // SAFETY: the test's; the FILE owns the duplicate.
+    unsafe {
+        let file = libc::fdopen(libc::dup(fd), c"w".as_ptr());
+        assert!(libc::fputs(c"printed ".as_ptr(), file) >= 0);
+        assert_eq!(libc::fclose(file), 0);
+        assert_eq!(write(fd, b"after"), Ok(5));
+        assert_eq!(libc::close(fd), 0);
+    }
+    assert_eq!(read_to_end(&peer), Ok(b"queued printed after".to_vec()));
+}

@@ -67,12 +67,12 @@ pub(crate) struct Message<'a> {
 
 impl Message<'_> {
     /// What the kernel is given in another way than as bytes of ours: it comes
-    /// behind what is queued.
-    pub(crate) fn other(waits: bool) -> Self {
+    /// behind what is queued. With the flags that a send would have.
+    pub(crate) fn other(flags: c_int) -> Self {
         Self {
             slices: &[],
             length: 0,
-            flags: if waits { 0 } else { libc::MSG_DONTWAIT },
+            flags,
             plain: false,
             nothing: false,
         }

@@ -12,7 +12,8 @@ use libc::{
 
 /// Calls `real` behind what is queued on `fd`.
 fn behind<T: Result>(fd: c_int, waits: bool, real: impl FnOnce() -> T) -> T {
-    T::from(send(fd, || Message::other(waits), || real().into()))
+    let flags = if waits { 0 } else { libc::MSG_DONTWAIT };
+    T::from(send(fd, || Message::other(flags), || real().into()))
 }
 
 /// What such a function returns: -1 for an error.
@@ -258,18 +259,30 @@ pub unsafe extern "C-unwind" fn lio_listio64(
 /// # Safety
 /// As for syscall(2).
 pub(super) unsafe fn by_number(number: libc::c_long, a: [usize; 6]) -> Option<libc::c_long> {
-    let (fd, waits) = match number {
-        libc::SYS_write | libc::SYS_writev | libc::SYS_sendfile => (a[0], true),
-        libc::SYS_sendto | libc::SYS_sendmmsg => (a[0], a[3] & libc::MSG_DONTWAIT as usize == 0),
-        libc::SYS_sendmsg => (a[0], a[2] & libc::MSG_DONTWAIT as usize == 0),
-        libc::SYS_pwritev2 => (a[0], a[5] & libc::RWF_NOWAIT as usize == 0),
-        libc::SYS_splice => (a[2], a[5] & libc::SPLICE_F_NONBLOCK as usize == 0),
+    let dont_wait = |flag: c_int| match a[5] & flag as usize {
+        0 => 0,
+        _ => libc::MSG_DONTWAIT,
+    };
+    let (fd, flags) = match number {
+        libc::SYS_write | libc::SYS_writev | libc::SYS_sendfile => (a[0], 0),
+        libc::SYS_sendto | libc::SYS_sendmmsg => (a[0], a[3] as c_int),
+        libc::SYS_sendmsg => {
+            // SAFETY: as promised by the caller.
+            if let Some(message) = unsafe { (a[1] as *const libc::msghdr).as_ref() } {
+                // SAFETY: as above.
+                unsafe { super::sends::pass_rights_through(message) };
+            }
+            (a[0], a[2] as c_int)
+        }
+        libc::SYS_pwritev2 => (a[0], dont_wait(libc::RWF_NOWAIT)),
+        libc::SYS_splice => (a[2], dont_wait(libc::SPLICE_F_NONBLOCK as c_int)),
         _ => return None,
     };
-    Some(behind(fd as c_int, waits, || {
+    let real = || {
         // SAFETY: as promised by the caller.
         unsafe { real::syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]) as isize }
-    }) as libc::c_long)
+    };
+    Some(send(fd as c_int, || Message::other(flags), real) as libc::c_long)
 }
 
 /// The variadic ones: behind what is queued, and on to the real function with the
@@ -283,7 +296,7 @@ mod variadic {
 
     /// The real function; null: the call fails, with errno.
     fn before(fd: c_int, name: &CStr) -> *mut c_void {
-        let may = send(fd, || Message::other(true), || 0);
+        let may = send(fd, || Message::other(0), || 0);
         match may {
             0 => real::address(name),
             _ => std::ptr::null_mut(),

@@ -43,7 +43,7 @@ unsafe fn one(
         }
         None => Message {
             flags,
-            ..Message::other(true)
+            ..Message::other(0)
         },
     };
     send::send(fd, message, real)
@@ -85,7 +85,7 @@ impl<'a> Gathered<'a> {
     ) -> Message<'a> {
         let other = Message {
             flags,
-            ..Message::other(true)
+            ..Message::other(0)
         };
         if (slices.is_null() && count > 0) || count > SLICES_MAX {
             return other;
@@ -213,7 +213,7 @@ pub unsafe extern "C-unwind" fn sendto(
     // To an address of its own: after what is queued.
     let message = || Message {
         flags,
-        ..Message::other(true)
+        ..Message::other(0)
     };
     send::send(fd, message, real)
 }
@@ -236,7 +236,10 @@ pub unsafe extern "C-unwind" fn writev(fd: c_int, slices: *const iovec, count: c
 }
 
 /// Descriptors that are sent to another process may be written to there.
-unsafe fn pass_rights_through(message: &msghdr) {
+///
+/// # Safety
+/// The message is one for sendmsg(2).
+pub(super) unsafe fn pass_rights_through(message: &msghdr) {
     if message.msg_control.is_null() || message.msg_controllen == 0 {
         return;
     }

@@ -339,7 +339,7 @@ impl Offer<'_> {
                 .shares(entry.forks.load(Ordering::Relaxed));
         if may_queue && self.pays(entry) {
             if self.submit(entry) {
-                return Step::Done(Verdict::Accepted(message.length));
+                return self.accepted(entry);
             }
             return self.full(entry);
         }
@@ -359,6 +359,23 @@ impl Offer<'_> {
     fn submit(&self, entry: &Used) -> bool {
         let message = self.message;
         entry.flow().submit(message.slices, message.length)
+    }
+
+    /// It is queued. Another thread may have ended the stream between the look at that and the
+    /// push: what came behind the end was not accepted.
+    #[inline]
+    fn accepted(&self, entry: &Used) -> Step {
+        if entry.ended.load(Ordering::SeqCst) && self.came_too_late(entry) {
+            let errno = entry.take_error().unwrap_or(libc::EPIPE);
+            return Step::Done(Verdict::Failed(errno));
+        }
+        Step::Done(Verdict::Accepted(self.message.length))
+    }
+
+    #[cold]
+    fn came_too_late(&self, entry: &Used) -> bool {
+        quiet_drain(entry);
+        entry.flow().error().is_some()
     }
 
     /// Does queueing it pay?
@@ -400,7 +417,7 @@ impl Offer<'_> {
             return Step::Done(Verdict::Out);
         }
         if self.submit(entry) {
-            return Step::Done(Verdict::Accepted(self.message.length));
+            return self.accepted(entry);
         }
         match drained {
             Drained::Empty => Step::Again,
@@ -417,7 +434,7 @@ impl Offer<'_> {
         // Without waiting: then it is queued behind the rest, where it may.
         if may_queue && drained != Drained::Empty {
             return match self.submit(entry) {
-                true => Step::Done(Verdict::Accepted(self.message.length)),
+                true => self.accepted(entry),
                 false => self.full(entry),
             };
         }

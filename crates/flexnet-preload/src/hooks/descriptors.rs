@@ -99,42 +99,60 @@ pub unsafe extern "C-unwind" fn connect(
     unsafe { real::connect(fd, to, length) }
 }
 
+/// When a stream with a flow ends, and to what that came.
+enum Ended {
+    /// Behind what is queued.
+    Later,
+    /// Now; with the result and errno of `end`.
+    Now(c_int, c_int),
+}
+
+/// The stream's end comes behind what is queued, or now, by `end`. Never waits, as the kernel's own
+/// does not. `None`: there is no flow.
+fn end_behind(fd: c_int, end: impl FnOnce() -> c_int) -> Option<Ended> {
+    with_entry(fd, |_, entry| {
+        if entry.kind() != Kind::Stream {
+            return Ended::Now(end(), real::errno());
+        }
+        // First: a sender that has queued since then looks whether it was too late.
+        entry.ended.store(true, Ordering::SeqCst);
+        let ended = barrier::quietly(|| entry.flow().end_when_drained(end));
+        let errno = real::errno();
+        // A thread that waits for room has none to expect.
+        entry.bell().ring();
+        ended.map_or(Ended::Later, |result| Ended::Now(result, errno))
+    })
+}
+
 /// # Safety
 /// As for shutdown(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn shutdown(fd: c_int, how: c_int) -> c_int {
-    if how != libc::SHUT_RD {
-        // Never waits, as the kernel's own does not: the end comes behind what
-        // is queued.
-        let behind = with_entry(fd, |_, entry| {
-            if entry.kind() != Kind::Stream {
-                return false;
+    // SAFETY: as promised by the caller.
+    let real = |how| unsafe { real::shutdown(fd, how) };
+    if how == libc::SHUT_RD {
+        return real(how);
+    }
+    let ended = end_behind(fd, || real(how)).or_else(|| {
+        // Without a flow there is none any more; but one may have been made just now.
+        table::slot(fd)?.replace(CANDIDATE, PASSTHROUGH);
+        end_behind(fd, || real(how))
+    });
+    match ended {
+        None => real(how),
+        Some(Ended::Now(result, errno)) => {
+            if result < 0 {
+                real::set_errno(errno);
             }
-            entry.ended.store(true, Ordering::SeqCst);
-            if entry.flow().is_drained() {
-                return false;
-            }
-            barrier::quietly(|| entry.flow().end_when_drained());
-            // A thread that waits for room has none to expect.
-            entry.bell().ring();
-            true
-        });
-        if behind.is_none()
-            && let Some(slot) = table::slot(fd)
-        {
-            // No flow yet, and none any more.
-            slot.replace(CANDIDATE, PASSTHROUGH);
+            result
         }
-        if behind == Some(true) {
+        Some(Ended::Later) => {
             if how == libc::SHUT_RDWR {
-                // SAFETY: as promised by the caller.
-                unsafe { real::shutdown(fd, libc::SHUT_RD) };
+                real(libc::SHUT_RD);
             }
-            return 0;
+            0
         }
     }
-    // SAFETY: as promised by the caller.
-    unsafe { real::shutdown(fd, how) }
 }
 
 /// # Safety

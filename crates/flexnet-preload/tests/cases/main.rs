@@ -28,6 +28,7 @@ const CASES: &[(&str, Option<&str>)] = &[
     ("filters", None),
     ("stuck", None),
     ("rests", None),
+    ("ends", None),
     ("numbers", None),
     ("cancelled", None),
     ("profiler", None),

@@ -267,13 +267,16 @@ impl RawFlow {
         self.core.wait_and_drain(Some(left));
     }
 
-    /// The stream ends (FIN) once what was accepted is sent: at once, or by an
-    /// executor when the peer makes room.
-    pub fn end_when_drained(&self) {
+    /// The stream ends (FIN) once what was accepted is sent: at once, by `end`, or by an
+    /// executor when the peer makes room. What is accepted later fails.
+    pub fn end_when_drained<R>(&self, end: impl FnOnce() -> R) -> Option<R> {
         let mut guard = self.enter();
-        self.drain_guarded(&mut guard);
+        if self.drain_guarded(&mut guard) == Drained::Empty {
+            return Some(end());
+        }
         let mut work = self.core.work(&guard, None);
         guard.drain_mut(|drain| drain.end_when_empty(&mut work));
+        None
     }
 
     /// Gives the kernel what it takes, and calls `count` with the bytes that are

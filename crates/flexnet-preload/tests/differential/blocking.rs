@@ -2,6 +2,7 @@
 //! Blocking sockets, and datagrams.
 
 use crate::calls::{Calls, Via};
+use crate::plan;
 use crate::random::Random;
 use crate::side::{End, Side, bytes_at, wait_for};
 use std::thread;
@@ -37,7 +38,8 @@ pub fn stream(seed: u64) {
                 }
             }
         });
-        for _ in 0..steps {
+        for step in plan::steps(steps) {
+            let mut random = Random::step(seed, step);
             let vias = [
                 Via::Write,
                 Via::Send,
@@ -50,6 +52,11 @@ pub fn stream(seed: u64) {
                 Via::WriteAlias,
                 Via::SendAlias,
                 Via::Number,
+                Via::Pwritev64v2,
+                Via::DprintfChecked,
+                Via::NumberSendto,
+                Via::NumberSendmsg,
+                Via::NumberWritev,
             ];
             let (via, length) = (random.pick(&vias), random.size());
             if random.one_in(12) {
@@ -90,7 +97,8 @@ pub fn datagrams(seed: u64) {
         let sender = calls.socket(libc::SOCK_DGRAM);
         calls.connect(sender, &address);
         let mut number = 0;
-        for _ in 0..1 + random.below(10) {
+        for step in plan::steps(1 + random.below(10)) {
+            let mut random = Random::step(seed, step);
             // No more than the receiver holds.
             let equal = random.one_in(2).then(|| random.below(1500));
             let sent: Vec<Vec<u8>> = (0..1 + random.below(12))

@@ -30,8 +30,14 @@ pub enum Via {
     /// The C library's other names.
     WriteAlias,
     SendAlias,
+    Pwritev64v2,
+    /// Checked, as where the compiler fortifies. For sockets that block, as dprintf.
+    DprintfChecked,
     /// syscall(2).
     Number,
+    NumberSendto,
+    NumberSendmsg,
+    NumberWritev,
 }
 
 impl Via {
@@ -45,6 +51,8 @@ impl Via {
                 | Self::Sendmmsg
                 | Self::SendmsgEmpty
                 | Self::SendAlias
+                | Self::NumberSendto
+                | Self::NumberSendmsg
         )
     }
 }
@@ -86,6 +94,14 @@ macro_rules! call {
 
 unsafe extern "C" {
     fn dprintf(fd: c_int, format: *const c_char, ...) -> c_int;
+    fn __dprintf_chk(fd: c_int, flag: c_int, format: *const c_char, ...) -> c_int;
+    fn pwritev64v2(
+        fd: c_int,
+        slices: *const libc::iovec,
+        count: c_int,
+        offset: i64,
+        flags: c_int,
+    ) -> isize;
     fn __write(fd: c_int, data: *const c_void, length: usize) -> isize;
     fn __send(fd: c_int, data: *const c_void, length: usize, flags: c_int) -> isize;
 }
@@ -130,32 +146,19 @@ fn header(vectors: &mut [libc::iovec]) -> libc::msghdr {
 impl Calls {
     /// One send of `bytes`. How many were taken.
     pub fn send(self, via: Via, fd: RawFd, bytes: &[u8], flags: c_int) -> Outcome {
-        let (data, length) = (bytes.as_ptr().cast::<c_void>(), bytes.len());
         match via {
-            Via::Write => call!(self, write(fd, data, length), libc::write(fd, data, length)),
-            Via::Writev | Via::WritevEmpty => {
-                let vectors = match via {
-                    Via::Writev => slices(bytes),
-                    _ => with_empty(bytes),
-                };
-                let (first, count) = (vectors.as_ptr(), vectors.len() as c_int);
-                call!(
-                    self,
-                    writev(fd, first, count),
-                    libc::writev(fd, first, count)
-                )
+            Via::Write | Via::WriteAlias | Via::Number | Via::Dprintf | Via::DprintfChecked => {
+                self.write(via, fd, bytes)
             }
-            Via::Send => call!(
-                self,
-                sendto(fd, data, length, flags, 0, 0),
-                libc::send(fd, data, length, flags)
-            ),
-            Via::Sendto => call!(
-                self,
-                sendto(fd, data, length, flags, 0, 0),
-                libc::sendto(fd, data, length, flags, ptr::null(), 0)
-            ),
-            Via::Sendmsg | Via::SendmsgEmpty => {
+            Via::Writev
+            | Via::WritevEmpty
+            | Via::NumberWritev
+            | Via::Pwritev2
+            | Via::Pwritev64v2 => self.write_slices(via, fd, bytes),
+            Via::Send | Via::Sendto | Via::SendAlias | Via::NumberSendto => {
+                self.send_to(via, fd, bytes, flags)
+            }
+            Via::Sendmsg | Via::SendmsgEmpty | Via::NumberSendmsg => {
                 let mut vectors = match via {
                     Via::Sendmsg => slices(bytes),
                     _ => with_empty(bytes),
@@ -165,40 +168,75 @@ impl Calls {
                 call!(
                     self,
                     sendmsg(fd, header, flags),
-                    libc::sendmsg(fd, header, flags)
+                    match via {
+                        Via::NumberSendmsg => {
+                            libc::syscall(libc::SYS_sendmsg, fd, header, flags) as isize
+                        }
+                        _ => libc::sendmsg(fd, header, flags),
+                    }
                 )
             }
-            Via::Dprintf => {
-                // By its length: a case's bytes have no end as text.
-                let count = length as c_int;
-                call!(
-                    self,
-                    write(fd, data, length),
-                    dprintf(fd, c"%.*s".as_ptr(), count, data)
-                )
-            }
-            Via::Pwritev2 => {
-                let vectors = slices(bytes);
-                let (first, count) = (vectors.as_ptr(), vectors.len() as c_int);
-                call!(
-                    self,
-                    pwritev2(fd, first, count, usize::MAX, usize::MAX, 0),
-                    libc::pwritev2(fd, first, count, -1, 0)
-                )
-            }
-            Via::WriteAlias => call!(self, write(fd, data, length), __write(fd, data, length)),
-            Via::SendAlias => call!(
-                self,
-                sendto(fd, data, length, flags, 0, 0),
-                __send(fd, data, length, flags)
-            ),
-            Via::Number => call!(
-                self,
-                write(fd, data, length),
-                libc::syscall(libc::SYS_write, fd, data, length)
-            ),
             Via::Sendmmsg => self.send_several(fd, &[bytes], flags).map(|sent| sent[0]),
         }
+    }
+
+    fn write(self, via: Via, fd: RawFd, bytes: &[u8]) -> Outcome {
+        let (data, length) = (bytes.as_ptr().cast::<c_void>(), bytes.len());
+        // By its length: a case's bytes have no end as text.
+        let (count, format) = (length as c_int, c"%.*s".as_ptr());
+        call!(
+            self,
+            write(fd, data, length),
+            match via {
+                Via::WriteAlias => __write(fd, data, length),
+                Via::Number => libc::syscall(libc::SYS_write, fd, data, length) as isize,
+                Via::Dprintf => dprintf(fd, format, count, data) as isize,
+                Via::DprintfChecked => __dprintf_chk(fd, 1, format, count, data) as isize,
+                _ => libc::write(fd, data, length),
+            }
+        )
+    }
+
+    fn write_slices(self, via: Via, fd: RawFd, bytes: &[u8]) -> Outcome {
+        let vectors = match via {
+            Via::WritevEmpty | Via::NumberWritev => with_empty(bytes),
+            _ => slices(bytes),
+        };
+        let (first, count) = (vectors.as_ptr(), vectors.len() as c_int);
+        if matches!(via, Via::Pwritev2 | Via::Pwritev64v2) {
+            return call!(
+                self,
+                pwritev2(fd, first, count, usize::MAX, usize::MAX, 0),
+                match via {
+                    Via::Pwritev2 => libc::pwritev2(fd, first, count, -1, 0),
+                    _ => pwritev64v2(fd, first, count, -1, 0),
+                }
+            );
+        }
+        call!(
+            self,
+            writev(fd, first, count),
+            match via {
+                Via::NumberWritev => libc::syscall(libc::SYS_writev, fd, first, count) as isize,
+                _ => libc::writev(fd, first, count),
+            }
+        )
+    }
+
+    fn send_to(self, via: Via, fd: RawFd, bytes: &[u8], flags: c_int) -> Outcome {
+        let (data, length) = (bytes.as_ptr().cast::<c_void>(), bytes.len());
+        call!(
+            self,
+            sendto(fd, data, length, flags, 0, 0),
+            match via {
+                Via::Sendto => libc::sendto(fd, data, length, flags, ptr::null(), 0),
+                Via::SendAlias => __send(fd, data, length, flags),
+                Via::NumberSendto => {
+                    libc::syscall(libc::SYS_sendto, fd, data, length, flags, 0, 0) as isize
+                }
+                _ => libc::send(fd, data, length, flags),
+            }
+        )
     }
 
     /// sendmmsg: the bytes taken of each message that was sent.
@@ -282,6 +320,23 @@ impl Calls {
             close_range(first, last, 0),
             libc::close_range(first as u32, last as u32, 0)
         )
+    }
+
+    /// Written by stdio, which closes the descriptor. Plain, it is a write.
+    pub fn stdio(self, fd: RawFd, bytes: &[u8]) -> Outcome {
+        if self == Self::Plain {
+            let written = self.send(Via::Write, fd, bytes, 0);
+            self.close(fd)?;
+            return written;
+        }
+        // SAFETY: a descriptor of the case's, which fclose closes; a local stretch.
+        unsafe {
+            let file = libc::fdopen(fd, c"w".as_ptr());
+            assert!(!file.is_null(), "fdopen");
+            let written = libc::fwrite(bytes.as_ptr().cast(), 1, bytes.len(), file);
+            assert_eq!(libc::fclose(file), 0, "fclose");
+            Ok(written)
+        }
     }
 
     pub fn shutdown(self, fd: RawFd, how: c_int) -> Outcome {

@@ -7,6 +7,50 @@ use crate::side::Side;
 use rustix::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// A child that ends at once takes less, whatever peers do, on a busy machine.
+pub const QUICK: Duration = Duration::from_secs(4);
+
+unsafe extern "C" {
+    fn _Fork() -> libc::pid_t;
+}
+
+/// A child that ends at once, by fork(), system(), posix_spawn() or _Fork().
+pub fn ends_at_once(way: usize) {
+    let mut status = -1;
+    // SAFETY: the children do no more than the calls below; strings and locals are valid.
+    unsafe {
+        let child = match way {
+            0 => libc::fork(),
+            1 => {
+                assert_eq!(libc::system(c":".as_ptr()), 0, "system");
+                return;
+            }
+            2 => {
+                let (mut child, name) = (0, c"true".as_ptr());
+                let arguments = [name.cast_mut(), ptr::null_mut()];
+                let (none, environment) = (ptr::null(), ptr::null());
+                let made = libc::posix_spawnp(
+                    &mut child,
+                    name,
+                    none,
+                    ptr::null(),
+                    arguments.as_ptr(),
+                    environment,
+                );
+                assert_eq!(made, 0, "posix_spawnp");
+                child
+            }
+            _ => _Fork(),
+        };
+        if child == 0 {
+            libc::_exit(0);
+        }
+        while libc::waitpid(child, &mut status, 0) != child {}
+    }
+    assert_eq!(status, 0, "the child");
+}
 
 fn say(to: RawFd) {
     // SAFETY: a number of the case's.

@@ -12,6 +12,11 @@ impl Random {
         random
     }
 
+    /// For one step of a case: the same whichever steps are left out before it.
+    pub fn step(seed: u64, step: usize) -> Self {
+        Self::new(seed ^ (step as u64 + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93))
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;

@@ -96,13 +96,15 @@ impl Side {
     }
 
     pub fn set_nonblocking(&self) {
+        self.set_flags(|flags| flags | libc::O_NONBLOCK);
+    }
+
+    /// As fcntl(2) sets them.
+    pub fn set_flags(&self, to: impl FnOnce(i32) -> i32) {
         // SAFETY: plain calls.
         unsafe {
             let flags = libc::fcntl(self.fds[0], libc::F_GETFL);
-            assert_eq!(
-                libc::fcntl(self.fds[0], libc::F_SETFL, flags | libc::O_NONBLOCK),
-                0
-            );
+            assert_eq!(libc::fcntl(self.fds[0], libc::F_SETFL, to(flags)), 0);
         }
     }
 

@@ -4,7 +4,7 @@
 use crate::calls::{Calls, Double, Outcome, Via};
 use crate::random::Random;
 use crate::side::{End, Side, bytes_at, wait_for, wait_until};
-use crate::{fork, pipes};
+use crate::{fork, pipes, plan};
 use rustix::fd::RawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -14,7 +14,7 @@ pub extern "C" fn on_broken_pipe(_: i32) {
     BROKEN_PIPES.fetch_add(1, Ordering::Relaxed);
 }
 
-const VIAS: [Via; 12] = [
+const VIAS: [Via; 16] = [
     Via::Write,
     Via::Writev,
     Via::Send,
@@ -27,6 +27,10 @@ const VIAS: [Via; 12] = [
     Via::WriteAlias,
     Via::SendAlias,
     Via::Number,
+    Via::Pwritev64v2,
+    Via::NumberSendto,
+    Via::NumberSendmsg,
+    Via::NumberWritev,
 ];
 const DOUBLES: [Double; 4] = [Double::Dup, Double::Dup2, Double::Dup3, Double::Fcntl];
 
@@ -34,6 +38,7 @@ const DOUBLES: [Double; 4] = [Double::Dup, Double::Dup2, Double::Dup3, Double::F
 const BYTES: usize = 3_000_000;
 
 pub struct Case {
+    seed: u64,
     random: Random,
     plain: Side,
     hooked: Side,
@@ -71,6 +76,7 @@ impl Case {
             hooked.set_nonblocking();
         }
         Self {
+            seed,
             random,
             plain,
             hooked,
@@ -79,17 +85,19 @@ impl Case {
     }
 
     pub fn run(mut self) {
-        for _ in 0..5 + self.random.below(40) {
+        for step in plan::steps(5 + self.random.below(40)) {
             if self.hooked.accepted > BYTES {
                 break;
             }
+            self.random = Random::step(self.seed, step);
             self.step();
         }
+        self.random = Random::step(self.seed, usize::MAX);
         self.end();
     }
 
     fn step(&mut self) {
-        match self.random.below(40) {
+        match self.random.below(42) {
             0..18 => self.send(),
             18..22 => self.read(),
             22 => self.equalize(),
@@ -104,6 +112,8 @@ impl Case {
             34 => self.pass_descriptor(),
             35..37 => self.send_several(),
             37 => self.no_error(),
+            38 => self.stdio(),
+            39 => self.child(),
             _ => self.burst(),
         }
     }
@@ -306,6 +316,33 @@ impl Case {
             side.fds.push(side.calls.pass_descriptor(over, side.fds[0]));
             pipes::close(over);
         }
+    }
+
+    /// A FILE over a duplicate: nothing is queued from here on.
+    fn stdio(&mut self) {
+        self.equalize();
+        let length = 1 + self.random.below(2000);
+        for side in [&mut self.plain, &mut self.hooked] {
+            let fd = side.calls.double(Double::Dup, side.fds[0], 0);
+            // stdio does not say which part was taken, so all is to be.
+            side.set_flags(|flags| flags & !libc::O_NONBLOCK);
+            let bytes = side.next(length);
+            let written = side.calls.stdio(fd.expect("a duplicate") as RawFd, &bytes);
+            side.set_flags(|flags| flags | libc::O_NONBLOCK);
+            assert_eq!(written, Ok(length), "{:?}", side.calls);
+            side.accepted += length;
+        }
+    }
+
+    /// Of whichever kind: it ends at once, and nothing waits for what the peer has not taken.
+    fn child(&mut self) {
+        let begun = std::time::Instant::now();
+        fork::ends_at_once(self.random.below(4));
+        assert!(
+            begun.elapsed() < fork::QUICK,
+            "a child took {:?}",
+            begun.elapsed()
+        );
     }
 
     fn no_error(&mut self) {

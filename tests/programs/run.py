@@ -20,11 +20,13 @@ import tempfile
 import time
 import traceback
 
+from harness import table
 from harness.program import Mode
 
 HERE = pathlib.Path(__file__).resolve().parent
 # A whole case in one mode; a hang that no limit within the case told.
 CASE_LIMIT = 150
+TABLE = HERE.parents[1] / "crates/flexnet-preload/PROGRAMS.md"
 
 
 def cases():
@@ -106,6 +108,7 @@ def main():
     # A case waits most of its time: all of them use two CPUs for less than a minute.
     parser.add_argument("--jobs", type=int, default=3 * (os.cpu_count() or 1), help="cases at a time (3 a CPU)")
     parser.add_argument("--plain", action="store_true", help="plain alone: are the cases themselves right?")
+    parser.add_argument("--write-table", action="store_true", help="after a run of all: writes the page of programs")
     parser.add_argument("--list", action="store_true", help="the cases' names")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     parser.add_argument("--mode", help=argparse.SUPPRESS)
@@ -130,6 +133,10 @@ def main():
     if os.geteuid() != 0:
         parser.error("namespaces need root")
     wrong = run_all(names, options)
+    whole = not (options.only or options.modes or options.plain)
+    if whole and not wrong and (stale := table.check(TABLE, {name: load(name) for name in names}, options.write_table)):
+        print(stale)
+        return 1
     print(f"{wrong} failed" if wrong else "all as without the library")
     return int(wrong > 0)
 

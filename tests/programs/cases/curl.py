@@ -11,6 +11,8 @@ from harness.program import Program, run as run_command
 from harness.waiting import check
 
 MODES = ["always", "adaptive", "adaptive-queued", "strict"]
+VERSION = ["curl", "--version"]
+CHECKED = "uploads with a length, in chunks, posted, several over one connection"
 PORT = 7600
 SIZES = [0, 1, 1000, 65_536, 3_000_000, 30_000_000]
 

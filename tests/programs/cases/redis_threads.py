@@ -3,6 +3,8 @@
 from cases.redis import checked
 
 MODES = ["always", "adaptive-queued"]
+VERSION = ["redis-server", "--version"]
+CHECKED = "as redis, with threads for I/O"
 
 
 def run(mode):

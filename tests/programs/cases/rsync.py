@@ -7,6 +7,8 @@ from harness.program import Program, run as run_command
 from harness.waiting import check, wait_until
 
 MODES = ["always", "adaptive", "adaptive-queued"]
+VERSION = ["rsync", "--version"]
+CHECKED = "to and from a daemon that forks"
 PORT = 7700
 
 

@@ -301,10 +301,13 @@ static void match_task(struct task_struct *p, const struct comm_name *comm, bool
 	else if (tctx->rules_epoch != epoch)
 		tctx->born_rule = 0; /* the walk will come to it */
 	tctx->inherited = tctx->born;
+	tctx->held_by = tctx->rule;
 	rule = tctx->born_rule ? rule_at(rules, tctx->born_rule - 1) : NULL;
 	if (rule && (by_cgroup >> ((tctx->born_rule - 1) & 63) & 1) &&
-	    (!rule->has_uid || rule->uid == uid))
+	    (!rule->has_uid || rule->uid == uid)) {
 		tctx->inherited = rule->task_class + 1;
+		tctx->held_by = tctx->rule ?: tctx->born_rule;
+	}
 	tctx->rules_epoch = epoch;
 	if (class_of(tctx) != FLEXNET_CLASS_EXECUTOR)
 		settle_class(tctx);
@@ -369,6 +372,26 @@ int rules_walk(struct bpf_iter__task *ctx)
 
 	if (p)
 		match_as_named(p, true);
+	return 0;
+}
+
+/* Tells of each task that has its class of a rule: that rule's index + 1, a byte. For a
+ * status; no path that schedules counts. */
+SEC("iter/task")
+int rules_count(struct bpf_iter__task *ctx)
+{
+	struct task_struct *p = ctx->task;
+	struct task_ctx *tctx;
+
+	if (!p || p->exit_state)
+		return 0;
+	tctx = task_ctx_of(p);
+	if (!tctx || !tctx->held_by || tctx->rules_epoch != READ_ONCE(rules_epoch))
+		return 0;
+	/* Not one that asked for a class itself, and no executor. */
+	if (tctx->class_origin == FLEXNET_ORIGIN_RULE ||
+	    tctx->class_origin == FLEXNET_ORIGIN_PARENT)
+		bpf_seq_write(ctx->meta->seq, &tctx->held_by, sizeof(tctx->held_by));
 	return 0;
 }
 

@@ -71,6 +71,7 @@ struct task_ctx {
 	u8 born;	 /* of a parent whose process asked for it */
 	u8 born_rule;	 /* index + 1 of the parent's rule, of that epoch */
 	u8 rule;	 /* index + 1 of its own */
+	u8 held_by;	 /* index + 1 of the rule that holds it, its own or the parent's */
 	u32 rules_epoch; /* the rules it was matched with */
 	u32 backlog;	 /* it is a backlog NAPI thread */
 	u8 out_of_order; /* it was queued or moved ahead of its virtual time */

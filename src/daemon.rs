@@ -16,10 +16,11 @@ use crate::napi::Napi;
 use crate::notify::notify;
 use crate::pages::{PageMap, Placer};
 use crate::preflight;
-use crate::reload::Reload;
+use crate::reload::{self, Reload};
 use crate::scheduler::Scheduler;
 use crate::signals::{Asked, Signals};
 use crate::stats::{Snapshot, StatsDesk, monotonic_ns, transitions};
+use crate::status;
 use crate::steer::Steer;
 use crate::takeover::{self, Successor};
 use crate::wake::Wake;
@@ -229,6 +230,7 @@ impl Daemon {
         for (number, message, order) in self.control.orders() {
             match order {
                 Order::Reload => self.answer_reload(kernel, number, &message),
+                Order::Rules => self.answer_rules(kernel, number, &message),
                 Order::TakeOver => self.successor = self.control.give_way(number, message),
             }
         }
@@ -264,6 +266,19 @@ impl Daemon {
         let header = message::reply(message, size_of::<abi::Reload>(), status);
         self.control
             .reply(kernel, number, &abi::Reload::new(header, &text));
+    }
+
+    fn answer_rules(&mut self, kernel: &Kernel<'_>, number: u64, message: &Message) {
+        let config = &self.kept.config;
+        let restart = reload::waiting(&self.started, config);
+        match status::rules(kernel, &config.rules.rules, &restart, message) {
+            Ok(rules) => self.control.reply(kernel, number, &rules),
+            Err(error) => {
+                log::warn!("cannot tell of the rules: {error:#}");
+                let refused = message::reply(message, size_of::<Message>(), Err(Errno::IO));
+                self.control.reply(kernel, number, &refused);
+            }
+        }
     }
 
     fn check_grants(&mut self, kernel: &Kernel<'_>, now_ns: u64) {

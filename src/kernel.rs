@@ -6,12 +6,12 @@
 //! one field: BPF goes on writing. Loading and attaching is scheduler.rs.
 
 use crate::bpf_intf::{
-    FLEXNET_CLIENTS_MAX, FLEXNET_EXECUTORS_MAX, flexnet_apply, flexnet_class_FLEXNET_CLASS_COUNT,
-    flexnet_client_event, flexnet_client_op_FLEXNET_CLIENT_DROP_SLOT,
-    flexnet_client_op_FLEXNET_CLIENT_FORGET, flexnet_client_op_FLEXNET_CLIENT_LIMITS,
-    flexnet_client_op_FLEXNET_CLIENT_START, flexnet_client_op_FLEXNET_CLIENT_START_KERNEL,
-    flexnet_cpu_stats, flexnet_design_case, flexnet_design_switch, flexnet_napi_thread,
-    flexnet_registration, flexnet_task_sample,
+    FLEXNET_CLIENTS_MAX, FLEXNET_EXECUTORS_MAX, FLEXNET_RULES_MAX, flexnet_apply,
+    flexnet_class_FLEXNET_CLASS_COUNT, flexnet_client_event,
+    flexnet_client_op_FLEXNET_CLIENT_DROP_SLOT, flexnet_client_op_FLEXNET_CLIENT_FORGET,
+    flexnet_client_op_FLEXNET_CLIENT_LIMITS, flexnet_client_op_FLEXNET_CLIENT_START,
+    flexnet_client_op_FLEXNET_CLIENT_START_KERNEL, flexnet_cpu_stats, flexnet_design_case,
+    flexnet_design_switch, flexnet_napi_thread, flexnet_registration, flexnet_task_sample,
 };
 use crate::bpf_skel::BpfSkel;
 use crate::bpf_skel::types;
@@ -422,6 +422,25 @@ impl Kernel<'_> {
             hooks.clear();
         }
         Ok(())
+    }
+
+    /// How many tasks each rule gives their class to, by its place in the file. Walks all
+    /// tasks: only when somebody asks.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn rule_tasks(&self) -> Result<[u32; FLEXNET_RULES_MAX as usize]> {
+        let mut tasks = [0; FLEXNET_RULES_MAX as usize];
+        let walk = self.skel.progs.rules_count.attach();
+        let walk = walk.context("cannot walk the tasks")?;
+        let mut numbers = Vec::new();
+        Iter::new(&walk)?.read_to_end(&mut numbers)?;
+        for number in numbers {
+            if let Some(count) = tasks.get_mut(usize::from(number).wrapping_sub(1)) {
+                *count += 1;
+            }
+        }
+        Ok(tasks)
     }
 
     /// Has the arbiter follow a design from its next round on.

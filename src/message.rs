@@ -46,6 +46,8 @@ pub enum Request {
     Reload,
     /// Give way to the daemon that asks.
     TakeOver,
+    /// Tell of the rules, and of the keys that wait for a restart.
+    Rules,
     /// Tell of a process' threads with ids above this one.
     Why {
         /// 0: from the first on.
@@ -119,6 +121,7 @@ fn request(kind: u16, bytes: &[u8]) -> Result<Request, Errno> {
         abi::MESSAGE_STATUS => Ok(Request::Status),
         abi::MESSAGE_RELOAD => Ok(Request::Reload),
         abi::MESSAGE_TAKEOVER => Ok(Request::TakeOver),
+        abi::MESSAGE_RULES => Ok(Request::Rules),
         abi::MESSAGE_TRACE => {
             let ask: TraceAsk = read(bytes)?;
             match (ask.on, i32::try_from(ask.pid)) {

@@ -46,10 +46,15 @@ fn sort(changed: Vec<String>) -> (Vec<String>, Vec<String>) {
         .partition(|key| LIVE.contains(&key.as_str()))
 }
 
+/// Keys that wait for a restart.
+pub fn waiting(started: &Config, now: &Config) -> Vec<String> {
+    sort(started.changed(now)).1
+}
+
 /// Keys that hold from now on, and those that wait for a restart: what they are at
 /// was read at the start, and not again since.
 fn changes(started: &Config, old: &Config, new: &Config) -> (Vec<String>, Vec<String>) {
-    (sort(old.changed(new)).0, sort(started.changed(new)).1)
+    (sort(old.changed(new)).0, waiting(started, new))
 }
 
 impl Reload<'_, '_> {

@@ -177,6 +177,7 @@ fn load<'obj>(
     skel.progs.rules_credentials.set_autoattach(false);
     skel.progs.rules_cgroup.set_autoattach(false);
     skel.progs.rules_walk.set_autoattach(false);
+    skel.progs.rules_count.set_autoattach(false);
     let maps = &mut skel.maps;
     let rodata = maps.rodata_data.as_mut();
     let machine = &mut rodata.context("the object has no machine")?.machine;

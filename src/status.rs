@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The answer to a STATUS request: one sample of everything, for `flexnet status`
-//! and `flexnet top`.
+//! and `flexnet top`; and the answer to a RULES request.
 
 use crate::clients::Clients;
 use crate::facts::Facts;
 use crate::kernel::{Kernel, flexnet_arbiter_state};
 use crate::message;
+use crate::rules::Rule;
 use crate::stats::{integral, monotonic_ns};
+use anyhow::Result;
 use flexnet::abi::{
-    CLIENTS_MAX, Message, PID_KERNEL, STATUS_CHANGES, Status, StatusChange, StatusClient,
-    name_bytes,
+    CLIENTS_MAX, Message, PID_KERNEL, STATUS_CHANGES, STATUS_RULES, Status, StatusChange,
+    StatusClient, StatusRule, StatusRules, name_bytes, text_bytes,
 };
 
 /// What holds now, as a reply to `asked`.
@@ -69,6 +71,37 @@ pub fn status(kernel: &Kernel<'_>, clients: &Clients, facts: &Facts, asked: &Mes
         status.clients += 1;
     }
     status
+}
+
+/// The rules in force with the tasks that each holds, and the keys that wait for a restart.
+///
+/// # Errors
+/// The kernel's.
+pub fn rules(
+    kernel: &Kernel<'_>,
+    rules: &[Rule],
+    restart: &[String],
+    asked: &Message,
+) -> Result<StatusRules> {
+    let tasks = match rules {
+        [] => [0; STATUS_RULES],
+        _ => kernel.rule_tasks()?,
+    };
+    let mut status = StatusRules {
+        message: message::reply(asked, size_of::<StatusRules>(), Ok(())),
+        rules: rules.len().min(STATUS_RULES) as u32,
+        restart: text_bytes(&restart.join(", ")),
+        ..StatusRules::default()
+    };
+    for ((entry, rule), tasks) in status.rule.iter_mut().zip(rules).zip(tasks) {
+        let text = rule.to_string();
+        *entry = StatusRule {
+            tasks,
+            line: rule.line as u32,
+            text: text_bytes(&text.trim_end().replace('\n', ", ")),
+        };
+    }
+    Ok(status)
 }
 
 /// The backlog NAPI threads, where there are any: none is a client, but they are

@@ -235,6 +235,9 @@ enum flexnet_message_type {
 	 * a process runs that has the library's probes: the asker opens it, since
 	 * the daemon may not. */
 	FLEXNET_MESSAGE_TRACE = 11,
+	/* struct flexnet_message alone, root's (-EPERM), since it walks all tasks;
+	 * answered by struct flexnet_status_rules. */
+	FLEXNET_MESSAGE_RULES = 12,
 	/* daemon -> client, struct flexnet_message alone, no reply: the
 	 * scheduler goes away in good order; executors go on unpinned. */
 	FLEXNET_MESSAGE_DETACH = 6,
@@ -362,6 +365,23 @@ struct flexnet_status {
 	__u64 anti_starvation; /* tasks served by the starvation bound */
 	__u64 changes;	       /* in all; number n is in change[n % STATUS_CHANGES] */
 	struct flexnet_status_change change[FLEXNET_STATUS_CHANGES];
+};
+
+/* Rules there may be (bpf/rule.h). */
+#define FLEXNET_STATUS_RULES 64
+
+struct flexnet_status_rule {
+	__u32 tasks;	/* tasks that are of its class because of it */
+	__u32 line;	/* where it stands in the configuration file */
+	char text[120]; /* for people, zero-terminated, perhaps cut */
+};
+
+struct flexnet_status_rules {
+	struct flexnet_message message;
+	__u32 rules; /* entries used, in the order of the file */
+	__u32 reserved;
+	char restart[488]; /* keys that wait for a restart, with commas; zero-terminated */
+	struct flexnet_status_rule rule[FLEXNET_STATUS_RULES];
 };
 
 struct flexnet_why_ask {

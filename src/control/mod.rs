@@ -42,6 +42,8 @@ pub enum Order {
     Reload,
     /// Give way to the daemon that asks.
     TakeOver,
+    /// Tell of the rules, and of the keys that wait for a restart.
+    Rules,
 }
 
 /// The clients and their connections.

@@ -62,6 +62,10 @@ impl Control {
                 Ok(()) => return self.orders.push((number, message, Order::TakeOver)),
                 Err(errno) => Err(errno),
             },
+            Request::Rules => match self.admit_root(number) {
+                Ok(()) => return self.orders.push((number, message, Order::Rules)),
+                Err(errno) => Err(errno),
+            },
             request @ (Request::TraceStart | Request::TraceStop | Request::TraceAttach { .. }) => {
                 match self.trace(kernel, number, &request, packet.fd) {
                     Ok(mut reported) => {

@@ -37,6 +37,7 @@ impl Kind {
             Request::Unregister { .. }
             | Request::Status
             | Request::Reload
+            | Request::Rules
             | Request::TakeOver
             | Request::TraceStop
             | Request::Design(_) => None,

@@ -7,6 +7,8 @@ use crate::designs::{run, text};
 use crate::rules::{Program, class_of, config, start_with};
 use crate::tasks::Task;
 use flexnet::abi::name_text;
+use serde_json::{Value, json};
+use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -19,6 +21,37 @@ pub fn reload() -> String {
     let output = run("flexnet", &["reload"]);
     assert!(output.status.success(), "{output:?}");
     text(&output.stdout)
+}
+
+/// The status has the keys that wait for a restart, and the tasks of the rules below.
+fn assert_status_has_the_rules() {
+    let shown = || {
+        let shown = run("flexnet", &["status", "--json"]).stdout;
+        let shown: Value = serde_json::from_slice(&shown).unwrap();
+        (shown["after_restart"].clone(), shown["rules"].clone())
+    };
+    let rule = |tasks: u32, line: u32, command: &str, class: &str| {
+        let text = format!("command = \"{command}\", class = \"{class}\"");
+        json!({"tasks": tasks, "line": line, "rule": text})
+    };
+    // Another test's may be there still.
+    let tails = fs::read_dir("/proc").unwrap().map_while(Result::ok);
+    let tails = tails.filter(|process| {
+        let name = fs::read_to_string(process.path().join("comm"));
+        name.is_ok_and(|name| name == "tail\n")
+    });
+    let tails = rule(tails.count() as u32, 3, "tail", "latency");
+    let rules = [tails, rule(2, 6, "bash", "batch")];
+    assert_eq!(shown(), (json!(["clients-max"]), json!(rules)));
+    let text_shown = text(&run("flexnet", &["status"]).stdout);
+    assert!(
+        text_shown.contains("after a restart: clients-max"),
+        "{text_shown}"
+    );
+    assert!(
+        text_shown.contains("     2    6 command = \"bash\""),
+        "{text_shown}"
+    );
 }
 
 /// Rules for what runs already, a number BPF reads, and what needs a restart.
@@ -44,6 +77,7 @@ pub fn a_file_read_anew_holds_at_once() {
     eventually("a granted core", || status().cores_granted == 1);
     assert_eq!(class_of(tail.pid()), LATENCY);
     assert_eq!((class_of(script.pid()), class_of(child)), (BATCH, BATCH));
+    assert_status_has_the_rules();
 
     // Mistakes change nothing, and are told to both.
     configure("max-net-cores = 0\n[[rule]]\nclass = \"fast\"\n");

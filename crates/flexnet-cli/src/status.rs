@@ -3,8 +3,11 @@
 
 use crate::client::{flow_class, kind, pid};
 use anyhow::{Context, Result};
-use flexnet::abi::{CpuState, SOCKET_PATH, Status, StatusClient, name_text};
+use flexnet::abi::{
+    CpuState, SOCKET_PATH, Status, StatusClient, StatusRule, StatusRules, name_text,
+};
 use serde_json::json;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -28,13 +31,51 @@ pub(crate) fn fetch(socket: &Path) -> Result<Status> {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let status = fetch(&options.socket)?;
-    let text = if options.json {
-        as_json(&status)
+    let rules = fetch_rules(&options.socket)?;
+    if options.json {
+        println!("{}", as_json(&status, rules.as_ref()));
     } else {
-        as_text(&status)
-    };
-    println!("{text}");
+        println!("{}", as_text(&status));
+        print!("{}", rules.as_ref().map(rules_text).unwrap_or_default());
+    }
     Ok(())
+}
+
+/// The rules, where the caller is root and the daemon tells of them.
+fn fetch_rules(socket: &Path) -> Result<Option<StatusRules>> {
+    match flexnet::client::rules(socket) {
+        Ok(rules) => Ok(Some(rules)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::PermissionDenied | ErrorKind::Unsupported
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error).context("cannot get the rules of the scheduler"),
+    }
+}
+
+fn entries(rules: &StatusRules) -> &[StatusRule] {
+    let count = (rules.rules as usize).min(rules.rule.len());
+    &rules.rule[..count]
+}
+
+fn rules_text(rules: &StatusRules) -> String {
+    let mut text = String::new();
+    let restart = name_text(&rules.restart);
+    if !restart.is_empty() {
+        text.push_str(&format!("after a restart: {restart}\n"));
+    }
+    if rules.rules > 0 {
+        text.push_str(" tasks line rule\n");
+    }
+    for rule in entries(rules) {
+        let says = name_text(&rule.text);
+        text.push_str(&format!("{:>6} {:>4} {says}\n", rule.tasks, rule.line));
+    }
+    text
 }
 
 fn clients(status: &Status) -> &[StatusClient] {
@@ -42,7 +83,19 @@ fn clients(status: &Status) -> &[StatusClient] {
     &status.client[..count]
 }
 
-fn as_json(status: &Status) -> String {
+fn as_json(status: &Status, rules: Option<&StatusRules>) -> String {
+    let restart = rules.map(|rules| {
+        let keys = name_text(&rules.restart);
+        let keys = keys.split(", ").filter(|key| !key.is_empty());
+        keys.map(str::to_owned).collect::<Vec<_>>()
+    });
+    let rules = rules.map(|rules| {
+        let entry = |rule: &StatusRule| {
+            let text = name_text(&rule.text);
+            json!({ "tasks": rule.tasks, "line": rule.line, "rule": text })
+        };
+        entries(rules).iter().map(entry).collect::<Vec<_>>()
+    });
     let clients: Vec<_> = clients(status)
         .iter()
         .map(|client| {
@@ -62,6 +115,7 @@ fn as_json(status: &Status) -> String {
         "grants": status.grants, "reclaims": status.reclaims, "preemptions": status.preemptions,
         "granted_core_ns": status.granted_core_ns, "uptime_ns": status.uptime_ns,
         "takeover_gap_ns": status.gap_ns, "clients": clients,
+        "after_restart": restart, "rules": rules,
     })
     .to_string()
 }

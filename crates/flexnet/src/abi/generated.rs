@@ -17,6 +17,7 @@ pub const RELOAD_BYTES: usize = 4080;
 pub const PID_KERNEL: u32 = 4294967295;
 pub const STATUS_CHANGES: usize = 16;
 pub const STATUS_CPUS: usize = 1024;
+pub const STATUS_RULES: usize = 64;
 pub const WHY_THREADS: usize = 16;
 pub const TRACE_NO_EXECUTOR: u32 = 4294967295;
 #[repr(u32)]
@@ -268,6 +269,7 @@ pub const MESSAGE_RELOAD: u16 = 8;
 pub const MESSAGE_TAKEOVER: u16 = 9;
 pub const MESSAGE_WHY: u16 = 10;
 pub const MESSAGE_TRACE: u16 = 11;
+pub const MESSAGE_RULES: u16 = 12;
 pub const MESSAGE_DETACH: u16 = 6;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]
@@ -552,6 +554,61 @@ const _: () = {
     ["Offset of field: Status::change"][::core::mem::offset_of!(Status, change) - 5264usize];
 };
 impl Default for Status {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct StatusRule {
+    pub tasks: u32,
+    pub line: u32,
+    pub text: [u8; 120usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of StatusRule"][::core::mem::size_of::<StatusRule>() - 128usize];
+    ["Alignment of StatusRule"][::core::mem::align_of::<StatusRule>() - 4usize];
+    ["Offset of field: StatusRule::tasks"][::core::mem::offset_of!(StatusRule, tasks) - 0usize];
+    ["Offset of field: StatusRule::line"][::core::mem::offset_of!(StatusRule, line) - 4usize];
+    ["Offset of field: StatusRule::text"][::core::mem::offset_of!(StatusRule, text) - 8usize];
+};
+impl Default for StatusRule {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct StatusRules {
+    pub message: Message,
+    pub rules: u32,
+    pub reserved: u32,
+    pub restart: [u8; 488usize],
+    pub rule: [StatusRule; 64usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of StatusRules"][::core::mem::size_of::<StatusRules>() - 8704usize];
+    ["Alignment of StatusRules"][::core::mem::align_of::<StatusRules>() - 4usize];
+    ["Offset of field: StatusRules::message"]
+        [::core::mem::offset_of!(StatusRules, message) - 0usize];
+    ["Offset of field: StatusRules::rules"][::core::mem::offset_of!(StatusRules, rules) - 16usize];
+    ["Offset of field: StatusRules::reserved"]
+        [::core::mem::offset_of!(StatusRules, reserved) - 20usize];
+    ["Offset of field: StatusRules::restart"]
+        [::core::mem::offset_of!(StatusRules, restart) - 24usize];
+    ["Offset of field: StatusRules::rule"][::core::mem::offset_of!(StatusRules, rule) - 512usize];
+};
+impl Default for StatusRules {
     fn default() -> Self {
         let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
         unsafe {

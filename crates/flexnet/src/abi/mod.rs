@@ -102,26 +102,16 @@ impl CpuState {
 impl DesignText {
     /// With that text; what is too long is cut.
     pub fn new(message: Message, text: &str) -> Self {
-        let mut this = Self {
-            message,
-            ..Self::default()
-        };
-        let length = text.len().min(DESIGN_BYTES - 1);
-        this.text[..length].copy_from_slice(&text.as_bytes()[..length]);
-        this
+        let text = text_bytes(text);
+        Self { message, text }
     }
 }
 
 impl Reload {
     /// With that text; what is too long is cut.
     pub fn new(message: Message, text: &str) -> Self {
-        let mut this = Self {
-            message,
-            ..Self::default()
-        };
-        let length = text.len().min(RELOAD_BYTES - 1);
-        this.text[..length].copy_from_slice(&text.as_bytes()[..length]);
-        this
+        let text = text_bytes(text);
+        Self { message, text }
     }
 }
 
@@ -180,13 +170,18 @@ macro_rules! wire {
         unsafe impl Wire for $name {}
     )* };
 }
-wire!(Message Hello Welcome Register SetClass DesignText Reload Takeover Status WhyAsk Why TraceAsk TraceReply);
+wire!(Message Hello Welcome Register SetClass DesignText Reload Takeover Status StatusRules WhyAsk Why TraceAsk TraceReply);
 
 /// A name of at most 15 bytes, zero-terminated.
 pub fn name_bytes(name: &str) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    let length = name.len().min(15);
-    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    text_bytes(name)
+}
+
+/// A text with a zero at its end; what is too long is cut.
+pub fn text_bytes<const BYTES: usize>(text: &str) -> [u8; BYTES] {
+    let mut bytes = [0; BYTES];
+    let length = text.len().min(BYTES.saturating_sub(1));
+    bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
     bytes
 }
 

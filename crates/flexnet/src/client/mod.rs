@@ -15,8 +15,8 @@ mod connection;
 mod socket;
 
 use crate::abi::{
-    self, Class, DesignText, FlowClass, Message, Reload, SetClass, Status, TraceAsk, TraceReply,
-    Why, WhyAsk, WhyThread,
+    self, Class, DesignText, FlowClass, Message, Reload, SetClass, Status, StatusRules, TraceAsk,
+    TraceReply, Why, WhyAsk, WhyThread,
 };
 use crate::descriptors::raised;
 use crate::design::Choice;
@@ -300,4 +300,15 @@ pub fn status(path: &Path) -> io::Result<Status> {
     let socket = ControlSocket::connect_to_ask(path)?;
     let request = header(abi::MESSAGE_STATUS, size_of::<Message>(), 1);
     Ok(socket.call::<_, Status>(&request, None)?.0)
+}
+
+/// The operator's rules with the tasks that each holds, and the keys of the configuration
+/// that wait for a restart; root's to ask.
+///
+/// # Errors
+/// No scheduler listens at `path`, or it refuses.
+pub fn rules(path: &Path) -> io::Result<StatusRules> {
+    let socket = ControlSocket::connect_to_ask(path)?;
+    let request = header(abi::MESSAGE_RULES, size_of::<Message>(), 1);
+    Ok(socket.call::<_, StatusRules>(&request, None)?.0)
 }

@@ -178,8 +178,8 @@ fn check_machine(options: &Options) -> Result<()> {
         mistakes.push(format!("{error:#}"));
     }
     for device in &options.napi {
-        if !std::path::Path::new("/sys/class/net").join(device).exists() {
-            mistakes.push(format!("--napi {device}: there is no such device"));
+        if let Err(error) = napi::check(device) {
+            mistakes.push(format!("{error:#}"));
         }
     }
     match mistakes.is_empty() {

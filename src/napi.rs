@@ -164,6 +164,23 @@ impl Device {
     }
 }
 
+/// Looks for what a start would refuse, as far as reading tells: only a write says
+/// whether a device has a NAPI, but loopback never has one.
+///
+/// # Errors
+/// As [`Napi::find`] and [`Napi::switch_on`].
+pub fn check(device: &str) -> Result<()> {
+    /// ARPHRD_LOOPBACK of include/uapi/linux/if_arp.h.
+    const LOOPBACK: &str = "772";
+    find(device)?;
+    let kind = fs::read_to_string(device::directory(device).join("type"));
+    ensure!(
+        !kind.is_ok_and(|kind| kind.trim() == LOOPBACK),
+        "--napi {device}: it has no NAPI: loopback never has one"
+    );
+    Ok(())
+}
+
 /// Has kernel threads poll a device, where they do not.
 fn switch_on(found: &Setting) -> Result<()> {
     if found.value != "0" {
@@ -219,4 +236,17 @@ fn candidates() -> Result<Vec<i32>> {
         .filter_map(pid)
         .filter(is_named)
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_start_would_refuse_is_told_before() {
+        let refused = |device: &str| check(device).unwrap_err().to_string();
+        assert!(refused("lo").contains("it has no NAPI"));
+        assert!(refused("no-such").contains("there is no such device"));
+        assert!(refused("../lo").contains("no device's name"));
+    }
 }

@@ -298,12 +298,13 @@ impl Daemon {
         self.control.tick(kernel);
         self.check_grants(kernel, now_ns);
         if let Err(error) = self.napi.watch(kernel, &mut self.control) {
-            log::warn!("not all kernel network threads are executors: {error:#}");
+            log::warn!(reason:% = error; "not all kernel network threads are executors: {error:#}");
         }
         if log::log_enabled!(log::Level::Debug) {
             let arbiter = kernel.arbiter();
             for line in transitions(&arbiter, self.logged) {
-                log::debug!("grants: {line}");
+                let reason = line.rsplit(' ').next();
+                log::debug!(reason; "grants: {line}");
             }
             self.logged = arbiter.transitions;
         }

@@ -526,7 +526,7 @@ impl Kernel<'_> {
             TraceKind::Resume => (&progs.trace_resume, "resume"),
             TraceKind::Yield => (&progs.trace_yield, "yield"),
             TraceKind::Finish => (&progs.trace_finish, "finish"),
-            other => bail!("no probe is called {other:?}"),
+            _ => bail!("no probe is called that"),
         };
         Ok(program.attach_usdt(pid, file, "flexnet", name)?)
     }

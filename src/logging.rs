@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The log on standard error: for a terminal with times and levels, for systemd's
-//! journal with priorities (sd-daemon(3)) and without a time, as the journal has its
-//! own.
+//! The log on standard error: for a terminal with times and levels. Where standard error is
+//! systemd's journal, records go there with their priorities and fields (CLIENT, DESIGN, REASON),
+//! and without a time, as the journal has its own.
 //!
 //! Promises one record a line. What is said is everybody's own business.
 
@@ -9,7 +9,7 @@ use anyhow::Result;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::fmt::Display;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use systemd_journal_logger::{JournalLog, connected_to_journal};
 
 /// A crate that logs what is of no use to operators.
 const LEFT_OUT: &str = "scx_stats";
@@ -19,8 +19,9 @@ const LEFT_OUT: &str = "scx_stats";
 /// # Errors
 /// Something logs already.
 pub fn start(level: LevelFilter) -> Result<()> {
-    if to_journal() {
-        log::set_boxed_logger(Box::new(Journal))?;
+    if connected_to_journal() {
+        // Without the socket for fields there is still the stream.
+        log::set_boxed_logger(Box::new(Journal(JournalLog::new().ok())))?;
         log::set_max_level(level);
         return Ok(());
     }
@@ -47,22 +48,14 @@ pub fn warn(warning: &dyn Display) {
 
 fn say(level: Level, text: &dyn Display) {
     let text = format!("scx_flexnet: {text}");
-    match to_journal() {
+    match connected_to_journal() {
         true => eprint!("{}", lines(level, &text)),
         false => eprintln!("{text}"),
     }
 }
 
-/// Is standard error the journal? It says which file it is (systemd.exec(5)).
-fn to_journal() -> bool {
-    let Some(journal) = std::env::var_os("JOURNAL_STREAM") else {
-        return false;
-    };
-    let ours = std::fs::metadata("/proc/self/fd/2");
-    ours.is_ok_and(|file| journal.to_string_lossy() == format!("{}:{}", file.dev(), file.ino()))
-}
-
-struct Journal;
+/// The journal, by its socket for records with fields if that is there.
+struct Journal(Option<JournalLog>);
 
 impl Log for Journal {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -70,7 +63,11 @@ impl Log for Journal {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let sent = self.0.as_ref().map(|journal| journal.journal_send(record));
+        if !matches!(sent, Some(Ok(()))) {
             let text = lines(record.level(), &record.args().to_string());
             // Nobody is left to be told.
             let _ = std::io::stderr().write_all(text.as_bytes());

@@ -76,7 +76,7 @@ impl Trace {
         for probe in PROBES {
             match kernel.attach_probe(probe, pid, &path) {
                 Ok(link) => self.probes.push(link),
-                Err(error) => log::debug!("no probe {probe:?} in process {pid}: {error:#}"),
+                Err(error) => log::debug!("process {pid} lacks a probe: {error:#}"),
             }
         }
     }

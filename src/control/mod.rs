@@ -137,7 +137,7 @@ impl Control {
         client.map = Some(page.id);
         client.page = Some(page);
         self.clients.insert(id, client);
-        log::info!("client {id}: kernel threads of {device}");
+        log::info!(client = id; "client {id}: kernel threads of {device}");
         Ok(id)
     }
 
@@ -284,10 +284,11 @@ impl Control {
                 max_cores,
             } = limits;
             log::info!(
+                client = id;
                 "client {id}: guarantee {guarantee}, weight {weight}, max cores {max_cores}"
             );
             if let Err(errno) = kernel.client_limits(ClientOp::Limits, id, limits) {
-                log::warn!("client {id} keeps its cores and weight: {errno}");
+                log::warn!(client = id, reason:% = errno; "client {id} keeps its cores and weight: {errno}");
             }
         }
     }
@@ -350,8 +351,8 @@ impl Control {
     fn forget(&mut self, kernel: &Kernel<'_>, id: u32) {
         self.clients.remove(id);
         if let Err(errno) = kernel.client_event(ClientOp::Forget, id, 0) {
-            log::warn!("cannot forget client {id}: {errno}");
+            log::warn!(client = id, reason:% = errno; "cannot forget client {id}: {errno}");
         }
-        log::info!("client {id} left");
+        log::info!(client = id; "client {id} left");
     }
 }

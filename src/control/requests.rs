@@ -165,7 +165,7 @@ impl Control {
         let connection = self.connections.get_mut(&placed.connection);
         let connection = connection.ok_or(Errno::NOTCONN)?;
         connection.client = Some(id);
-        log::info!("client {id}: process {} of user {}", client.pid, client.uid);
+        log::info!(client = id; "client {id}: process {} of user {}", client.pid, client.uid);
         let fds = [page.as_fd(), client.bell.as_fd()];
         let sent = connection.send(welcome.as_bytes(), &fds);
         let (uid, map) = (client.uid, page.id);
@@ -251,13 +251,13 @@ impl Control {
     /// Switches the design for all.
     pub fn switch_design(&mut self, kernel: &Kernel<'_>, choice: Choice) -> Result<(), Errno> {
         kernel.switch_design(&choice)?;
-        log::info!("design {choice} (was {})", self.facts.design);
+        log::info!(design:% = choice; "design {choice} (was {})", self.facts.design);
         let text = choice.to_string();
         self.facts.design = choice;
         for (id, client) in self.clients.iter() {
             let reported = client.page.as_ref().map(|page| page.tell_design(&text));
             if let Some(Err(errno)) = reported {
-                log::warn!("client {id} keeps its design: cannot map its page: {errno}");
+                log::warn!(client = id, design:% = text, reason:% = errno; "client {id} keeps its design: cannot map its page: {errno}");
             }
         }
         Ok(())

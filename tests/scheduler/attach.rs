@@ -3,11 +3,14 @@
 
 use crate::daemon::{Daemon, eventually, log, share, state, status};
 use crate::tasks::Task;
+use flexnet::abi::SOCKET_PATH;
 use libbpf_rs::query::ProgInfoIter;
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub fn attaches_and_detaches_in_cycles() {
@@ -96,4 +99,44 @@ pub fn a_limit_that_is_not_enforced_is_named() {
     assert!(log().contains(&format!("{WARNING}: /limited")), "{}", log());
     daemon.stop();
     fs::remove_dir(&limited).unwrap();
+}
+
+/// Where standard error is the journal, records go there with a priority and fields.
+pub fn the_journal_has_priorities_and_fields() {
+    const SOCKET: &str = "/run/systemd/journal/socket";
+    fs::create_dir_all(Path::new(SOCKET).parent().unwrap()).unwrap();
+    let journal = UnixDatagram::bind(SOCKET).unwrap();
+    let records = Arc::new(Mutex::new(Vec::new()));
+    let reader = records.clone();
+    // Of a full socket the daemon would wait.
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1 << 16];
+        while let Ok(length) = journal.recv(&mut buffer) {
+            let record = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            reader.lock().unwrap().push(record);
+        }
+    });
+    let daemon = Daemon::start_under_journal(&["--debug"]);
+    let mut app = Task::app("logged", 1);
+    app.ask("load 300 64 0");
+    let design = "snap".parse().unwrap();
+    flexnet::client::design(SOCKET_PATH.as_ref(), Some(&design)).unwrap();
+    // The value's length stands before it.
+    let has = |fields: &[&str]| {
+        let records = records.lock().unwrap();
+        records
+            .iter()
+            .any(|record| fields.iter().all(|field| record.contains(field)))
+    };
+    eventually("a client's record", || {
+        has(&["CLIENT\n\u{1}\0\0\0\0\0\0\x000\n", "PRIORITY=5\n"])
+    });
+    eventually("a design's record", || {
+        has(&["DESIGN\n", "snap", "PRIORITY=5\n"])
+    });
+    eventually("a grant's record", || has(&["REASON\n", "PRIORITY=6\n"]));
+    drop(app);
+    daemon.stop();
+    fs::remove_file(SOCKET).unwrap();
+    assert!(!log().contains("client 0"), "a second time: {}", log());
 }

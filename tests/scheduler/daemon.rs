@@ -11,6 +11,7 @@ use scx_stats::prelude::StatsClient;
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -37,10 +38,15 @@ impl Daemon {
             shared().is_none(),
             "a test of SHARING starts its own daemon"
         );
-        Self::spawn(arguments)
+        Self::spawn(arguments, false)
     }
 
-    fn spawn(arguments: &[&str]) -> Self {
+    /// The same, with its standard error as the journal's.
+    pub fn start_under_journal(arguments: &[&str]) -> Self {
+        Self::spawn(arguments, true)
+    }
+
+    fn spawn(arguments: &[&str], journal: bool) -> Self {
         // A second one writes behind the first.
         let log = fs::File::options()
             .create(true)
@@ -51,7 +57,12 @@ impl Daemon {
         if !arguments.contains(&"--replace") {
             log.set_len(0).unwrap();
         }
-        let mut child = Command::new("scx_flexnet")
+        let mut command = Command::new("scx_flexnet");
+        if journal {
+            let file = log.metadata().unwrap();
+            command.env("JOURNAL_STREAM", format!("{}:{}", file.dev(), file.ino()));
+        }
+        let mut child = command
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -147,7 +158,7 @@ pub fn share(configuration: &str) -> Shared {
     let mut shared = shared();
     configure("");
     if shared.is_none() {
-        *shared = Some(Daemon::spawn(&["--config", SHARED_CONFIG]));
+        *shared = Some(Daemon::spawn(&["--config", SHARED_CONFIG], false));
     } else {
         // A failing test shows its own lines only.
         fs::File::create(LOG).unwrap();

@@ -128,7 +128,8 @@ const OWN: &[Test] = tests! {
         attaches_and_detaches_in_cycles on [2],
         a_killed_daemon_leaves_the_kernels_scheduler on [2],
         refusals_are_one_line on [2],
-        a_limit_that_is_not_enforced_is_named on [2];
+        a_limit_that_is_not_enforced_is_named on [2],
+        the_journal_has_priorities_and_fields on [2];
     executors:
         too_few_cores_are_reported_and_not_steered_to on [2];
     designs:

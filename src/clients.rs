@@ -23,6 +23,8 @@ pub struct Client {
     pub slots: u32,
     /// Its process's name when it connected.
     pub command: String,
+    /// Its process's cgroup then.
+    pub cgroup: String,
     /// Cores it asked to be guaranteed.
     pub cores_asked: u32,
     /// What it is given: cores that are its own while it has work, its weight, its
@@ -106,7 +108,7 @@ impl Clients {
     /// it asked for, if it is root's; of cores, as many as nobody else has.
     pub fn admit_limits(&self, client: &Client, rules: &Rules, cores_max: u32) -> Limits {
         let name = name_text(&client.name);
-        let rule = rules.application(&name, &client.command, client.uid);
+        let rule = rules.application(&name, &client.command, client.uid, &client.cgroup);
         let asked = match rule.and_then(|rule| rule.guarantee) {
             Some((cores, _)) => cores,
             None if client.uid == 0 => client.cores_asked,
@@ -200,6 +202,7 @@ mod tests {
             name: [0; 16],
             slots: 0b10,
             command: "test".to_owned(),
+            cgroup: "/".to_owned(),
             cores_asked: 2,
             limits: Limits {
                 guarantee: 2,
@@ -253,6 +256,7 @@ mod tests {
             name: None,
             command: Some(Glob::new("te?t", 15).unwrap()),
             user: Some(User::find("7").unwrap()),
+            cgroup: None,
             guarantee: Some((guarantee, (1, 1))),
             max_cores: Some(3),
             weight: Some(weight),

@@ -59,6 +59,16 @@ impl Peer {
             .unwrap_or_default()
     }
 
+    /// Its process's cgroup, empty when it is gone. Of the unified hierarchy, as the daemon
+    /// sees it.
+    pub fn cgroup(&self) -> String {
+        let live = live_pid(self.process.as_fd()).ok();
+        let text = live.and_then(|pid| read(&format!("/proc/{pid}/cgroup")).ok());
+        let text = text.unwrap_or_default();
+        let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+        path.unwrap_or_default().to_owned()
+    }
+
     /// The id of a thread given as a pidfd, if it is one of the peer's.
     pub fn own_thread(&self, pidfd: BorrowedFd<'_>) -> Result<i32, Errno> {
         let tid = live_pid(pidfd)?;

@@ -379,7 +379,7 @@ mod tests {
             ("name = 7", Some(":8: name: must be a text")),
             (
                 "guarantee = 2",
-                Some(":13: guarantee: it needs a user: any process may"),
+                Some(":13: guarantee: add a user or a cgroup to this [[application]]"),
             ),
             (
                 "max-cores = 1",

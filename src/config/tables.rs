@@ -153,6 +153,7 @@ pub fn applications(value: &Value<'_>, mistakes: &mut Mistakes) -> Vec<Applicati
                 "name",
                 "command",
                 "user",
+                "cgroup",
                 "guarantee",
                 "max-cores",
                 "weight",
@@ -163,6 +164,7 @@ pub fn applications(value: &Value<'_>, mistakes: &mut Mistakes) -> Vec<Applicati
             name: keys.glob("name"),
             command: keys.glob("command"),
             user: keys.user(),
+            cgroup: keys.text("cgroup", CgroupPath::new),
             guarantee: keys
                 .number("guarantee", 0..=CORES)
                 .map(|cores| (cores, place)),
@@ -176,8 +178,13 @@ pub fn applications(value: &Value<'_>, mistakes: &mut Mistakes) -> Vec<Applicati
             let what = format!("max-cores: {max_cores} is less than the guarantee of {guarantee}");
             mistakes.add(&at("max-cores"), what);
         }
-        if application.guarantee.is_some_and(|(cores, _)| cores > 0) && application.user.is_none() {
-            let what = "guarantee: it needs a user: any process may call itself what it wants";
+        // A path without components is that of all.
+        let everywhere = |path: &CgroupPath| path.parts.is_empty();
+        let anywhere = application.cgroup.as_ref().is_none_or(everywhere);
+        let anybody = application.user.is_none() && anywhere;
+        if application.guarantee.is_some_and(|(cores, _)| cores > 0) && anybody {
+            let what = "guarantee: add a user or a cgroup to this [[application]]: any process may \
+                        give itself any name";
             mistakes.add(&at("guarantee"), what.to_owned());
         }
         applications.push(application);

@@ -118,6 +118,7 @@ impl Control {
             name: name_bytes(device),
             slots: 0,
             command: String::new(),
+            cgroup: String::new(),
             cores_asked: 0,
             limits: Limits::default(),
             bell: Wake::new()?,

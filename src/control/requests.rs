@@ -122,6 +122,7 @@ impl Control {
             name,
             slots: 0,
             command: connection.peer.command(),
+            cgroup: connection.peer.cgroup(),
             cores_asked: cores_guaranteed,
             limits: Limits::default(),
             bell: Wake::new().map_err(|_| Errno::MFILE)?,

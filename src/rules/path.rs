@@ -63,6 +63,24 @@ impl CgroupPath {
         })
     }
 
+    /// Does it name this cgroup, or one above it? As BPF does it (bpf/rule.h), a step a
+    /// component: however deep a cgroup is, the time is in proportion.
+    pub fn holds(&self, cgroup: &str) -> bool {
+        let bits = |take: &dyn Fn(&Part) -> bool| -> u32 {
+            let parts = self.parts.iter().enumerate();
+            parts.map(|(at, part)| u32::from(take(part)) << at).sum()
+        };
+        let deep = bits(&|part| *part == Part::Deep);
+        let end = 1 << self.parts.len();
+        let mut came = 1 | (1 & deep) << 1;
+        for name in cgroup.split('/').filter(|name| !name.is_empty()) {
+            let takers = bits(&|part| matches!(part, Part::One(glob) if glob.matches(name)));
+            came = (came & takers) << 1 | came & (deep | end);
+            came |= (came & deep) << 1;
+        }
+        came & end != 0
+    }
+
     /// As it was written.
     pub fn text(&self) -> &str {
         &self.text

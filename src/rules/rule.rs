@@ -65,6 +65,8 @@ pub struct Application {
     pub command: Option<Glob>,
     /// Its process's user.
     pub user: Option<User>,
+    /// Of its process, or one above it.
+    pub cgroup: Option<CgroupPath>,
     /// Cores that are its own, and where that is said.
     pub guarantee: Option<(u32, (usize, usize))>,
     /// Most granted cores at once.
@@ -84,13 +86,20 @@ pub struct Rules {
 
 impl Rules {
     /// What the operator says of a client.
-    pub fn application(&self, name: &str, command: &str, uid: u32) -> Option<&Application> {
+    pub fn application(
+        &self,
+        name: &str,
+        command: &str,
+        uid: u32,
+        cgroup: &str,
+    ) -> Option<&Application> {
         let fits = |glob: &Option<Glob>, text| glob.as_ref().is_none_or(|glob| glob.matches(text));
         self.applications.iter().find(|application| {
-            let user = application.user.as_ref();
+            let (user, path) = (application.user.as_ref(), application.cgroup.as_ref());
             fits(&application.name, name)
                 && fits(&application.command, command)
                 && user.is_none_or(|user| user.uid == uid)
+                && path.is_none_or(|path| path.holds(cgroup))
         })
     }
 }
@@ -139,6 +148,8 @@ impl Display for Application {
             "user",
             self.user.as_ref().map(|user| quoted(&user.text)),
         )?;
+        let cgroup = self.cgroup.as_ref().map(|path| quoted(path.text()));
+        line(out, "cgroup", cgroup)?;
         line(out, "guarantee", self.guarantee.map(|(cores, _)| cores))?;
         line(out, "max-cores", self.max_cores)?;
         line(out, "weight", self.weight)
@@ -167,12 +178,13 @@ mod tests {
                     name: name.map(glob),
                     command: command.map(glob),
                     user: user.map(|user| User::find(user).unwrap()),
+                    cgroup: None,
                     guarantee: None,
                     max_cores: None,
                     weight: Some(weight),
                 }
             };
-        let rules = Rules {
+        let mut rules = Rules {
             rules: vec![],
             applications: vec![
                 application(Some("kv*"), None, Some("7"), 1),
@@ -180,13 +192,17 @@ mod tests {
                 application(Some("kv1"), None, None, 3),
             ],
         };
-        let weight = |name, command, uid| {
-            let found = rules.application(name, command, uid);
+        let weight = |rules: &Rules, name, command, uid| {
+            let found = rules.application(name, command, uid, "/a/b");
             found.and_then(|application| application.weight)
         };
-        assert_eq!(weight("kv1", "redis", 7), Some(1));
-        assert_eq!(weight("kv1", "redis", 8), Some(2));
-        assert_eq!(weight("kv1", "sh", 8), Some(3));
-        assert_eq!(weight("kv2", "sh", 8), None);
+        assert_eq!(weight(&rules, "kv1", "redis", 7), Some(1));
+        assert_eq!(weight(&rules, "kv1", "redis", 8), Some(2));
+        assert_eq!(weight(&rules, "kv1", "sh", 8), Some(3));
+        assert_eq!(weight(&rules, "kv2", "sh", 8), None);
+        for (path, found) in [("/b", None), ("/a", Some(2)), ("/", Some(2))] {
+            rules.applications[1].cgroup = Some(CgroupPath::new(path).unwrap());
+            assert_eq!(weight(&rules, "x", "redis", 8), found, "{path}");
+        }
     }
 }

@@ -201,6 +201,8 @@ mod tests {
             for (cgroups, expected) in [(cgroups, true), (others, false)] {
                 for cgroup in cgroups {
                     assert_eq!(names(path, cgroup), expected, "{path} {cgroup}");
+                    let holds = CgroupPath::new(path).unwrap().holds(cgroup);
+                    assert_eq!(holds, expected, "{path} {cgroup}");
                 }
             }
         }

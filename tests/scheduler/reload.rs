@@ -4,7 +4,7 @@
 
 use crate::daemon::{self, SHARED_CONFIG, client, configure, eventually, share, status};
 use crate::designs::{run, text};
-use crate::rules::{Program, class_of, config, start_with};
+use crate::rules::{Cgroup, Program, class_of, config, start_with};
 use crate::tasks::Task;
 use flexnet::abi::name_text;
 use serde_json::{Value, json};
@@ -148,5 +148,23 @@ pub fn a_guarantee_by_the_operator_needs_no_root() {
     let mut late = Task::play(&[], &["app", "late", "1", "1"]);
     assert_eq!(late.sample()["guaranteed"], 0);
     drop((nobody, late));
+
+    // The same by the cgroup that its process is in when it connects.
+    config(
+        "guarantee.toml",
+        &rule.replace("user = \"nobody\"", "cgroup = \"/**/kept\""),
+    );
+    assert!(reload().contains("1 applications"));
+    let kept = Cgroup::new("guarantees/kept");
+    let enter = format!("echo $$ > {}; exec \"$@\"", kept.procs().display());
+    let enter = ["ash", "-c", &enter, "ash"];
+    let mut inside = Task::play(&enter, &["nobody", "app", "inside", "1"]);
+    eventually("the cgroup's guarantee", || {
+        inside.sample()["guaranteed"] == 1
+    });
+    drop(inside);
+    let mut outside = Task::play(&[], &["nobody", "app", "inside", "1"]);
+    assert_eq!(outside.sample()["guaranteed"], 0);
+    drop(outside);
     daemon.stop();
 }

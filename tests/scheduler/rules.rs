@@ -79,17 +79,22 @@ impl Drop for Program {
 }
 
 /// A cgroup, removed when it goes; what is in it dies with its handle before.
-struct Cgroup(PathBuf);
+pub struct Cgroup(PathBuf);
 
 impl Cgroup {
-    fn new(path: &str) -> Self {
+    pub fn new(path: &str) -> Self {
         let path = Path::new("/sys/fs/cgroup").join(path);
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
 
     fn take(&self, pid: u32) {
-        fs::write(self.0.join("cgroup.procs"), pid.to_string()).unwrap();
+        fs::write(self.procs(), pid.to_string()).unwrap();
+    }
+
+    /// The file that takes processes in.
+    pub fn procs(&self) -> PathBuf {
+        self.0.join("cgroup.procs")
     }
 }
 

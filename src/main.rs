@@ -128,6 +128,9 @@ fn run(config: &mut Config) -> Result<()> {
         return stats::describe();
     }
     if let Some(seconds) = options.monitor {
+        if !preflight::ours_runs() {
+            logging::warn(&"--monitor: no scx_flexnet runs: waiting for one");
+        }
         return stats::monitor(seconds, || false);
     }
     if let Some(shell) = options.completions {

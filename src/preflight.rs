@@ -10,14 +10,54 @@ const SCHED_EXT: &str = "/sys/kernel/sched_ext";
 /// Checks kernel, privilege and that nobody else schedules, or (`replace`) only one
 /// of ours.
 pub fn check(replace: bool) -> Result<(), String> {
+    // Else it would look as if the kernel had no sched_ext.
+    if !Path::new("/sys/kernel").is_dir() {
+        return Err("/sys is not mounted: it says whether the kernel has sched_ext".to_owned());
+    }
     verdict(
         replace,
         Path::new(SCHED_EXT).is_dir(),
         &kernel_release(),
-        rustix::process::geteuid().is_root(),
+        privilege(),
         &state(),
         &ops(),
     )
+}
+
+/// What this process lacks to load a BPF scheduler.
+fn privilege() -> Result<(), String> {
+    let text = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}"));
+    privilege_of(
+        rustix::process::geteuid().is_root(),
+        &text("uid_map").unwrap_or_default(),
+        &text("status").unwrap_or_default(),
+    )
+}
+
+/// The same, by /proc/PID/uid_map and /proc/PID/status; what cannot be read is not held against it.
+fn privilege_of(root: bool, uid_map: &str, status: &str) -> Result<(), String> {
+    /// Numbers of include/uapi/linux/capability.h. The last one has the others in it.
+    const NEEDED: [(&str, u32); 2] = [("CAP_PERFMON", 38), ("CAP_BPF", 39)];
+    const CAP_SYS_ADMIN: u32 = 21;
+    if !root {
+        return Err("must run as root: it loads a BPF scheduler".to_owned());
+    }
+    let initial = ["0", "0", "4294967295"];
+    if !uid_map.is_empty() && !uid_map.split_whitespace().eq(initial) {
+        return Err("must run as the machine's root: this is root of a user namespace".to_owned());
+    }
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    let has = |number: u32| effective.is_none_or(|bits| bits >> number & 1 == 1);
+    let lacks = NEEDED.into_iter().filter(|&(_, number)| !has(number));
+    let lacks: Vec<&str> = lacks.map(|(name, _)| name).collect();
+    if has(CAP_SYS_ADMIN) || lacks.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "root has no {} here: loading a BPF scheduler needs it",
+        lacks.join(" and no ")
+    ))
 }
 
 /// `/sys/kernel/sched_ext/state`: `enabled` while some scheduler is attached.
@@ -64,7 +104,7 @@ fn verdict(
     replace: bool,
     sched_ext: bool,
     release: &str,
-    root: bool,
+    privilege: Result<(), String>,
     state: &str,
     ops: &str,
 ) -> Result<(), String> {
@@ -74,9 +114,7 @@ fn verdict(
              is needed (tested: 6.16, 6.18, 7.3); ci/demo shows it in a virtual machine"
         ));
     }
-    if !root {
-        return Err("must run as root: it loads a BPF scheduler".to_owned());
-    }
+    privilege?;
     if state == "enabled" && is_ours(ops) && !replace {
         return Err(
             "scx_flexnet runs already: use --replace to take over from it, without a stop between"
@@ -99,7 +137,8 @@ mod tests {
     #[test]
     fn each_failure_is_one_line_that_names_its_cause() {
         let verdict = |sched_ext, release, root, state, ops| {
-            super::verdict(false, sched_ext, release, root, state, ops)
+            let privilege = privilege_of(root, "", "");
+            super::verdict(false, sched_ext, release, privilege, state, ops)
         };
         let error = verdict(false, "6.1.0-debian", true, "", "").unwrap_err();
         assert!(error.contains("6.1.0-debian") && error.contains("ci/demo"));
@@ -110,9 +149,29 @@ mod tests {
         assert_eq!(verdict(true, "6.18.15", true, "disabled", ""), Ok(()));
         let error = verdict(true, "6.18.15", true, "enabled", "flexnet_1.0").unwrap_err();
         assert!(error.contains("--replace"));
-        let replace = |ops| super::verdict(true, true, "6.18.15", true, "enabled", ops);
+        let replace = |ops| super::verdict(true, true, "6.18.15", Ok(()), "enabled", ops);
         assert_eq!(replace("flexnet_1.0"), Ok(()));
         assert!(replace("bpfland_1.1.4").unwrap_err().contains("stop it"));
+    }
+
+    #[test]
+    fn what_root_lacks_is_named() {
+        let machine = "         0          0 4294967295\n";
+        let lacks = |uid_map: &str, status: &str| {
+            privilege_of(true, uid_map, status)
+                .err()
+                .unwrap_or_default()
+        };
+        assert_eq!(lacks(machine, "CapEff:\t000000c000000000\n"), "");
+        // CAP_SYS_ADMIN has them in it.
+        assert_eq!(lacks(machine, "CapEff:\t0000000000200000\n"), "");
+        let none = lacks(machine, "CapEff:\t0000000000000000\n");
+        assert!(none.contains("no CAP_PERFMON and no CAP_BPF"), "{none}");
+        let one = lacks(machine, "CapEff:\t0000004000000000\n");
+        assert!(one.contains("root has no CAP_BPF here"), "{one}");
+        let all = "CapEff:\t000001ffffffffff\n";
+        assert!(lacks("0 1000 1\n", all).contains("user namespace"));
+        assert_eq!(lacks("", ""), "");
     }
 
     #[test]

@@ -8,13 +8,13 @@
 use crate::bpf_intf::{flexnet_cpu_stats, flexnet_histogram};
 use crate::kernel::{flexnet_arbiter_state, flexnet_client_state};
 use crate::wake::Wake;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use flexnet::abi::CpuState;
 use scx_stats::prelude::*;
 use scx_stats_derive::Stats;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -364,8 +364,15 @@ pub fn describe() -> Result<()> {
 
 /// `--monitor` and `--stats`: prints a running scheduler's statistics.
 pub fn monitor(seconds: u32, stop: impl Fn() -> bool) -> Result<()> {
-    scx_utils::monitor_stats::<Metrics>(&[], Duration::from_secs(seconds.into()), stop, |metrics| {
-        metrics.format(&mut std::io::stdout())
+    let every = Duration::from_secs(seconds.into());
+    let print = |metrics: Metrics| metrics.format(&mut std::io::stdout());
+    scx_utils::monitor_stats(&[], every, stop, print).map_err(|error| {
+        match error.downcast_ref::<std::io::Error>() {
+            Some(cause) if cause.kind() == ErrorKind::PermissionDenied => {
+                anyhow!("only root may read the statistics: try with sudo")
+            }
+            _ => error,
+        }
     })
 }
 

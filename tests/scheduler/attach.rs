@@ -60,6 +60,26 @@ fn progress(tasks: &[Task]) {
     }
 }
 
+fn become_root_of_a_user_namespace() -> std::io::Result<()> {
+    // SAFETY: a plain call.
+    match unsafe { libc::unshare(libc::CLONE_NEWUSER) } {
+        0 => fs::write("/proc/self/uid_map", "0 0 1"),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+/// What the bounding set lacks, no program has that is executed.
+fn lose_capabilities() -> std::io::Result<()> {
+    // CAP_SYS_ADMIN, CAP_PERFMON and CAP_BPF.
+    for capability in [21, 38, 39] {
+        // SAFETY: a plain call.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 pub fn refusals_are_one_line() {
     let refused = |command: &mut Command, reason: &str| {
         let output = command.output().unwrap();
@@ -71,7 +91,21 @@ pub fn refusals_are_one_line() {
     refused(Command::new("scx_flexnet").uid(65534).gid(65534), "root");
     let mut other = Command::new("scx_flexnet");
     other.args(["--socket", "/tmp/other.sock"]);
+    let mut namespaced = Command::new("scx_flexnet");
+    // SAFETY: system calls alone, which may be made between fork and exec.
+    unsafe { namespaced.pre_exec(become_root_of_a_user_namespace) };
+    refused(&mut namespaced, "root of a user namespace");
+    let mut bounded = Command::new("scx_flexnet");
+    // SAFETY: as above.
+    unsafe { bounded.pre_exec(lose_capabilities) };
+    refused(&mut bounded, "no CAP_PERFMON and no CAP_BPF");
+    let mut trace = Command::new("flexnet");
+    trace.arg("trace").current_dir("/").uid(65534).gid(65534);
     let mut daemon = Daemon::start(&[]);
+    refused(&mut trace, "only root may trace");
+    let mut monitor = Command::new("scx_flexnet");
+    monitor.args(["--monitor", "1"]).uid(65534).gid(65534);
+    refused(&mut monitor, "only root may read");
     refused(&mut other, "flexnet");
     refused(&mut Command::new("scx_flexnet"), "flexnet");
     daemon.assert_schedules();

@@ -20,6 +20,8 @@ use std::time::Duration;
 /// Bytes the pipe should hold, so that a busy reader loses nothing.
 const PIPE_BYTES: libc::c_int = 1 << 20;
 
+const ONLY_ROOT: &str = "only root may trace: try with sudo";
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// How long to trace (s, 0.01 to 60)
@@ -43,6 +45,11 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let status = fetch(&options.socket)?;
+    // Before the file: a user who may not trace would have an empty one.
+    // SAFETY: a plain call.
+    if unsafe { libc::geteuid() } != 0 {
+        bail!(ONLY_ROOT);
+    }
     // Before the trace: a file that cannot be written wastes nobody's time.
     let file = File::create(&options.output)
         .with_context(|| format!("cannot write {}", options.output.display()))?;
@@ -116,7 +123,7 @@ fn record(options: &Options, status: &Status) -> Result<(Vec<TraceEvent>, u32, u
     let tracing = match Tracing::start(&options.socket, OwnedFd::from(writer)) {
         Ok(tracing) => tracing,
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            bail!("only root may trace: try with sudo")
+            bail!(ONLY_ROOT)
         }
         Err(error) if error.kind() == ErrorKind::ResourceBusy => {
             bail!("another trace is running: try again later")

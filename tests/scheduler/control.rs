@@ -80,11 +80,21 @@ impl Raw {
         (Message::from_bytes(&buffer[..length]).unwrap(), fds)
     }
 
+    /// Becomes a client of that name; its page.
+    pub fn hello_with_page(&self, name: &str) -> OwnedFd {
+        let name = abi::name_bytes(name);
+        self.send(Hello { name, ..hello() }.as_bytes(), None)
+            .unwrap();
+        let (reply, fds) = self.receive_with_fds();
+        assert_eq!(reply.status, 0);
+        fds.into_iter().next().unwrap()
+    }
+
     fn hello(&self) -> Result<(), Errno> {
         self.ask(&hello(), None)
     }
 
-    fn register(&self, slot: u32, thread: BorrowedFd<'_>) -> Result<(), Errno> {
+    pub fn register(&self, slot: u32, thread: BorrowedFd<'_>) -> Result<(), Errno> {
         let message = header(abi::MESSAGE_REGISTER_EXECUTOR, size_of::<Register>());
         let register = Register {
             message,
@@ -92,6 +102,17 @@ impl Raw {
             flow_class: 0,
         };
         self.ask(&register, Some(thread))
+    }
+
+    pub fn unregister(&self, slot: u32) -> Result<(), Errno> {
+        let message = header(abi::MESSAGE_UNREGISTER_EXECUTOR, size_of::<Register>());
+        let flow_class = 0;
+        let register = Register {
+            message,
+            slot,
+            flow_class,
+        };
+        self.ask(&register, None)
     }
 }
 
@@ -120,7 +141,7 @@ fn pidfd(tid: i32) -> OwnedFd {
     pidfd_open(Pid::from_raw(tid).unwrap(), flags).unwrap()
 }
 
-fn own_thread() -> OwnedFd {
+pub fn own_thread() -> OwnedFd {
     pidfd(rustix::thread::gettid().as_raw_nonzero().get())
 }
 

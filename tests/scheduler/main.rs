@@ -5,7 +5,7 @@
 //!   daemon      scx_flexnet as a child: start, stop, status, statistics
 //!   tasks       the tasks under test: this program again, in another role
 //!   attach, classes, designs, executors, loss, napi, rules, reload, takeover,
-//!   control, attackers, programs, shown, stress: the tests
+//!   control, attackers, unsteady, programs, shown, stress: the tests
 //!
 //! A test panics to fail, and a test that fails once fails the run. It waits for what
 //! it asserts with a generous deadline, because a virtual CPU may stand still for a second.
@@ -35,6 +35,7 @@ mod shown;
 mod stress;
 mod takeover;
 mod tasks;
+mod unsteady;
 
 use std::process::ExitCode;
 use std::thread;
@@ -106,6 +107,12 @@ const SHARING: &[Test] = tests! {
     attackers:
         a_lingering_socket_holds_nobody on [2],
         root_gets_in_beside_idle_connections on [2];
+    unsteady:
+        a_stopped_client_keeps_nothing_from_others on [2] => time,
+        pages_that_lie_harm_nobody_else on [2],
+        a_client_that_changes_stays_one_or_ends on [2],
+        killed_clients_leave_nothing on [2],
+        many_connections_leave_nothing on [2];
     programs:
         a_c_program_is_granted_a_core on [2],
         a_setuid_program_runs_without_the_library on [2];

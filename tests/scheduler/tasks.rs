@@ -99,9 +99,14 @@ impl Task {
 
     /// Tells it something and gives back its answer.
     pub fn ask(&mut self, words: &str) -> String {
+        self.tell(words);
+        self.hear()
+    }
+
+    /// Tells it something.
+    pub fn tell(&mut self, words: &str) {
         let (input, _) = self.talk.as_mut().unwrap();
         writeln!(input, "{words}").unwrap();
-        self.hear()
     }
 
     fn hear(&mut self) -> String {
@@ -319,6 +324,9 @@ pub fn play(role: &str, rest: &[&str]) {
         ("poison", [path]) => crate::attackers::poison(path),
         ("linger", [count]) => crate::attackers::linger(count.parse().unwrap()),
         ("idle", [count]) => crate::attackers::idle(count.parse().unwrap()),
+        ("liar", [seed]) => crate::unsteady::liar(seed.parse().unwrap()),
+        ("changer", [how]) => crate::unsteady::changer(how),
+        ("kills", [count]) => crate::unsteady::kills(count.parse().unwrap()),
         ("reader", []) => crate::readers::reader(),
         ("packets", [device, burst, pause_us]) => {
             let pause = Duration::from_micros(pause_us.parse().unwrap());

@@ -14,7 +14,7 @@ use flexnet::coroutine::checkpoint;
 use flexnet::design::Choice;
 use flexnet::executor::{Flow, Runtime};
 use flexnet_command::ClassName;
-use flexnet_sim::{Arrivals, Service};
+use flexnet_sim::{Arrivals, Phase, Service};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -123,11 +123,12 @@ impl Requests {
             spins_per_us: options.spins_per_us.unwrap_or_else(spins_per_us),
         };
         let step_ns = (options.step * 1e9) as u64;
+        let mut phase = Phase::default();
         for (step, &rate) in options.rates.iter().enumerate() {
             let end = step_ns * (step as u64 + 1);
             let mut now = step_ns * step as u64;
             loop {
-                now = Arrivals::Poisson.next(now, rate, 1.0, &mut random);
+                now = Arrivals::Poisson.next(now, rate, 1.0, &mut phase, &mut random);
                 if now >= end {
                     break;
                 }

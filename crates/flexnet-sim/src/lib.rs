@@ -40,4 +40,4 @@ pub use costs::Costs;
 pub use engine::{simulate, simulate_with};
 pub use outcome::{Outcome, Step};
 pub use setup::Setup;
-pub use workload::{Arrivals, NAMED, Service};
+pub use workload::{Arrivals, NAMED, Phase, Service};

@@ -134,10 +134,8 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 	}
 	tctx->enqueued_ns = 0;
 	if (task_class != FLEXNET_CLASS_EXECUTOR) {
-		/* Racy across CPUs and harmless: it only ever lags. A task that runs out of
-		 * order is ahead of those that wait, and would forgive them their run. */
-		if (!tctx->out_of_order && time_before(vtime_now, tctx->vtime))
-			vtime_now = tctx->vtime;
+		if (cctx)
+			clocks_follow(p, tctx, cctx);
 		return;
 	}
 	ectx = executor_ctx_of(executor_index(tctx));

@@ -9,6 +9,11 @@
  * pinned to it and for tasks that were preempted on it in their slice. A task that finds an idle
  * CPU waits in none of them.
  *
+ * Virtual time has a clock for each CPU and one for the tasks that may run on several. It passes as
+ * fast as the weight is small of what runs. With one clock for all CPUs, a light task alone on a CPU
+ * would take it past the tasks on the others. Each of these would then start from the clock, and
+ * its weight would mean nothing.
+ *
  * What it promises: work is conserved. Within a queue the task with the least virtual time is next.
  * A lower class is served at the latest after a higher class ran for settings.starvation_ns on the
  * core. No task waits much longer than AGED_NS for a core that this scheduler has.
@@ -117,9 +122,74 @@ static s32 idle_cpu_for(struct task_struct *p, s32 prev_cpu, u64 wake_flags)
 	return -1;
 }
 
-static __always_inline u64 start_vtime(struct task_ctx *tctx, u32 task_class)
+/* What a clock says: of CPU `clock` - 1, or the shared one. */
+static __always_inline u64 clock_now(u32 clock)
 {
-	return flexnet_wakeup_vtime(tctx->vtime, vtime_now, slice_of(task_class));
+	struct cpu_ctx *cctx = clock ? cpu_ctx_of(clock - 1) : NULL;
+
+	return cctx ? cctx->vtime_now : vtime_now;
+}
+
+/* Virtual time of a task that is queued for this CPU only (`pinned`) or for all. */
+static __always_inline u64 start_vtime(struct task_ctx *tctx, u32 task_class, s32 cpu, bool pinned)
+{
+	u32 clock = pinned ? cpu + 1 : 0;
+	u64 now = clock_now(clock), own = tctx->vtime;
+
+	if (tctx->clock != clock) {
+		own = flexnet_move_vtime(own, clock_now(tctx->clock), now);
+		tctx->clock = clock;
+	}
+	return flexnet_wakeup_vtime(own, now, slice_of(task_class));
+}
+
+/* A task begins a turn: the clocks go with the task that is furthest behind. Racy across CPUs and
+ * harmless: they only ever lag. A task that runs out of order is ahead of those that wait, and would
+ * forgive them their run. A task that may run anywhere and comes to a CPU whose clock is ahead
+ * starts from there, or those of that CPU would wait until it caught up. */
+static __always_inline void clocks_follow(struct task_struct *p, struct task_ctx *tctx,
+					  struct cpu_ctx *cctx)
+{
+	bool pinned = is_pinned(p);
+
+	if (!pinned && time_before(tctx->vtime + settings.slice_ns, cctx->vtime_now))
+		tctx->vtime = cctx->vtime_now - settings.slice_ns;
+	if (tctx->out_of_order)
+		return;
+	if (time_before(cctx->vtime_now, tctx->vtime))
+		cctx->vtime_now = tctx->vtime;
+	if (!pinned && time_before(vtime_now, tctx->vtime))
+		vtime_now = tctx->vtime;
+}
+
+/* Virtual time from which the first of the tasks that may run anywhere would start here, U64_MAX
+ * where none waits. */
+static __always_inline u64 first_general_vtime(struct cpu_ctx *cctx)
+{
+	u64 first = first_vtime(DSQ_GENERAL);
+
+	if (time_before(first + settings.slice_ns, cctx->vtime_now) && first != ~0ULL)
+		first = cctx->vtime_now - settings.slice_ns;
+	return first;
+}
+
+/* A task goes on with another slice, without a switch. It is charged now: else the charge of many
+ * slices would come at once, and others would have as many turns before its next one. */
+static __always_inline void begin_next_turn(struct task_struct *p, struct task_ctx *tctx,
+					    struct cpu_ctx *cctx, u64 now)
+{
+	u64 ran = now > tctx->run_start_ns && tctx->run_start_ns ? now - tctx->run_start_ns : 0;
+	struct flexnet_cpu_stats *stats = stats_here();
+	u32 task_class = class_of(tctx);
+
+	if (stats && task_class < FLEXNET_CLASS_COUNT)
+		stats->run_ns[task_class] += ran;
+	turn_ends(tctx, ran, false);
+	tctx->vtime += flexnet_scale_by_weight(ran, weight_of(p, tctx));
+	tctx->run_start_ns = now;
+	tctx->slice_ns = settings.slice_ns;
+	p->scx.slice = settings.slice_ns;
+	clocks_follow(p, tctx, cctx);
 }
 
 /* A latency task waits that can run on this CPU only: whom it finds there makes
@@ -197,11 +267,12 @@ static s32 place_latency(struct task_struct *p, struct task_ctx *tctx, s32 prev_
 static __always_inline u64 resumed_vtime(u64 vtime, s32 cpu)
 {
 	u64 first = first_vtime(DSQ_GENERAL), pinned = first_vtime(pinned_dsq(cpu));
+	u64 clock = clock_now(cpu + 1);
 
 	if (pinned < first)
 		first = pinned;
-	if (vtime_now < first)
-		first = vtime_now;
+	if (clock < first)
+		first = clock;
 	if (first < vtime)
 		vtime = first;
 	return vtime - (vtime < settings.slice_ns ? vtime : settings.slice_ns);
@@ -215,7 +286,7 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	/* Queued anew by another BPF program, the task it runs in looks as if
 	 * it could not migrate. The shared queue holds one that cannot, too. */
 	bool pinned = enq_flags & SCX_ENQ_REENQ ? p->nr_cpus_allowed == 1 : is_pinned(p);
-	u64 vtime = start_vtime(tctx, task_class);
+	u64 vtime = start_vtime(tctx, task_class, prev_cpu, pinned);
 	u64 slice = slice_of(task_class);
 	u64 dsq = DSQ_GENERAL;
 
@@ -274,15 +345,14 @@ static bool goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *prev, u64
 	    (class_of(tctx) != FLEXNET_CLASS_NORMAL && class_of(tctx) != FLEXNET_CLASS_BATCH))
 		return false;
 	first = first_vtime(pinned_dsq(cpu));
-	other = first_vtime(DSQ_GENERAL);
+	other = first_general_vtime(cctx);
 	if (other < first)
 		first = other;
 	ran = now > tctx->run_start_ns && tctx->run_start_ns ? now - tctx->run_start_ns : 0;
 	vtime = tctx->vtime + flexnet_scale_by_weight(ran, weight_of(prev, tctx));
 	if (first == ~0ULL || vtime >= first)
 		return false;
-	tctx->slice_ns = ran + settings.slice_ns;
-	prev->scx.slice = settings.slice_ns;
+	begin_next_turn(prev, tctx, cctx, now);
 	return true;
 }
 
@@ -463,7 +533,7 @@ __noinline int dispatch_general(s32 cpu, u64 now)
 		 * virtual time against the same class. */
 		if ((!latency && !normal) ||
 		    flexnet_lower_class_first(cctx->higher_used_ns, settings.starvation_ns, here) ||
-		    (!latency && first_vtime(pinned) <= first_vtime(DSQ_GENERAL)))
+		    (!latency && first_vtime(pinned) <= first_general_vtime(cctx)))
 			if (scx_bpf_dsq_move_to_local(pinned, 0))
 				return true;
 	}

@@ -77,6 +77,7 @@ s32 BPF_STRUCT_OPS(flexnet_select_cpu, struct task_struct *p, s32 prev_cpu, u64 
 	task_waits(tctx, now);
 	waits_in(tctx, FLEXNET_QUEUE_DIRECT);
 	tctx->slice_ns = slice_of(task_class);
+	tctx->vtime = start_vtime(tctx, task_class, cpu, is_pinned(p));
 	tctx->out_of_order = false;
 	scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, tctx->slice_ns, enq_flags);
 	stat_add(direct_dispatches, 1);
@@ -222,8 +223,27 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 	}
 	if (prev && (prev->scx.flags & SCX_TASK_QUEUED)) {
 		tctx = task_ctx_of(prev);
-		prev->scx.slice = slice_of(tctx ? class_of(tctx) : FLEXNET_CLASS_NORMAL);
+		if (tctx && (class_of(tctx) == FLEXNET_CLASS_NORMAL ||
+			     class_of(tctx) == FLEXNET_CLASS_BATCH))
+			begin_next_turn(prev, tctx, cctx, now);
+		else
+			prev->scx.slice = slice_of(tctx ? class_of(tctx) : FLEXNET_CLASS_NORMAL);
 	}
+}
+
+/* A task gives way, and pays for the rest of its turn, as in EEVDF since 6.18. Else it would go on
+ * at once, or two that wait this way would take turns while the one they wait for does not run. */
+bool BPF_STRUCT_OPS(flexnet_yield, struct task_struct *from, struct task_struct *to)
+{
+	struct task_ctx *tctx = task_ctx_of(from);
+
+	/* To a certain thread, and not just to any: the kernel does without. */
+	if (to)
+		return false;
+	if (tctx)
+		tctx->vtime += flexnet_scale_by_weight(from->scx.slice, weight_of(from, tctx));
+	from->scx.slice = 0;
+	return false;
 }
 
 void BPF_STRUCT_OPS(flexnet_running, struct task_struct *p)
@@ -362,9 +382,9 @@ void BPF_STRUCT_OPS(flexnet_exit, struct scx_exit_info *info)
 SCX_OPS_DEFINE(flexnet_ops, .select_cpu = (void *)flexnet_select_cpu,
 	       .enqueue = (void *)flexnet_enqueue, .dispatch = (void *)flexnet_dispatch,
 	       .running = (void *)flexnet_running, .stopping = (void *)flexnet_stopping,
-	       .enable = (void *)flexnet_enable, .disable = (void *)flexnet_disable,
-	       .init_task = (void *)flexnet_init_task, .exit_task = (void *)flexnet_exit_task,
-	       .cgroup_init = (void *)flexnet_cgroup_init,
+	       .yield = (void *)flexnet_yield, .enable = (void *)flexnet_enable,
+	       .disable = (void *)flexnet_disable, .init_task = (void *)flexnet_init_task,
+	       .exit_task = (void *)flexnet_exit_task, .cgroup_init = (void *)flexnet_cgroup_init,
 	       .cgroup_set_weight = (void *)flexnet_cgroup_set_weight,
 	       .cgroup_move = (void *)flexnet_cgroup_move,
 	       .cpu_release = (void *)flexnet_cpu_release, .dump = (void *)flexnet_dump,

@@ -61,6 +61,7 @@ struct task_ctx {
 	u64 slice_ns;	       /* slice it was last queued with */
 	u64 slice_left_ns;     /* what a preempted task goes on with; 0: nothing */
 	u64 vtime;	       /* its virtual time among general tasks; 0: none yet */
+	u32 clock;	       /* by which clock: CPU + 1, 0 for the shared one */
 	u32 cgroup_weight;     /* cpu.weight of its cgroup */
 	u32 cgroup_epoch;      /* the epoch this was read in */
 	u32 class_origin;      /* enum flexnet_class_origin: what gave it task_class */
@@ -166,6 +167,7 @@ struct cpu_ctx {
 	u64 latency_end_ns;   /* the last one stopped */
 	/* Goes on while only latency tasks and executors run here. */
 	struct flexnet_latency_batch latency_batch;
+	u64 vtime_now;	       /* virtual time of the task that last began a turn here in order */
 	u64 grant_cause_ns;    /* granted for what waited since, 0: an executor has run here */
 	u32 cooldown_armed;    /* its timer runs */
 	u64 general_served_ns; /* last turn of general tasks on a granted core */
@@ -197,7 +199,7 @@ struct executor_ctx {
 } __attribute__((aligned(64)));
 struct executor_ctx executor_ctxs[FLEXNET_EXECUTORS_ALL];
 
-/* Virtual time of each client's executors and of the general queues. */
+/* Virtual time of each client's executors, and of the tasks that may run on several CPUs. */
 u64 client_vtimes[FLEXNET_CLIENTS_MAX];
 u64 executor_vtime_now;
 u64 vtime_now;

@@ -332,6 +332,13 @@ FLEXNET_INLINE flexnet_u64 flexnet_wakeup_vtime(flexnet_u64 own, flexnet_u64 que
 	return own > lower_bound ? own : lower_bound;
 }
 
+/* Virtual time of a task that changes from one queue to another, by the queues' clocks: it stays as
+ * far ahead as it was. What it was behind is forgotten. */
+FLEXNET_INLINE flexnet_u64 flexnet_move_vtime(flexnet_u64 own, flexnet_u64 from, flexnet_u64 to)
+{
+	return own > from ? to + (own - from) : to;
+}
+
 /*
  * A higher class goes first until it used `budget_ns` of a core while a lower
  * one waited; then the lower one has a turn. So a client that lies about its

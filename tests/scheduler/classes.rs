@@ -149,7 +149,7 @@ pub fn a_pair_with_a_cpu_preempts_nobody() {
 }
 
 /// What the second has of the first's share of one CPU.
-fn duel(first: &Task, second: &Task) -> f64 {
+pub fn duel(first: &Task, second: &Task) -> f64 {
     first.pin(&[0]);
     second.pin(&[0]);
     // Let the start's advantage pass.

@@ -4,8 +4,8 @@
 //!
 //!   daemon      scx_flexnet as a child: start, stop, status, statistics
 //!   tasks       the tasks under test: this program again, in another role
-//!   attach, classes, designs, executors, loss, napi, rules, reload, takeover,
-//!   control, attackers, unsteady, programs, shown, stress: the tests
+//!   attach, attackers, classes, control, designs, executors, fairness, loss, napi, programs,
+//!   readers, reload, rules, shown, stress, takeover, unsteady: the tests
 //!
 //! A test panics to fail, and a test that fails once fails the run. It waits for what
 //! it asserts with a generous deadline, because a virtual CPU may stand still for a second.
@@ -25,6 +25,7 @@ mod control;
 mod daemon;
 mod designs;
 mod executors;
+mod fairness;
 mod loss;
 mod napi;
 mod programs;
@@ -77,6 +78,9 @@ const SHARING: &[Test] = tests! {
         affinity_is_followed on [2, 4],
         a_pinned_task_on_a_granted_core_gets_turns on [2] => time,
         a_real_time_neighbour_breaks_nothing on [2];
+    fairness:
+        a_light_task_elsewhere_changes_no_weights on [2] => time,
+        a_thread_that_yields_gives_way on [2];
     executors:
         cores_follow_load on [2, 4] => time,
         an_executor_may_exclude_the_granted_core on [2],

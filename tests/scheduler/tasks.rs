@@ -327,6 +327,8 @@ pub fn play(role: &str, rest: &[&str]) {
         ("liar", [seed]) => crate::unsteady::liar(seed.parse().unwrap()),
         ("changer", [how]) => crate::unsteady::changer(how),
         ("kills", [count]) => crate::unsteady::kills(count.parse().unwrap()),
+        ("at-times", []) => crate::fairness::at_times(),
+        ("yielders", []) => crate::fairness::yielders(),
         ("reader", []) => crate::readers::reader(),
         ("packets", [device, burst, pause_us]) => {
             let pause = Duration::from_micros(pause_us.parse().unwrap());
@@ -357,7 +359,7 @@ fn compute_for_ever() -> ! {
 }
 
 /// Keeps the CPU busy.
-fn compute(time: Duration) {
+pub fn compute(time: Duration) {
     let start = Instant::now();
     while start.elapsed() < time {
         std::hint::spin_loop();

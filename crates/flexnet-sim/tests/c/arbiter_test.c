@@ -212,6 +212,11 @@ static void test_small_functions(void)
 		       flexnet_wakeup_vtime(2000, 1000, 50) == 2000,
 	       "a sleeper comes back at most a lag behind");
 
+	EXPECT(flexnet_move_vtime(120, 100, 7000) == 7020 &&
+		       flexnet_move_vtime(7020, 7000, 100) == 120 &&
+		       flexnet_move_vtime(80, 100, 7000) == 7000,
+	       "a task takes along what it is ahead, and not what it is behind");
+
 	EXPECT(!flexnet_lower_class_first(99, 100, 1) && flexnet_lower_class_first(100, 100, 1) &&
 		       !flexnet_lower_class_first(100, 100, 0),
 	       "a lower class has its turn after the budget, if it waits");

@@ -121,6 +121,7 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 
 	tctx->run_start_ns = now;
 	tctx->slice_left_ns = 0;
+	tctx->yielded_ns = 0;
 	if (cctx) {
 		latency_batch_continues(cpu, cctx, tctx, task_class, now);
 		cctx->current_class = task_class;
@@ -135,7 +136,7 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 	tctx->enqueued_ns = 0;
 	if (task_class != FLEXNET_CLASS_EXECUTOR) {
 		if (cctx)
-			clocks_follow(p, tctx, cctx);
+			clocks_follow(tctx, cctx);
 		return;
 	}
 	ectx = executor_ctx_of(executor_index(tctx));
@@ -295,6 +296,7 @@ static s32 create_masks(void)
 		if (!cctx)
 			continue;
 		cctx->current_class = CLASS_NONE;
+		cctx->vtime_now = VTIME_START;
 		cctx->online = bpf_cpumask_test_cpu(cpu, online);
 	}
 	scx_bpf_put_cpumask(online);

@@ -143,34 +143,44 @@ static __always_inline u64 start_vtime(struct task_ctx *tctx, u32 task_class, s3
 	return flexnet_wakeup_vtime(own, now, slice_of(task_class));
 }
 
+/* Virtual time by the shared clock, as this CPU's clock counts it. Where one clock stood for long,
+ * the task is as far ahead here as it is there, at most, and a slice behind, at most. */
+static __always_inline u64 vtime_here(struct cpu_ctx *cctx, u64 vtime)
+{
+	u64 ahead = time_before(vtime_now, vtime) ? vtime - vtime_now : 0;
+	u64 here = vtime + cctx->clock_offset_ns;
+
+	if (time_before(cctx->vtime_now + ahead, here))
+		here = cctx->vtime_now + ahead;
+	if (time_before(here + settings.slice_ns, cctx->vtime_now))
+		here = cctx->vtime_now - settings.slice_ns;
+	cctx->clock_offset_ns = here - vtime;
+	return here;
+}
+
 /* A task begins a turn: the clocks go with the task that is furthest behind. Racy across CPUs and
  * harmless: they only ever lag. A task that runs out of order is ahead of those that wait, and would
- * forgive them their run. A task that may run anywhere and comes to a CPU whose clock is ahead
- * starts from there, or those of that CPU would wait until it caught up. */
-static __always_inline void clocks_follow(struct task_struct *p, struct task_ctx *tctx,
-					  struct cpu_ctx *cctx)
+ * forgive them their run. */
+static __always_inline void clocks_follow(struct task_ctx *tctx, struct cpu_ctx *cctx)
 {
-	bool pinned = is_pinned(p);
+	u64 here;
 
-	if (!pinned && time_before(tctx->vtime + settings.slice_ns, cctx->vtime_now))
-		tctx->vtime = cctx->vtime_now - settings.slice_ns;
 	if (tctx->out_of_order)
 		return;
-	if (time_before(cctx->vtime_now, tctx->vtime))
-		cctx->vtime_now = tctx->vtime;
-	if (!pinned && time_before(vtime_now, tctx->vtime))
+	here = tctx->clock ? tctx->vtime : vtime_here(cctx, tctx->vtime);
+	if (time_before(cctx->vtime_now, here))
+		cctx->vtime_now = here;
+	if (!tctx->clock && time_before(vtime_now, tctx->vtime))
 		vtime_now = tctx->vtime;
 }
 
-/* Virtual time from which the first of the tasks that may run anywhere would start here, U64_MAX
- * where none waits. */
+/* Virtual time of the first of the tasks that may run anywhere, as this CPU's clock counts it;
+ * U64_MAX where none waits. */
 static __always_inline u64 first_general_vtime(struct cpu_ctx *cctx)
 {
 	u64 first = first_vtime(DSQ_GENERAL);
 
-	if (time_before(first + settings.slice_ns, cctx->vtime_now) && first != ~0ULL)
-		first = cctx->vtime_now - settings.slice_ns;
-	return first;
+	return first == ~0ULL ? first : vtime_here(cctx, first);
 }
 
 /* A task goes on with another slice, without a switch. It is charged now: else the charge of many
@@ -188,8 +198,11 @@ static __always_inline void begin_next_turn(struct task_struct *p, struct task_c
 	tctx->vtime += flexnet_scale_by_weight(ran, weight_of(p, tctx));
 	tctx->run_start_ns = now;
 	tctx->slice_ns = settings.slice_ns;
+	tctx->yielded_ns = 0;
+	/* It is the first, or no other task waits. */
+	tctx->out_of_order = false;
 	p->scx.slice = settings.slice_ns;
-	clocks_follow(p, tctx, cctx);
+	clocks_follow(tctx, cctx);
 }
 
 /* A latency task waits that can run on this CPU only: whom it finds there makes
@@ -264,18 +277,23 @@ static s32 place_latency(struct task_struct *p, struct task_ctx *tctx, s32 prev_
 
 /* A place ahead of all that wait for this CPU to begin a turn. A task's virtual time has its run
  * in it already, which is far ahead where its weight is small. */
-static __always_inline u64 resumed_vtime(u64 vtime, s32 cpu)
+static __always_inline u64 resumed_vtime_here(struct cpu_ctx *cctx, s32 cpu)
 {
-	u64 first = first_vtime(DSQ_GENERAL), pinned = first_vtime(pinned_dsq(cpu));
-	u64 clock = clock_now(cpu + 1);
+	u64 first = first_general_vtime(cctx), pinned = first_vtime(pinned_dsq(cpu));
 
 	if (pinned < first)
 		first = pinned;
-	if (clock < first)
-		first = clock;
-	if (first < vtime)
-		vtime = first;
-	return vtime - (vtime < settings.slice_ns ? vtime : settings.slice_ns);
+	if (cctx->vtime_now < first)
+		first = cctx->vtime_now;
+	return first - settings.slice_ns;
+}
+
+/* The same in the shared queue. */
+static __always_inline u64 resumed_vtime(void)
+{
+	u64 first = first_vtime(DSQ_GENERAL);
+
+	return (vtime_now < first ? vtime_now : first) - settings.slice_ns;
 }
 
 /* Puts a task that found no idle CPU into its queue. */
@@ -286,34 +304,40 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	/* Queued anew by another BPF program, the task it runs in looks as if
 	 * it could not migrate. The shared queue holds one that cannot, too. */
 	bool pinned = enq_flags & SCX_ENQ_REENQ ? p->nr_cpus_allowed == 1 : is_pinned(p);
-	u64 vtime = start_vtime(tctx, task_class, prev_cpu, pinned);
+	struct cpu_ctx *cctx = cpu_ctx_of(prev_cpu);
 	u64 slice = slice_of(task_class);
-	u64 dsq = DSQ_GENERAL;
+	u64 dsq = DSQ_GENERAL, vtime;
 
-	tctx->vtime = vtime;
+	if (!cctx) {
+		/* Cannot be. Any queue beats a stall. */
+		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, slice, enq_flags);
+		return;
+	}
+	tctx->vtime += tctx->yielded_ns;
+	tctx->yielded_ns = 0;
+	tctx->vtime = vtime = start_vtime(tctx, task_class, prev_cpu, pinned);
 	tctx->out_of_order = tctx->slice_left_ns > 0;
 	/* Preempted in its turn: it goes on with the rest of it before others
 	 * begin theirs. Else each latency wakeup would turn the queue round,
 	 * and every turn begins with cold caches. */
 	if (tctx->slice_left_ns) {
 		slice = tctx->slice_left_ns;
-		vtime = resumed_vtime(vtime, prev_cpu);
 		/* On this CPU, behind the task that preempted it: there it is
 		 * warm. The CPU is looking for its next task now; nobody needs
 		 * a kick. But not where a real-time task took the CPU, which
 		 * may run for any time. */
 		if (task_class != FLEXNET_CLASS_LATENCY && !cpu_granted(prev_cpu) &&
 		    !(enq_flags & SCX_ENQ_REENQ)) {
-			struct cpu_ctx *cctx = cpu_ctx_of(prev_cpu);
-
-			if (cctx && !pinned)
+			if (!pinned)
 				WRITE_ONCE(cctx->preempted_ns, now);
+			vtime = resumed_vtime_here(cctx, prev_cpu);
 			tctx->slice_ns = slice;
 			waits_in(tctx, FLEXNET_QUEUE_CPU);
 			queue_used(pinned_dsq(prev_cpu));
 			scx_bpf_dsq_insert_vtime(p, pinned_dsq(prev_cpu), slice, vtime, enq_flags);
 			return;
 		}
+		vtime = pinned ? resumed_vtime_here(cctx, prev_cpu) : resumed_vtime();
 	}
 	tctx->slice_ns = slice;
 
@@ -350,7 +374,7 @@ static bool goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *prev, u64
 		first = other;
 	ran = now > tctx->run_start_ns && tctx->run_start_ns ? now - tctx->run_start_ns : 0;
 	vtime = tctx->vtime + flexnet_scale_by_weight(ran, weight_of(prev, tctx));
-	if (first == ~0ULL || vtime >= first)
+	if (first == ~0ULL || vtime >= first || tctx->yielded_ns)
 		return false;
 	begin_next_turn(prev, tctx, cctx, now);
 	return true;

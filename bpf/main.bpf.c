@@ -104,6 +104,7 @@ void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 	 * livelock) goes on by virtual time, as fair as a normal task. */
 	if (task_class == FLEXNET_CLASS_KTHREAD && (p->scx.slice || (enq_flags & SCX_ENQ_WAKEUP))) {
 		waits_in(tctx, FLEXNET_QUEUE_DIRECT);
+		tctx->out_of_order = true;
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, settings.latency_slice_ns, enq_flags);
 		if (tctx->backlog)
 			preempt_for_pinned(scx_bpf_task_cpu(p), now);
@@ -231,18 +232,27 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 	}
 }
 
-/* A task gives way, and pays for the rest of its turn, as in EEVDF since 6.18. Else it would go on
- * at once, or two that wait this way would take turns while the one they wait for does not run. */
+/* A task gives way. If another one runs instead, the task pays for the rest of its turn, as in EEVDF
+ * since 6.18: else two that wait this way would take turns while the task that they wait for does
+ * not run. It pays a slice at most, whatever its weight, so that no clock runs away. */
 bool BPF_STRUCT_OPS(flexnet_yield, struct task_struct *from, struct task_struct *to)
 {
 	struct task_ctx *tctx = task_ctx_of(from);
+	u64 now = scx_bpf_now(), ran, rest;
 
 	/* To a certain thread, and not just to any: the kernel does without. */
 	if (to)
 		return false;
-	if (tctx)
-		tctx->vtime += flexnet_scale_by_weight(from->scx.slice, weight_of(from, tctx));
 	from->scx.slice = 0;
+	if (!tctx ||
+	    (class_of(tctx) != FLEXNET_CLASS_NORMAL && class_of(tctx) != FLEXNET_CLASS_BATCH))
+		return false;
+	ran = now > tctx->run_start_ns && tctx->run_start_ns ? now - tctx->run_start_ns : 0;
+	rest = flexnet_scale_by_weight(tctx->slice_ns > ran ? tctx->slice_ns - ran : 0,
+				       weight_of(from, tctx));
+	tctx->yielded_ns = rest < settings.slice_ns ? rest + 1 : settings.slice_ns;
+	/* There is nothing to go on with. */
+	tctx->slice_ns = 0;
 	return false;
 }
 

@@ -61,7 +61,8 @@ struct task_ctx {
 	u64 slice_ns;	       /* slice it was last queued with */
 	u64 slice_left_ns;     /* what a preempted task goes on with; 0: nothing */
 	u64 vtime;	       /* its virtual time among general tasks; 0: none yet */
-	u32 clock;	       /* by which clock: CPU + 1, 0 for the shared one */
+	u64 yielded_ns;	       /* what it pays when it is queued: it has yielded; 0: it has not */
+	u32 clock;	       /* of its virtual time: CPU + 1, 0 for the shared one */
 	u32 cgroup_weight;     /* cpu.weight of its cgroup */
 	u32 cgroup_epoch;      /* the epoch this was read in */
 	u32 class_origin;      /* enum flexnet_class_origin: what gave it task_class */
@@ -168,6 +169,7 @@ struct cpu_ctx {
 	/* Goes on while only latency tasks and executors run here. */
 	struct flexnet_latency_batch latency_batch;
 	u64 vtime_now;	       /* virtual time of the task that last began a turn here in order */
+	u64 clock_offset_ns;   /* what it adds to virtual time by the shared clock */
 	u64 grant_cause_ns;    /* granted for what waited since, 0: an executor has run here */
 	u32 cooldown_armed;    /* its timer runs */
 	u64 general_served_ns; /* last turn of general tasks on a granted core */
@@ -199,10 +201,13 @@ struct executor_ctx {
 } __attribute__((aligned(64)));
 struct executor_ctx executor_ctxs[FLEXNET_EXECUTORS_ALL];
 
+/* The clocks of general tasks begin far from zero, so that a slice before it is no negative time. */
+#define VTIME_START (1ULL << 40)
+
 /* Virtual time of each client's executors, and of the tasks that may run on several CPUs. */
 u64 client_vtimes[FLEXNET_CLIENTS_MAX];
 u64 executor_vtime_now;
-u64 vtime_now;
+u64 vtime_now = VTIME_START;
 
 /* What each client's page was last told: BPF never reads back what it wrote. */
 u32 published_granted[FLEXNET_CLIENTS_MAX];

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const SECOND: Duration = Duration::from_secs(1);
 const CLASSES: [&str; 3] = ["normal", "latency", "batch"];
 
-fn run_as(class: &str, role: &[&str]) -> Task {
+pub fn run_as(class: &str, role: &[&str]) -> Task {
     Task::play(&["flexnet", "run", "--class", class, "--"], role)
 }
 

@@ -137,7 +137,8 @@ pub struct Options {
 
     /// Take over from the running scx_flexnet, if there is one: this one loads, then the
     /// running one detaches. Clients, steered devices and their state are kept.
-    #[arg(long)]
+    // The unit gives it, and FLAGS in /etc/default may give it once more.
+    #[arg(long, overrides_with = "replace")]
     pub replace: bool,
 
     /// Check the configuration file, print each mistake, and exit.
@@ -274,5 +275,11 @@ mod tests {
     fn steer_repeats() {
         let options = parse(&["--steer", "lo", "--steer", "eth0"]).unwrap();
         assert_eq!(options.steer, ["lo", "eth0"]);
+    }
+
+    #[test]
+    fn replace_may_be_said_twice() {
+        assert!(parse(&["--replace", "--replace"]).unwrap().replace);
+        assert!(!parse(&[]).unwrap().replace);
     }
 }

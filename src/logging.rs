@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The log on standard error: for a terminal with times and levels. Where standard error is
 //! systemd's journal, records go there with their priorities and fields (CLIENT, DESIGN, REASON),
-//! and without a time, as the journal has its own.
+//! and without a time, as the journal has its own. A full socket of the journal blocks the writer,
+//! as standard error did.
 //!
 //! Promises one record a line. What is said is everybody's own business.
 

@@ -34,15 +34,24 @@ fn assert_status_has_the_rules() {
         let text = format!("command = \"{command}\", class = \"{class}\"");
         json!({"tasks": tasks, "line": line, "rule": text})
     };
-    // Another test's may be there still.
-    let tails = fs::read_dir("/proc").unwrap().map_while(Result::ok);
-    let tails = tails.filter(|process| {
-        let name = fs::read_to_string(process.path().join("comm"));
-        name.is_ok_and(|name| name == "tail\n")
+    let expected = || {
+        let tails = fs::read_dir("/proc").unwrap().map_while(Result::ok);
+        let tails = tails.filter(|process| {
+            let name = fs::read_to_string(process.path().join("comm"));
+            name.is_ok_and(|name| name == "tail\n")
+        });
+        let tails = rule(tails.count() as u32, 3, "tail", "latency");
+        let rules = [tails, rule(2, 6, "bash", "batch")];
+        (json!(["clients-max"]), json!(rules))
+    };
+    // Another test's `tail` may be there still, and end between the two.
+    eventually("the rules in the status", || {
+        let (shown, expected) = (shown(), expected());
+        if shown != expected {
+            println!("  {shown:?}, not {expected:?}");
+        }
+        shown == expected
     });
-    let tails = rule(tails.count() as u32, 3, "tail", "latency");
-    let rules = [tails, rule(2, 6, "bash", "batch")];
-    assert_eq!(shown(), (json!(["clients-max"]), json!(rules)));
     let text_shown = text(&run("flexnet", &["status"]).stdout);
     assert!(
         text_shown.contains("after a restart: clients-max"),

@@ -114,6 +114,8 @@ pub fn pages_that_lie_harm_nobody_else() {
     let mut honest = Task::app("honest", 1);
     let hog = Task::hog();
     let liars = ["7", "77", "777"].map(|seed| Task::play(&[], &["liar", seed]));
+    // Another test's may be there still.
+    eventually("these clients only", || status().clients == 4);
     for _ in 0..5 {
         honest.ask("load 300 64 0");
         granted_core(&mut honest);
@@ -216,8 +218,8 @@ fn acts(random: &mut Random) -> ! {
     }
 }
 
-/// The role of one that starts so many of those, one after the other, and kills each
-/// after a random time.
+/// The role of a process that starts so many of those clients, one after the other, and kills
+/// each after a random time.
 pub fn kills(count: u64) {
     say("ready");
     for number in 1..=count {
@@ -237,11 +239,12 @@ pub fn kills(count: u64) {
     std::thread::park();
 }
 
-/// Descriptors and memory (KiB) of the daemon.
+/// Descriptors and memory of its own (KiB) of the daemon: pages of files come and go.
 fn held(pid: u32) -> (usize, u64) {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let mut lines = status.lines();
+    let line = lines.find_map(|line| line.strip_prefix("RssAnon:"));
     let memory = line.unwrap().split_whitespace().next().unwrap();
     (open, memory.parse().unwrap())
 }
@@ -288,6 +291,6 @@ pub fn many_connections_leave_nothing() {
     });
     let (_, now) = held(daemon.pid());
     println!("  {memory} KiB, then {now} KiB");
-    assert!(now < memory + 64, "{memory} KiB, then {now} KiB");
+    assert!(now < memory + 256, "{memory} KiB, then {now} KiB");
     daemon.assert_schedules();
 }

@@ -31,6 +31,15 @@ const RESTS_MAX: u64 = 1024;
 /// The part of the process's descriptors that rests may have.
 const RESTS_PART: u64 = 4;
 
+/// Why a closed socket's rest cannot be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NoRest {
+    /// There are as many rests as there may be.
+    TooMany,
+    /// The process has no descriptor for the duplicate.
+    NoDescriptor,
+}
+
 /// How long to wait for a rest that the kernel cannot be made to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
@@ -303,17 +312,21 @@ fn retire(entry: &Used, fd: RawFd, has_others: bool, used_by_others: bool) {
         return;
     }
     // Where others go on, what is left is no rest.
-    match (shared || has_room_for_rest()).then(|| duplicate(fd)) {
-        Some(Some(copy)) => {
+    let copy = match shared || has_room_for_rest() {
+        true => duplicate(fd).ok_or(NoRest::NoDescriptor),
+        false => Err(NoRest::TooMany),
+    };
+    match copy {
+        Ok(copy) => {
             if !has_others {
                 leave_epolls(fd);
-                become_rest(copy.as_raw_fd());
+                become_rest(entry, copy.as_raw_fd());
             }
             entry.fd.store(-1, Ordering::SeqCst);
             quietly(|| flow.keep(copy));
         }
-        _ => {
-            reset_rest(entry, fd);
+        Err(why) => {
+            reset_rest(entry, fd, why);
             entry.passthrough.store(true, Ordering::SeqCst);
             quietly(|| flow.retire(false));
         }
@@ -329,18 +342,27 @@ fn retire_last(entry: &Used, fd: RawFd) {
         give_kernel(entry, fd, Instant::now(), false);
     }
     match flow.own_descriptor() {
-        Some(copy) if flow.is_drained() || has_room_for_rest() => become_rest(copy),
-        _ => reset_rest(entry, fd),
+        Some(copy) if flow.is_drained() || has_room_for_rest() => become_rest(entry, copy),
+        Some(_) => reset_rest(entry, fd, NoRest::TooMany),
+        None => reset_rest(entry, fd, NoRest::NoDescriptor),
     }
 }
 
 /// As the kernel does where there are more than tcp_max_orphans. The peer must not take what it
 /// has for all there was.
-fn reset_rest(entry: &Used, fd: RawFd) {
-    if !entry.flow().is_drained() {
-        let _ = sockopt::set_socket_linger(borrowed(fd), Some(Duration::ZERO));
-        quietly(|| entry.flow().discard(libc::ECONNRESET));
-        log::warn!("a connection was reset: too many closed ones have data left");
+fn reset_rest(entry: &Used, fd: RawFd, why: NoRest) {
+    if entry.flow().is_drained() {
+        return;
+    }
+    let _ = sockopt::set_socket_linger(borrowed(fd), Some(Duration::ZERO));
+    quietly(|| entry.flow().discard(libc::ECONNRESET));
+    match why {
+        NoRest::TooMany => {
+            log::warn!("a connection was reset: too many closed ones have data left");
+        }
+        NoRest::NoDescriptor => {
+            log::warn!("a connection was reset: no descriptor is free for the data left");
+        }
     }
 }
 
@@ -352,14 +374,17 @@ fn has_room_for_rest() -> bool {
 }
 
 /// The program is done with the socket of this duplicate, which the flow keeps for what is left.
-fn become_rest(copy: RawFd) {
+fn become_rest(entry: &Used, copy: RawFd) {
     if let Some(slot) = table::slot(copy)
         && let Some(process) = process_state()
         && slot.replace(table::INTERNAL, REST)
     {
         process.closing.fetch_add(1, Ordering::AcqRel);
     }
-    limit_rest(copy);
+    // With nothing left it closes at once, and a child that has the socket, too, goes on with it.
+    if !entry.flow().is_drained() {
+        limit_rest(copy);
+    }
 }
 
 /// The library closes one of its own.

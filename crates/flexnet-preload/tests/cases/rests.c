@@ -190,6 +190,34 @@ static void doubles(void)
 	quickly(begun, "the end");
 }
 
+// The socket's last number here is closed, and nothing is left: a child that has the socket, too,
+// keeps it as it was.
+static void shared_stays(void)
+{
+	int pair[2], both[2], status, other, limit;
+	socklen_t length = sizeof limit;
+	pid_t child;
+
+	connection(pair, 0, 0);
+	CHECK(write(pair[0], "a", 1) == 1 && read(pair[1], room, 1) == 1);
+	other = dup(pair[0]);
+	close(pair[0]);
+	CHECK(pipe(both) == 0);
+	child = fork();
+	if (child == 0) {
+		close(both[1]);
+		CHECK(read(both[0], room, 1) == 0);
+		CHECK(getsockopt(other, IPPROTO_TCP, TCP_USER_TIMEOUT, &limit, &length) == 0);
+		CHECK(limit == 0, "%d ms", limit);
+		_exit(0);
+	}
+	close(other);
+	close(both[0]);
+	close(both[1]);
+	CHECK(waitpid(child, &status, 0) == child && status == 0, "%x", status);
+	close(pair[1]);
+}
+
 // All that was accepted, and the end; or a part, and a reset. Was it all?
 static int arrives(int peer, int accepted)
 {
@@ -212,6 +240,7 @@ int main(void)
 
 	getrlimit(RLIMIT_NOFILE, &many);
 	doubles();
+	shared_stays();
 	CHECK(pipe(up) == 0 && pipe(down) == 0);
 	child = fork();
 	if (child == 0) {

@@ -59,6 +59,19 @@ impl State {
         fs::write(&self.file, text).expect("the state is written");
     }
 
+    /// A worker for each mode.
+    fn next_round(&mut self) -> Vec<Cases> {
+        let round = self.next / (ROUND * MODES.len() as u64);
+        let workers = MODES.iter().enumerate().map(|(at, mode)| {
+            let first = self.next;
+            self.next += ROUND;
+            Cases::of(mode, worker::executors(round, at), first..first + ROUND)
+        });
+        let workers: Vec<_> = workers.collect();
+        worker::assert_both_counts(&workers);
+        workers
+    }
+
     fn say(&self, how: &str) {
         println!(
             "campaign: {} steps, seeds {} to {}, {} s, {how}",
@@ -74,12 +87,7 @@ pub fn run(time: Duration, seed: Option<u64>, file: PathBuf) -> ExitCode {
     let (begun, mut state) = (Instant::now(), State::read(file, seed));
     let before = state.seconds;
     while begun.elapsed() < time {
-        let workers = MODES.iter().map(|mode| {
-            let first = state.next;
-            state.next += ROUND;
-            Cases::of(mode, first..first + ROUND)
-        });
-        let done = worker::all(workers.collect());
+        let done = worker::all(state.next_round());
         state.seconds = before + begun.elapsed().as_secs();
         match done {
             Ok(steps) => {

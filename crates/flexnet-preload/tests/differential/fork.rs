@@ -58,10 +58,16 @@ fn say(to: RawFd) {
     assert_eq!(rustix::io::write(to, b"x"), Ok(1));
 }
 
-fn hear(from: RawFd) {
+/// False: the other has ended, and says nothing any more.
+fn hear(from: RawFd) -> bool {
     // SAFETY: as above.
     let from = unsafe { rustix::fd::BorrowedFd::borrow_raw(from) };
-    while rustix::io::read(from, &mut [0; 1]) != Ok(1) {}
+    loop {
+        match rustix::io::read(from, &mut [0; 1]) {
+            Err(rustix::io::Errno::INTR) => {}
+            heard => return heard == Ok(1),
+        }
+    }
 }
 
 /// The parent sends, the child, the parent while the child lives, the child and
@@ -95,15 +101,21 @@ pub fn take_turns(sides: &mut [&mut Side; 2], lengths: [usize; 3]) {
     match unsafe { libc::fork() } {
         -1 => panic!("no child"),
         0 => {
+            // The parent's end: else the child would hear itself when the parent has failed.
+            pipes::close_one(over.0);
             turn(sides, lengths[1]);
             say(over.1);
-            hear(over.1);
-            turn(sides, lengths[2]);
-            // SAFETY: ends the child at once.
-            unsafe { libc::_exit(0) };
+            if hear(over.1) {
+                turn(sides, lengths[2]);
+                // SAFETY: ends the child at once.
+                unsafe { libc::_exit(0) };
+            }
+            // SAFETY: as above.
+            unsafe { libc::_exit(1) };
         }
         child => {
-            hear(over.0);
+            pipes::close_one(over.1);
+            assert!(hear(over.0), "the child failed");
             turn(sides, lengths[1]);
             say(over.0);
             let mut status = -1;
@@ -113,7 +125,7 @@ pub fn take_turns(sides: &mut [&mut Side; 2], lengths: [usize; 3]) {
             turn(sides, lengths[0]);
         }
     }
-    pipes::close(over);
+    pipes::close_one(over.0);
     // SAFETY: mapped above.
     unsafe { libc::munmap(memory, bytes) };
 }

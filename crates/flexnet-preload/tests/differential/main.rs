@@ -90,15 +90,20 @@ fn shares(cases: u64) -> Vec<Cases> {
             _ => few,
         };
         first += count;
-        Cases::of(mode, first - count..first)
+        Cases::of(mode, worker::executors(0, at), first - count..first)
     });
-    all.collect()
+    let all: Vec<_> = all.collect();
+    worker::assert_both_counts(&all);
+    all
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments(env::args().collect());
     if let Some(first) = arguments.number("--work") {
         plan::set(arguments.plan());
+        // It has a process group of its own, so the terminal's Ctrl-C does not reach it.
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+            .expect("a signal");
         work(first..arguments.number("--to").expect("an end"));
         return ExitCode::SUCCESS;
     }
@@ -111,9 +116,9 @@ fn main() -> ExitCode {
         Some(seed) => {
             let mode = arguments.value("--mode").unwrap_or("always");
             let mode = MODES.iter().find(|known| **known == mode);
-            let mut one = Cases::of(mode.expect("a mode"), seed..seed + 1);
+            let executors = arguments.number("--executors").unwrap_or(1);
+            let mut one = Cases::of(mode.expect("a mode"), executors, seed..seed + 1);
             one.plan = arguments.plan();
-            one.executors = arguments.number("--executors").unwrap_or(one.executors);
             vec![one]
         }
         None => shares(arguments.number("--cases").unwrap_or(CASES)),

@@ -32,10 +32,13 @@ pub fn unix_pair() -> (RawFd, RawFd) {
 }
 
 pub fn close(pair: (RawFd, RawFd)) {
-    for fd in [pair.0, pair.1] {
-        // SAFETY: made here, and closed once.
-        unsafe { rustix::io::close(fd) };
-    }
+    close_one(pair.0);
+    close_one(pair.1);
+}
+
+pub fn close_one(fd: RawFd) {
+    // SAFETY: made here, and closed once.
+    unsafe { rustix::io::close(fd) };
 }
 
 /// An epoll instance for edges of writability of `fd`, the present one taken.

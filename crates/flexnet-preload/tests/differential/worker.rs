@@ -2,10 +2,12 @@
 //! Processes under the library that run cases, and what became of them.
 
 use crate::plan::Plan;
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::env;
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::ops::Range;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -65,10 +67,10 @@ fn library() -> PathBuf {
 }
 
 impl Cases {
-    pub fn of(mode: &'static str, seeds: Range<u64>) -> Self {
+    pub fn of(mode: &'static str, executors: u64, seeds: Range<u64>) -> Self {
         Self {
             mode,
-            executors: 1 + seeds.start % 2,
+            executors,
             seeds,
             plan: Plan::ALL,
         }
@@ -85,6 +87,7 @@ impl Cases {
             .env("FLEXNET_SOCKET", "/nonexistent")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            .process_group(0)
             .spawn()
             .expect("a worker")
     }
@@ -113,11 +116,11 @@ impl Cases {
                 Err(RecvTimeoutError::Timeout) => break true,
             }
         };
-        if hangs {
-            let _ = child.kill();
+        let (at, steps) = last.split_once(' ').unwrap_or(("", ""));
+        if hangs || at != "end" {
+            kill_group(&child);
         }
         let status = child.wait().expect("its status");
-        let (at, steps) = last.split_once(' ').unwrap_or(("", ""));
         if at == "end" && status.success() {
             return Ok(steps.parse().expect("a number"));
         }
@@ -130,10 +133,32 @@ impl Cases {
             },
             first: self.seeds.start,
             what: match hangs {
-                true => format!("{said}it hangs"),
+                true => format!("{said}it hangs ({status})"),
                 false => format!("{said}{status}"),
             },
         })
+    }
+}
+
+/// The worker and its children, which keep its stderr open: what it said would have no end. It is
+/// not waited for yet, so the number is its own.
+fn kill_group(worker: &Child) {
+    let _ = kill_process_group(Pid::from_child(worker), Signal::KILL);
+}
+
+/// A mode's executors: in each round both counts occur, and in two rounds both for each mode.
+pub fn executors(round: u64, mode: usize) -> u64 {
+    1 + (round + mode as u64) % 2
+}
+
+/// One executor, and two: what they do to each other is not found with one.
+pub fn assert_both_counts(cases: &[Cases]) {
+    for count in [1, 2] {
+        let mut counts = cases.iter().map(|cases| cases.executors);
+        assert!(
+            counts.any(|executors| executors == count),
+            "none has {count}"
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::classes::{duel, run_as};
 use crate::daemon::share;
-use crate::tasks::{Task, compute, say, shares};
+use crate::tasks::{Task, compute, say};
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -22,25 +22,6 @@ pub fn a_light_task_elsewhere_changes_no_weights() {
     let share = duel(&Task::hog(), &nice);
     // Five steps are a factor of three (1024 to 335).
     assert!((0.18..0.6).contains(&share), "nice 5 had {share}");
-}
-
-/// A task that was preempted goes on alone for long, and owes nothing for it to the next task that
-/// comes to its CPU.
-pub fn a_task_that_was_alone_owes_nothing() {
-    share("");
-    let first = Task::hog();
-    first.pin(&[1]);
-    {
-        let _ping = run_as("latency", &["ping"]);
-        shares(&[&first], Duration::from_secs(1));
-    }
-    shares(&[&first], Duration::from_secs(4));
-    let second = Task::hog();
-    second.pin(&[1]);
-    let had = shares(&[&first, &second], Duration::from_secs(1));
-    println!("  the first had {} ns, the second {} ns", had[0], had[1]);
-    let share = had[0] as f64 / (had[0] + had[1]) as f64;
-    assert!((0.35..0.65).contains(&share), "the first had {share}");
 }
 
 /// The role of a job that computes, and sleeps for a moment now and then.

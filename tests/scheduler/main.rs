@@ -79,7 +79,6 @@ const SHARING: &[Test] = tests! {
         a_pinned_task_on_a_granted_core_gets_turns on [2] => time,
         a_real_time_neighbour_breaks_nothing on [2];
     fairness:
-        a_task_that_was_alone_owes_nothing on [2] => time,
         a_light_task_elsewhere_changes_no_weights on [2] => time,
         a_thread_that_yields_gives_way on [2];
     executors:

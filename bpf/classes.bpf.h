@@ -199,7 +199,7 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 	u32 task_class = class_of(tctx);
 	struct flexnet_cpu_stats *stats = stats_here();
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
-	u64 ran = now > tctx->run_start_ns && tctx->run_start_ns ? now - tctx->run_start_ns : 0;
+	u64 ran = turn_run_ns(tctx, now);
 	bool dedicated;
 
 	tctx->run_start_ns = 0;

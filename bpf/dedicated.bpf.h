@@ -518,7 +518,7 @@ static bool executor_stays(s32 cpu, struct cpu_ctx *cctx, struct task_struct *pr
 		return false;
 	if (queued(latency ? DSQ_EXECUTOR_THROUGHPUT : DSQ_EXECUTOR_LATENCY))
 		return false;
-	ran = now > tctx->run_start_ns && tctx->run_start_ns ? now - tctx->run_start_ns : 0;
+	ran = turn_run_ns(tctx, now);
 	first = first_vtime(latency ? DSQ_EXECUTOR_LATENCY : DSQ_EXECUTOR_THROUGHPUT);
 	if (first == ~0ULL ||
 	    *vtime + flexnet_scale_by_weight(ran, client_weight(client, page)) >= first)

@@ -188,7 +188,7 @@ static __always_inline u64 first_general_vtime(struct cpu_ctx *cctx)
 static __always_inline void begin_next_turn(struct task_struct *p, struct task_ctx *tctx,
 					    struct cpu_ctx *cctx, u64 now)
 {
-	u64 ran = now > tctx->run_start_ns && tctx->run_start_ns ? now - tctx->run_start_ns : 0;
+	u64 ran = turn_run_ns(tctx, now);
 	struct flexnet_cpu_stats *stats = stats_here();
 	u32 task_class = class_of(tctx);
 
@@ -372,7 +372,7 @@ static bool goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *prev, u64
 	other = first_general_vtime(cctx);
 	if (other < first)
 		first = other;
-	ran = now > tctx->run_start_ns && tctx->run_start_ns ? now - tctx->run_start_ns : 0;
+	ran = turn_run_ns(tctx, now);
 	vtime = tctx->vtime + flexnet_scale_by_weight(ran, weight_of(prev, tctx));
 	if (first == ~0ULL || vtime >= first || tctx->yielded_ns)
 		return false;

@@ -247,7 +247,7 @@ bool BPF_STRUCT_OPS(flexnet_yield, struct task_struct *from, struct task_struct 
 	if (!tctx ||
 	    (class_of(tctx) != FLEXNET_CLASS_NORMAL && class_of(tctx) != FLEXNET_CLASS_BATCH))
 		return false;
-	ran = now > tctx->run_start_ns && tctx->run_start_ns ? now - tctx->run_start_ns : 0;
+	ran = turn_run_ns(tctx, now);
 	rest = flexnet_scale_by_weight(tctx->slice_ns > ran ? tctx->slice_ns - ran : 0,
 				       weight_of(from, tctx));
 	tctx->yielded_ns = rest < settings.slice_ns ? rest + 1 : settings.slice_ns;

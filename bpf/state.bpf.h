@@ -267,6 +267,14 @@ static __always_inline struct task_ctx *task_ctx_of(struct task_struct *p)
 	return bpf_task_storage_get(&task_ctxs, p, NULL, 0);
 }
 
+/* How long a task has run since its turn began, ns; 0 where it is on no CPU. */
+static __always_inline u64 turn_run_ns(struct task_ctx *tctx, u64 now)
+{
+	u64 start = tctx->run_start_ns;
+
+	return start && now > start ? now - start : 0;
+}
+
 static __always_inline struct flexnet_cpu_stats *stats_here(void)
 {
 	u32 zero = 0;

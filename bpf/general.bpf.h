@@ -250,29 +250,31 @@ static __always_inline bool normal_waits(s32 cpu)
 }
 
 /*
- * Where a waking latency task goes when no CPU is idle: behind its waker, when
- * that is a latency task about to sleep (a request handed on) and it has a turn in
- * the latency batch there or takes it from nobody, else ahead of
- * somebody it may preempt. -1: nobody; it waits in the queue.
+ * Where a waking latency task goes when no CPU is idle: ahead of a task that it
+ * may preempt, since its waker may run for long. Else behind its waker, when that is
+ * a latency task about to sleep (a request handed on) and it has a turn in
+ * the latency batch there or takes it from nobody. -1: nobody; it waits in the queue.
  */
 static s32 place_latency(struct task_struct *p, struct task_ctx *tctx, s32 prev_cpu, u64 wake_flags,
 			 u64 now, u64 *enq_flags)
 {
-	s32 cpu = bpf_get_smp_processor_id();
-	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	s32 here, cpu = victim_for(p, prev_cpu, now);
+	struct cpu_ctx *cctx;
 
 	*enq_flags = 0;
+	if (cpu >= 0 && claim_cpu(cpu, now)) {
+		*enq_flags = SCX_ENQ_PREEMPT;
+		return cpu;
+	}
+	here = bpf_get_smp_processor_id();
+	cctx = cpu_ctx_of(here);
 	if ((wake_flags & SCX_WAKE_SYNC) && cctx && !cctx->granted &&
 	    cctx->current_class == FLEXNET_CLASS_LATENCY &&
-	    (may_join(cctx, tctx) || !normal_waits(cpu)) &&
-	    bpf_cpumask_test_cpu(cpu, p->cpus_ptr) &&
-	    !scx_bpf_dsq_nr_queued(SCX_DSQ_LOCAL_ON | cpu))
-		return cpu;
-	cpu = victim_for(p, prev_cpu, now);
-	if (cpu < 0 || !claim_cpu(cpu, now))
-		return -1;
-	*enq_flags = SCX_ENQ_PREEMPT;
-	return cpu;
+	    (may_join(cctx, tctx) || !normal_waits(here)) &&
+	    bpf_cpumask_test_cpu(here, p->cpus_ptr) &&
+	    !scx_bpf_dsq_nr_queued(SCX_DSQ_LOCAL_ON | here))
+		return here;
+	return -1;
 }
 
 /* A place ahead of all that wait for this CPU to begin a turn. A task's virtual time has its run

@@ -121,7 +121,7 @@ fn cores(registry: &mut Registry, snapshot: &Snapshot) {
         (
             "cores_saturated",
             "1: executors wait and no more cores can be granted",
-            arbiter.saturated,
+            u32::from(arbiter.saturated != 0),
         ),
         (
             "clients",

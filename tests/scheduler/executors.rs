@@ -273,6 +273,31 @@ fn run_on(core: usize, names: [&str; 2], apps: &mut [Task; 2]) -> ([u64; 2], u32
     (shares, there, elsewhere)
 }
 
+/// Throughput flows have a core that no other task waits for. Beside hogs their executor gives it
+/// back and is one task among others, and their application is told to send by itself. A latency
+/// flow has its core all the same.
+pub fn throughput_flows_use_spare_cores_only() {
+    share("");
+    let mut bulk = Task::bulk_app("bulk", 1);
+    bulk.ask("load 300 64 500");
+    granted_core(&mut bulk);
+    let saturated = |app: &mut Task| app.sample()["page"]["saturated"] == 1;
+    let hogs: Vec<Task> = (0..3 * online_cpus().len()).map(|_| Task::hog()).collect();
+    eventually("the core's return", || status().cores_granted == 0);
+    eventually("word to send by itself", || saturated(&mut bulk));
+    let mut service = Task::app("service", 1);
+    service.ask("load 300 4 0");
+    granted_core(&mut service);
+    assert!(!saturated(&mut service), "a latency flow was sent away");
+    service.ask("idle");
+    eventually("the service's core's return", || {
+        status().cores_granted == 0
+    });
+    drop(hogs);
+    granted_core(&mut bulk);
+    eventually("word of enough cores", || !saturated(&mut bulk));
+}
+
 /// The operator's weights divide a core, also when they change under load.
 pub fn the_operators_weights_divide_a_core() {
     let weights = |left, right| {
@@ -323,9 +348,13 @@ pub fn too_few_cores_are_reported_and_not_steered_to() {
     for app in &mut apps[1..] {
         app.ask("load 300 64 0");
     }
-    for app in &mut apps {
-        eventually("word of too few cores", || saturated(app));
-    }
+    // The core carries one, and the others do without it.
+    eventually("word of too few cores", || {
+        apps.iter_mut()
+            .filter_map(|app| saturated(app).then_some(()))
+            .count()
+            == 2
+    });
     eventually("the device's own steering", || !steered());
     for app in &mut apps {
         app.ask("idle");

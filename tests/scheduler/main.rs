@@ -89,6 +89,7 @@ const SHARING: &[Test] = tests! {
         lent_cores_serve_all on [2],
         a_submitter_on_the_lent_core_hands_over_many on [2],
         an_idle_system_stays_idle on [2] => time,
+        throughput_flows_use_spare_cores_only on [2, 4],
         two_applications_share_a_core on [4] => time,
         the_operators_weights_divide_a_core on [4] => time;
     designs:

@@ -118,8 +118,8 @@ void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 			return;
 		}
 		/* No granted core for it: it is as urgent as its flows are. */
-		task_class = is_normal_executor(tctx) ? FLEXNET_CLASS_NORMAL :
-							FLEXNET_CLASS_LATENCY;
+		task_class =
+			is_normal_executor(tctx) ? FLEXNET_CLASS_NORMAL : FLEXNET_CLASS_LATENCY;
 	}
 	enqueue_general(p, tctx, task_class, enq_flags, now);
 }

@@ -31,8 +31,8 @@ struct round_sum {
 	s32 near;
 	/* Of the client that is looked at. */
 	u32 client_runnable;
-	u32 client_kept;  /* of these, asked to go on running */
-	u32 client_awake; /* executors with work that are not parked */
+	u32 client_kept;       /* of these, asked to go on running */
+	u32 client_awake;      /* executors with work that are not parked */
 	u32 client_throughput; /* executors with throughput flows */
 };
 struct round_sum round_sum; /* not static: the compiler would split it under its type */

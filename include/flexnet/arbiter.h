@@ -67,11 +67,11 @@ typedef int flexnet_s32;
 /* Why the number of granted cores changed. */
 enum flexnet_reason {
 	FLEXNET_REASON_NONE = 0,
-	FLEXNET_REASON_ARRIVAL = 1, /* work came and no core was granted */
-	FLEXNET_REASON_DELAY = 2,   /* the oldest message is over the objective */
-	FLEXNET_REASON_CALM = 3,    /* fewer cores carry the load */
-	FLEXNET_REASON_IDLE = 4,    /* no work for the idle delay */
-	FLEXNET_REASON_LIMIT = 5,   /* the operator's bounds, hotplug */
+	FLEXNET_REASON_ARRIVAL = 1,  /* work came and no core was granted */
+	FLEXNET_REASON_DELAY = 2,    /* the oldest message is over the objective */
+	FLEXNET_REASON_CALM = 3,     /* fewer cores carry the load */
+	FLEXNET_REASON_IDLE = 4,     /* no work for the idle delay */
+	FLEXNET_REASON_LIMIT = 5,    /* the operator's bounds, hotplug */
 	FLEXNET_REASON_PRESSURE = 6, /* general tasks wait, and only throughput flows have work */
 };
 
@@ -111,17 +111,17 @@ struct flexnet_arbiter_sample {
 
 /* Between rounds. Starts as zeros. */
 struct flexnet_arbiter_memory {
-	flexnet_u64 round_ns;	      /* when the last round was */
-	flexnet_u64 calm_since_ns;    /* since when delay is under the low mark, 0: it is not */
-	flexnet_u64 idle_since_ns;    /* since when there is no work, 0: there is */
+	flexnet_u64 round_ns;	   /* when the last round was */
+	flexnet_u64 calm_since_ns; /* since when delay is under the low mark, 0: it is not */
+	flexnet_u64 idle_since_ns; /* since when there is no work, 0: there is */
 	flexnet_u64 latency_idle_since_ns; /* the same of latency flows */
-	flexnet_u64 pressed_since_ns; /* since when more cores are wanted, 0: not */
-	flexnet_u64 average;	      /* busy cores * FLEXNET_CORE */
-	flexnet_u64 latency_average;  /* of these, by latency flows */
-	flexnet_u32 pressed_rounds;   /* rounds since then */
-	flexnet_s32 direction;	      /* of the last round: +1, 0, -1 */
-	flexnet_u32 backoff;	      /* rounds in a row with stalled flows only, capped */
-	flexnet_u64 saturated_ns;     /* cores were last too few, 0: never */
+	flexnet_u64 pressed_since_ns;	   /* since when more cores are wanted, 0: not */
+	flexnet_u64 average;		   /* busy cores * FLEXNET_CORE */
+	flexnet_u64 latency_average;	   /* of these, by latency flows */
+	flexnet_u32 pressed_rounds;	   /* rounds since then */
+	flexnet_s32 direction;		   /* of the last round: +1, 0, -1 */
+	flexnet_u32 backoff;		   /* rounds in a row with stalled flows only, capped */
+	flexnet_u64 saturated_ns;	   /* cores were last too few, 0: never */
 	flexnet_u64
 		cores_idle_since_ns; /* since when some had nothing to do, 0: no hold, or none had */
 	flexnet_u32 saturated_shift; /* of the hold since then */
@@ -340,8 +340,8 @@ FLEXNET_INLINE void flexnet_arbiter_shrink(const struct flexnet_arbiter_params *
 
 	if (idle_since && now - idle_since >= params->idle_delay_ns) {
 		decision->cores = 0;
-		decision->reason = memory->idle_since_ns ? FLEXNET_REASON_IDLE :
-							   FLEXNET_REASON_PRESSURE;
+		decision->reason =
+			memory->idle_since_ns ? FLEXNET_REASON_IDLE : FLEXNET_REASON_PRESSURE;
 		decision->cause_ns = idle_since;
 	} else if (sample->granted > 1 && memory->calm_since_ns &&
 		   now - memory->calm_since_ns >= params->idle_delay_ns &&

@@ -157,8 +157,8 @@ static void test_throughput_flows(void)
 	size_t i;
 
 	for (i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-		struct flexnet_arbiter_memory memory = { .pressure = FLEXNET_CORE *
-								     table[i].waiting };
+		struct flexnet_arbiter_memory memory = { .pressure =
+								 FLEXNET_CORE * table[i].waiting };
 		struct flexnet_arbiter_sample sample = {
 			.delay_ns = 40 * MS,
 			.depth = 9,
@@ -207,8 +207,8 @@ static void test_pressure(void)
 			sample.waiting = round % table[i].of < table[i].waits;
 			flexnet_arbiter_observe(&params, &sample, &memory);
 		}
-		EXPECT(flexnet_under_pressure(&memory) == table[i].pressure,
-		       "%u of %u rounds: %u", table[i].waits, table[i].of, memory.pressure);
+		EXPECT(flexnet_under_pressure(&memory) == table[i].pressure, "%u of %u rounds: %u",
+		       table[i].waits, table[i].of, memory.pressure);
 	}
 	/* A wait that is over before the idle delay is half over. */
 	memset(&memory, 0, sizeof(memory));

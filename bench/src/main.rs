@@ -6,6 +6,7 @@ mod colocate;
 mod designs;
 mod micro;
 mod numbers;
+mod operations;
 mod process;
 mod programs;
 mod schedulers;
@@ -49,6 +50,10 @@ enum Bench {
     /// The publisher and the subscribers of the experiment with programs
     #[command(hide = true)]
     Fanout(programs::fanout::Options),
+    /// Calls and time of each operation of the attached scx_flexnet so far, a line
+    /// each, where kernel.bpf_stats_enabled is 1
+    #[command(hide = true)]
+    Operations,
     /// Print the completions of a shell
     Completions(Completions),
     /// Write the manual pages
@@ -69,6 +74,7 @@ fn main() -> ExitCode {
         Bench::Programs(options) => programs::run(&options),
         Bench::Client(options) => programs::client::run(&options),
         Bench::Fanout(options) => programs::fanout::run(&options),
+        Bench::Operations => operations::run(),
         Bench::App(options) => colocate::apps::run(&options),
         Bench::Completions(options) => flexnet_command::completions(&options, Cli::command()),
         Bench::Man(options) => flexnet_command::man(&options, Cli::command(), &RELATED),

@@ -216,6 +216,11 @@ fn cell_seconds(asked: f64, requests: u32, rounds: u32, rate: f64) -> f64 {
 
 /// The cells' schedulers, as the options ask.
 fn all(options: &Options) -> Vec<Scheduler> {
+    if options.attached {
+        let mut attached = Scheduler::flexnet("scx_flexnet", &options.socket, true, &[]);
+        attached.command = None;
+        return vec![attached];
+    }
     let more = options.scx_flexnet.split_whitespace().map(str::to_owned);
     let alone: Vec<String> = more.collect();
     let mut steered = alone.clone();

@@ -58,6 +58,9 @@ pub(crate) struct Options {
     /// scheduler's attach on, before its first cell
     #[arg(long)]
     pub(super) lockstep: bool,
+    /// scx_flexnet is attached already: it is measured alone, and neither started nor stopped
+    #[arg(long, conflicts_with_all = ["matrix", "scheduler", "lockstep"])]
+    pub(super) attached: bool,
     /// Path of the scheduler's control socket
     #[arg(long, default_value = SOCKET_PATH)]
     pub(super) socket: PathBuf,

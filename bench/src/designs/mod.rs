@@ -16,6 +16,7 @@ mod scenario;
 
 use super::schedulers::{Scheduler, log_beside};
 use super::steal::Steal;
+use super::virtual_time::Lockstep;
 use anyhow::{Context, Result, bail};
 use flexnet::design::Choice;
 use scenario::{Measured, Scenario};
@@ -52,6 +53,11 @@ fn rivals(options: &Options) -> Result<Vec<Rival>> {
             design: Some(design),
         });
     }
+    let only: Vec<&str> = options.rivals.split_whitespace().collect();
+    rivals.retain(|rival| only.is_empty() || only.contains(&rival.name.as_str()));
+    if rivals.is_empty() {
+        bail!("--rivals names none of {EEVDF}, {EEVDF_IDLE} and --designs");
+    }
     Ok(rivals)
 }
 
@@ -62,7 +68,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let rivals = rivals(options)?;
     let mut scenarios: Vec<Scenario> = Scenario::ALL.to_vec();
     scenarios.retain(|scenario| options.only.is_empty() || options.only.contains(scenario));
-    let spins_per_us = load::spins_per_us();
+    let mut clock = Clock {
+        lockstep: Lockstep::new(options.lockstep),
+        spins_per_us: None,
+    };
     let mut rounds: Vec<Vec<(usize, Scenario, Measured)>> = Vec::new();
     let mut repeated = 0;
     while rounds.len() < options.rounds as usize {
@@ -84,18 +93,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             if turned {
                 order.reverse();
             }
-            if scenarios.is_empty() {
+            if scenarios.is_empty() || order.is_empty() {
                 continue;
             }
             let spare = Offline::new(options.spare_cpu.filter(|_| !wide))?;
-            run_group(
-                options,
-                &rivals,
-                &order,
-                &scenarios,
-                spins_per_us,
-                &mut round,
-            )?;
+            run_group(options, &rivals, &order, &scenarios, &mut clock, &mut round)?;
             drop(spare);
         }
         let stolen = steal.share();
@@ -123,6 +125,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         plot::draw(&report, file).with_context(|| format!("cannot draw {}", file.display()))?;
     }
     Ok(())
+}
+
+/// How fast a CPU is, measured once, in lockstep where that is asked for.
+struct Clock {
+    lockstep: Lockstep,
+    spins_per_us: Option<f64>,
+}
+
+impl Clock {
+    fn spins_per_us(&mut self) -> Result<f64> {
+        self.lockstep.begin()?;
+        Ok(*self.spins_per_us.get_or_insert_with(load::spins_per_us))
+    }
 }
 
 /// A CPU that is offline until this is dropped.
@@ -154,7 +169,7 @@ fn run_group(
     rivals: &[Rival],
     order: &[usize],
     scenarios: &[Scenario],
-    spins_per_us: f64,
+    clock: &mut Clock,
     round: &mut Vec<(usize, Scenario, Measured)>,
 ) -> Result<()> {
     let Some(&first) = order.first() else {
@@ -174,6 +189,7 @@ fn run_group(
     )?;
     // Not an event: what attaching leaves behind (RCU, text patching).
     std::thread::sleep(SETTLE);
+    let spins_per_us = clock.spins_per_us()?;
     for &at in order {
         let rival = &rivals[at];
         if let Some(design) = &rival.design {

@@ -20,6 +20,13 @@ pub(crate) struct Options {
                          shenango shinjuku:quantum=500us,slo1=100ms shinjuku:quantum=0ns"
     )]
     pub(super) designs: String,
+    /// Only these rivals: `eevdf`, `eevdf+idle`, and designs as in --designs; a space between
+    #[arg(long, default_value = "")]
+    pub(super) rivals: String,
+    /// In a guest of `ci/vm --virtual-time`: its CPUs advance together from the first
+    /// scheduler's attach on, before what is measured
+    #[arg(long)]
+    pub(super) lockstep: bool,
     /// Only these experiments
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(super) only: Vec<Scenario>,

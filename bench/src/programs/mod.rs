@@ -20,6 +20,7 @@ mod report;
 use super::numbers::median;
 use super::schedulers::{Scheduler, log_beside};
 use super::steal::Steal;
+use super::virtual_time::Lockstep;
 use anyhow::{Context, Result, bail};
 use cell::{Bench, Cell, Key, Measured, RATE_SHARE, Workload};
 use program::Scratch;
@@ -36,7 +37,8 @@ const RATES: std::ops::RangeInclusive<f64> = 1.0..=1e6;
 /// Between attaching a scheduler and its first cell.
 const SETTLE: Duration = Duration::from_millis(500);
 
-pub(crate) fn run(options: &Options) -> Result<()> {
+/// What cannot be run as it is asked for.
+fn check(options: &Options) -> Result<()> {
     if !options.native && !rustix::process::geteuid().is_root() {
         bail!(
             "attaching schedulers needs root; run it as root, with --native, or bench/programs, which boots a VM"
@@ -48,7 +50,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.rate.is_some_and(|rate| !RATES.contains(&rate)) {
         bail!("--rate is from 1 to 1,000,000 requests a second");
     }
+    if options.lockstep && options.rate.is_none() {
+        bail!("--lockstep needs --rate: a rate found before lockstep is another machine's");
+    }
+    Ok(())
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    check(options)?;
     let schedulers = schedulers(options);
+    if schedulers.is_empty() {
+        bail!("--only names no scheduler");
+    }
     let scratch = Scratch::new()?;
     let bench = Bench {
         socket: &options.socket,
@@ -71,11 +84,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             rounds: vec![],
         })
         .collect();
+    let mut lockstep = Lockstep::new(options.lockstep);
     let (mut good, mut repeated, mut noisy) = (0, 0, false);
     while good < options.rounds {
         let turned = (good + repeated) % 2 == 1;
         let steal = Steal::start();
-        let measured = round(&bench, &schedulers, &cells, &rates, turned)?;
+        let measured = round(&bench, &schedulers, &cells, &rates, turned, &mut lockstep)?;
         let stolen = steal.share();
         let again = stolen > STEAL_MAX && repeated < options.rounds;
         eprintln!(
@@ -133,6 +147,7 @@ fn schedulers(options: &Options) -> Vec<Scheduler> {
             &arguments,
         ));
     }
+    all.retain(|scheduler| options.only.is_empty() || options.only.contains(&scheduler.name));
     all
 }
 
@@ -197,6 +212,7 @@ fn round(
     cells: &[Cell],
     rates: &[(Workload, f64)],
     turned: bool,
+    lockstep: &mut Lockstep,
 ) -> Result<Vec<Measured>> {
     let mut order: Vec<usize> = (0..cells.len()).collect();
     let mut scheduler_order: Vec<usize> = (0..schedulers.len()).collect();
@@ -210,6 +226,7 @@ fn round(
         // Not an event: what attaching and detaching leave behind (RCU, text
         // patching) is no part of any cell.
         std::thread::sleep(SETTLE);
+        lockstep.begin()?;
         for &at in order
             .iter()
             .filter(|&&at| cells[at].key.scheduler == scheduler)

@@ -60,6 +60,13 @@ pub(crate) struct Options {
         allow_hyphen_values = true
     )]
     pub(super) scx_flexnet: String,
+    /// Only these schedulers, by name
+    #[arg(long, value_delimiter = ',')]
+    pub(super) only: Vec<String>,
+    /// In a guest of `ci/vm --virtual-time`: its CPUs advance together from the first
+    /// scheduler's attach on, before its first cell
+    #[arg(long)]
+    pub(super) lockstep: bool,
     /// Path of the scheduler's control socket
     #[arg(long, default_value = SOCKET_PATH)]
     pub(super) socket: PathBuf,

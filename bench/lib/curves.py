@@ -17,7 +17,7 @@ class Axis:
 
     def __init__(self, values, logarithmic):
         self.logarithmic = logarithmic
-        high = max(values)
+        high = max(values) or 1
         if logarithmic:
             self.low = 10 ** math.floor(math.log10(min(values)))
             self.high = 10 ** max(math.ceil(math.log10(high)), math.log10(self.low) + 1)

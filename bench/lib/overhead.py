@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Medians and ratios to EEVDF, paired by round, of bench/overhead's output.
 
-usage: overhead.py TEXT JSON [LOOPS]
-
-With LOOPS, of pipe, two switches each, a nanosecond of the guest was an instruction:
-it tells of instructions a switch.
+usage: overhead.py TEXT JSON
 """
 
 import json
@@ -15,7 +12,6 @@ from collections import defaultdict
 
 def main():
     times = defaultdict(dict)
-    loops = int(sys.argv[3]) if len(sys.argv) > 3 else 0
     with open(sys.argv[1], encoding="utf-8") as lines:
         for line in lines:
             round_, scheduler, bench, seconds = line.split()
@@ -35,19 +31,14 @@ def main():
                 "ratio_max": ratios[-1],
             }
         )
-        if loops:
-            seconds = statistics.median(by_round.values())
-            rows[-1]["instructions_a_switch"] = round(seconds * 1e9 / loops / 2)
     print(f"{'bench':<10} {'scheduler':<12} {'seconds':>8}  to EEVDF [min, max]")
     for row in rows:
         print(
             f"{row['bench']:<10} {row['scheduler']:<12} {row['seconds_median']:>8.3f}  "
             f"{row['ratio_to_eevdf']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}]"
-            + (f"  {row['instructions_a_switch']} instructions a switch" if loops else "")
         )
     with open(sys.argv[2], "w", encoding="utf-8") as out:
-        experiment = "instructions" if loops else "overhead"
-        json.dump({"experiment": experiment, "rows": rows}, out, indent=1)
+        json.dump({"experiment": "overhead", "rows": rows}, out, indent=1)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ import cells as virtual
 from curves import draw
 
 COLOCATE = ["eevdf", "eevdf+library", "eevdf+steering", "eevdf+rt", "scx_flexnet", "scx_flexnet-alone"]
-# Requests a second: a tenth of what the plain program reaches alone on two CPUs in virtual time.
-PROGRAM_RATES = {"redis": 1000, "memcached": 1000, "nginx": 300, "fanout": 1, "iperf3": 1}
+# Requests a second: for redis a tenth of what it reaches plain and alone on two CPUs in virtual
+# time, for the others in the ratio that they had to it in real time. Fanout and iperf3 have no rate.
+PROGRAM_RATES = {"redis": 600, "memcached": 480, "nginx": 140, "fanout": 1, "iperf3": 1}
 DESIGNS = ["eevdf", "eevdf+idle", "flexnet:quantum=500us", "netchannel", "snap:mode=dedicating", "snap:mode=spreading",
            "snap:slo=5ms", "shenango", "shinjuku:quantum=500us,slo1=100ms", "shinjuku:quantum=0ns"]
 # The scenarios by the number of CPUs that they are for: CPU 0 stands for other machines.

@@ -51,7 +51,7 @@ def panel(x0, y0, heading, axis, places, lines):
         parts.append(f'<line x1="{x0}" y1="{height(tick):.1f}" x2="{x0 + PANEL_WIDTH}" y2="{height(tick):.1f}" stroke="#ddd"/>')
         parts.append(text(x0 - 6, height(tick) + 4, f"{tick:,.6g}", "end", 11))
     for value, place in places.items():
-        parts.append(text(x0 + place, bottom + 16, f"{value:,}" if isinstance(value, (int, float)) else value, "middle", 11))
+        parts.append(text(x0 + place, bottom + 16, f"{value:,.10g}", "middle", 11))
     for _, stroke, points in lines:
         path = " ".join(f"{x0 + places[x]:.1f},{height(y):.1f}" for x, y, _ in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{stroke}" stroke-width="2"/>')

@@ -205,21 +205,6 @@ static __always_inline void begin_next_turn(struct task_struct *p, struct task_c
 	clocks_follow(tctx, cctx);
 }
 
-/* A latency task waits that can run on this CPU only: whom it finds there makes
- * way, now or when the preemption cooldown ends. False: nobody is to. */
-static bool preempt_for_pinned(s32 cpu, u64 now)
-{
-	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
-
-	if (!cctx || !preemptible(cctx))
-		return false;
-	if (preemptible_from_ns(cctx, now) <= now)
-		preempt_cpu(cpu, now);
-	else
-		arm_cooldown_timer(cpu, cctx, now);
-	return true;
-}
-
 /* Makes sure that somebody will look at the queue the task was put into. */
 static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool pinned, u64 now)
 {
@@ -283,7 +268,7 @@ static __always_inline u64 resumed_vtime_here(struct cpu_ctx *cctx, s32 cpu)
 {
 	u64 first = first_general_vtime(cctx), pinned = first_vtime(pinned_dsq(cpu));
 
-	if (pinned < first)
+	if (pinned < first && !is_latency_vtime(cctx, pinned))
 		first = pinned;
 	if (cctx->vtime_now < first)
 		first = cctx->vtime_now;
@@ -343,6 +328,11 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	}
 	tctx->slice_ns = slice;
 
+	if (pinned && task_class == FLEXNET_CLASS_LATENCY) {
+		if (place_pinned_latency(p, tctx, prev_cpu, cctx, slice, enq_flags, now))
+			return;
+		vtime -= PINNED_LATENCY_AHEAD;
+	}
 	if (pinned)
 		dsq = pinned_dsq(prev_cpu);
 	else if (task_class == FLEXNET_CLASS_LATENCY)
@@ -380,21 +370,6 @@ static bool goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *prev, u64
 		return false;
 	begin_next_turn(prev, tctx, cctx, now);
 	return true;
-}
-
-/* Is the first of the tasks that can run here only a latency task? */
-static bool latency_pinned(s32 cpu)
-{
-	struct task_struct *p;
-	bool latency = false;
-
-	bpf_for_each(scx_dsq, p, pinned_dsq(cpu), 0) {
-		struct task_ctx *tctx = task_ctx_of(p);
-
-		latency = tctx && class_of(tctx) == FLEXNET_CLASS_LATENCY;
-		break;
-	}
-	return latency;
 }
 
 /* Serves the first latency task that has a turn in the latency batch here; false: none. */
@@ -541,6 +516,8 @@ __noinline int dispatch_general(s32 cpu, u64 now)
 	s32 latency = queued(DSQ_GENERAL_LATENCY);
 	s32 normal = queued(DSQ_GENERAL);
 	s32 here = queued(pinned);
+	bool ahead, lower;
+	u64 first;
 
 	if (!cctx)
 		return false;
@@ -555,13 +532,19 @@ __noinline int dispatch_general(s32 cpu, u64 now)
 		other = DSQ_GENERAL_LATENCY;
 	}
 	if (here > 0) {
+		first = first_vtime(pinned);
+		ahead = is_latency_vtime(cctx, first);
+		lower = flexnet_lower_class_first(cctx->higher_used_ns, settings.starvation_ns,
+						  here);
 		/* A turn after the higher class's budget, or the lesser
 		 * virtual time against the same class. */
-		if ((!latency && !normal) ||
-		    flexnet_lower_class_first(cctx->higher_used_ns, settings.starvation_ns, here) ||
-		    (!latency && first_vtime(pinned) <= first_general_vtime(cctx)))
-			if (scx_bpf_dsq_move_to_local(pinned, 0))
-				return true;
+		if (lower && ahead && serve_pinned_normal(cpu))
+			return true;
+		if ((!lower || !ahead || normal <= 0) &&
+		    ((!latency && !normal) || lower ||
+		     ((!latency || ahead) && first <= first_general_vtime(cctx))) &&
+		    scx_bpf_dsq_move_to_local(pinned, 0))
+			return true;
 	}
 	if (flexnet_lower_class_first(cctx->higher_used_ns, settings.starvation_ns, normal > 0)) {
 		shared = DSQ_GENERAL;

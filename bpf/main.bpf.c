@@ -22,6 +22,7 @@
  *   rounds.bpf.h     the arbiter's rounds
  *   designs.bpf.h    switching the design while it runs
  *   latency_batch.bpf.h  which task a latency task preempts, and how often
+ *   pinned.bpf.h     latency tasks that can run on one CPU only
  *   general.bpf.h    all other tasks
  *   rules.bpf.h      the operator's rules
  *   classes.bpf.h    class, weight and accounting of a task
@@ -46,6 +47,7 @@ UEI_DEFINE(uei);
 #include "claims.bpf.h"
 #include "dedicated.bpf.h"
 #include "latency_batch.bpf.h"
+#include "pinned.bpf.h"
 #include "general.bpf.h"
 #include "classes.bpf.h"
 #include "rules.bpf.h"

@@ -69,6 +69,7 @@ const SHARING: &[Test] = tests! {
     classes:
         a_class_is_inherited on [2],
         a_latency_task_waits_less_than_a_slice on [2] => time,
+        a_bound_latency_task_goes_first on [1, 2] => time,
         a_preemption_cooldown_spares_the_running_task on [2] => time,
         a_latency_batch_serves_every_waiting_task on [2] => time,
         a_task_that_keeps_waking_has_two_turns_per_latency_batch on [2] => time,

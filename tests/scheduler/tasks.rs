@@ -158,7 +158,7 @@ impl Task {
         self.schedstat_of(tid, 2)
     }
 
-    fn schedstat(&self, field: usize) -> u64 {
+    pub fn schedstat(&self, field: usize) -> u64 {
         let of = |tid| self.schedstat_of(tid, field);
         threads(self.pid()).into_iter().map(of).sum()
     }

@@ -9,8 +9,9 @@
  *
  * The mechanism: decisions are taken on events (an executor becomes runnable)
  * and in rounds of one bpf_timer, armed while executors are runnable, queues
- * were not empty at the last sample or cores are granted. A round looks at the
- * active clients only, hands the sums to arbiter.h and acts on its answer.
+ * were not empty at the last sample, cores are granted or clients send by
+ * themselves for want of cores. A round looks at the active clients only, hands
+ * the sums to arbiter.h and acts on its answer.
  *
  * What it promises: one round at a time. An event arms the timer, the first one
  * by compare-and-swap on `timer_armed`; `round_now` may bring it forward. It is
@@ -35,6 +36,7 @@ private(MASKS) struct bpf_cpumask __kptr *general_cpumask;
 struct flexnet_arbiter_memory arbiter_memory;
 static u32 arbiter_busy; /* 1: somebody decides */
 static u32 timer_armed;
+static u32 timer_rests; /* it is armed for the end of a hold only */
 /* Executors' CPU time at the last round, and the part of latency flows. */
 static u64 run_ns_seen, latency_run_ns_seen;
 
@@ -328,14 +330,14 @@ __noinline int claim_first_core(u32 client)
 	return 0;
 }
 
-/* A round at once, instead of when the timer is due. */
-static void round_now(void)
+/* A round after this time, instead of when the timer is due. */
+static void round_after(u64 ns)
 {
 	struct round_timer *timer;
 	u32 zero = 0;
 
 	timer = bpf_map_lookup_elem(&round_timers, &zero);
-	if (timer && !bpf_timer_start(&timer->timer, 0, 0))
+	if (timer && !bpf_timer_start(&timer->timer, ns, 0))
 		WRITE_ONCE(timer_armed, 1);
 }
 
@@ -367,12 +369,16 @@ static __always_inline void executor_woke(struct task_ctx *tctx, u32 index, s32 
 	if (!(READ_ONCE(active_clients) & bit))
 		__sync_fetch_and_or(&active_clients, bit);
 	timer_arm();
+	if (READ_ONCE(timer_rests) && latency) {
+		WRITE_ONCE(timer_rests, 0);
+		round_after(settings.interval_ns);
+	}
 	if (!READ_ONCE(arbiter.granted) && settings.net_cores_max &&
 	    (latency || arbiter.saturated != FLEXNET_SATURATED_ALL))
 		grant_first_core(near, latency);
 	else if (flexnet_design_is_eager(&design.params) &&
 		 arbiter.granted < settings.net_cores_max)
-		round_now();
+		round_after(0);
 	if (!holds_core(client))
 		claim_first_core(client);
 }
@@ -391,9 +397,11 @@ static __always_inline bool submitter_here(struct task_struct *p, s32 cpu)
  * the end of its slice; it cannot wait for theirs. */
 static __always_inline bool borrower_stays(struct cpu_ctx *cctx, u32 flow_class, u64 now)
 {
-	return flow_class == FLEXNET_FLOW_THROUGHPUT &&
+	u64 start = cctx->latency_start_ns;
+
+	return flow_class == FLEXNET_FLOW_THROUGHPUT && start &&
 	       cctx->current_class == FLEXNET_CLASS_LATENCY &&
-	       now - cctx->latency_start_ns < settings.latency_slice_ns;
+	       now < start + settings.latency_slice_ns;
 }
 
 /* Where a waking executor should go at once: an idle granted core it may use,

@@ -223,7 +223,7 @@ static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool p
 	}
 	if (task_class != FLEXNET_CLASS_LATENCY)
 		return;
-	cpu = victim_for(p, prev_cpu, now);
+	cpu = victim_for(p, prev_cpu, now, true);
 	if (cpu >= 0)
 		preempt_cpu(cpu, now);
 }
@@ -234,32 +234,40 @@ static __always_inline bool normal_waits(s32 cpu)
 	return queued(DSQ_GENERAL) + queued(pinned_dsq(cpu)) > 0;
 }
 
+/* May a waking latency task run behind its waker, which is a latency task about to sleep (a request
+ * handed on)? It has a turn in the latency batch there, or takes the CPU from no other task. */
+static __always_inline bool may_follow_waker(struct task_struct *p, struct task_ctx *tctx,
+					     u64 wake_flags, s32 here)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(here);
+
+	return (wake_flags & SCX_WAKE_SYNC) && cctx && !cctx->granted &&
+	       cctx->current_class == FLEXNET_CLASS_LATENCY &&
+	       (may_join(cctx, tctx) || !normal_waits(here)) &&
+	       bpf_cpumask_test_cpu(here, p->cpus_ptr) &&
+	       !scx_bpf_dsq_nr_queued(SCX_DSQ_LOCAL_ON | here);
+}
+
 /*
- * Where a waking latency task goes when no CPU is idle: ahead of a task that it
- * may preempt, since its waker may run for long. Else behind its waker, when that is
- * a latency task about to sleep (a request handed on) and it has a turn in
- * the latency batch there or takes it from nobody. -1: nobody; it waits in the queue.
+ * Where a waking latency task goes when no CPU is idle: ahead of a task that it may preempt, since
+ * its waker may run for long. But a task that wakes often goes behind its waker if it may: it would
+ * take a turn from another task each time. -1: it waits in the queue.
  */
 static s32 place_latency(struct task_struct *p, struct task_ctx *tctx, s32 prev_cpu, u64 wake_flags,
 			 u64 now, u64 *enq_flags)
 {
-	s32 here, cpu = victim_for(p, prev_cpu, now);
-	struct cpu_ctx *cctx;
+	s32 cpu, here = bpf_get_smp_processor_id();
+	bool follow = may_follow_waker(p, tctx, wake_flags, here);
 
 	*enq_flags = 0;
+	if (follow && flexnet_wakes_often(&tctx->wakeups, now, settings.latency_slice_ns))
+		return here;
+	cpu = victim_for(p, prev_cpu, now, false);
 	if (cpu >= 0 && claim_cpu(cpu, now)) {
 		*enq_flags = SCX_ENQ_PREEMPT;
 		return cpu;
 	}
-	here = bpf_get_smp_processor_id();
-	cctx = cpu_ctx_of(here);
-	if ((wake_flags & SCX_WAKE_SYNC) && cctx && !cctx->granted &&
-	    cctx->current_class == FLEXNET_CLASS_LATENCY &&
-	    (may_join(cctx, tctx) || !normal_waits(here)) &&
-	    bpf_cpumask_test_cpu(here, p->cpus_ptr) &&
-	    !scx_bpf_dsq_nr_queued(SCX_DSQ_LOCAL_ON | here))
-		return here;
-	return -1;
+	return follow ? here : -1;
 }
 
 /* A place ahead of all that wait for this CPU to begin a turn. A task's virtual time has its run
@@ -303,6 +311,13 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	tctx->vtime += tctx->yielded_ns;
 	tctx->yielded_ns = 0;
 	tctx->vtime = vtime = start_vtime(tctx, task_class, prev_cpu, pinned);
+	/* What an executor ran elsewhere does not move this clock, and is no debt here. */
+	if (class_of(tctx) == FLEXNET_CLASS_EXECUTOR) {
+		u64 most = clock_now(tctx->clock) + settings.slice_ns;
+
+		if (time_before(most, vtime))
+			tctx->vtime = vtime = most;
+	}
 	tctx->out_of_order = tctx->slice_left_ns > 0;
 	/* Preempted in its turn: it goes on with the rest of it before others
 	 * begin theirs. Else each latency wakeup would turn the queue round,

@@ -27,7 +27,8 @@ struct round_sum {
 	u64 latency_run_ns;
 	u32 runnable;
 	u32 latency_runnable;
-	u32 carried; /* executors that cores are left for, of the clients looked at */
+	u32 without_cpu; /* executors with throughput flows that wait for a CPU */
+	u32 carried;	 /* executors that cores are left for, of the clients looked at */
 	s32 near;
 	/* Of the client that is looked at. */
 	u32 client_runnable;
@@ -71,6 +72,8 @@ __noinline int sample_executor(u32 client, u32 slot, u64 now)
 	round_sum.runnable++;
 	round_sum.latency_runnable += latency;
 	round_sum.client_runnable++;
+	if (!latency && ectx->cpu < 0)
+		round_sum.without_cpu++;
 	start = ectx->run_start_ns;
 	if (ectx->cpu >= 0) {
 		round_sum.near = ectx->cpu;
@@ -106,17 +109,27 @@ __noinline int publish_park(u32 client, u32 slot, u32 wanted)
 	return 0;
 }
 
+/* Clients that were told that the cores are too few for their executors, a bit each. */
+static u64 excess_clients;
+
 /* What a client's page says of saturation. Cores carry the executors of the clients that are looked
  * at first, and those of the rest send by themselves, until all may try again. */
-static __always_inline u32 client_saturated(struct flexnet_client_state *state)
+static __always_inline u32 client_saturated(u32 id)
 {
-	if (arbiter.saturated == FLEXNET_SATURATED_ALL)
-		return round_sum.client_throughput > 0;
-	if (arbiter.saturated == FLEXNET_SATURATED_NONE || state->saturated)
-		return arbiter.saturated != FLEXNET_SATURATED_NONE;
-	if (round_sum.carried && round_sum.client_runnable &&
-	    round_sum.carried + round_sum.client_runnable > arbiter.granted)
+	u64 bit = 1ULL << (id & 63);
+
+	if (arbiter.saturated != FLEXNET_SATURATED_EXCESS) {
+		excess_clients &= ~bit;
+		return arbiter.saturated == FLEXNET_SATURATED_ALL &&
+		       round_sum.client_throughput > 0;
+	}
+	if (excess_clients & bit)
 		return 1;
+	if (round_sum.carried && round_sum.client_runnable &&
+	    round_sum.carried + round_sum.client_runnable > arbiter.granted) {
+		excess_clients |= bit;
+		return 1;
+	}
 	round_sum.carried += round_sum.client_runnable;
 	return 0;
 }
@@ -153,7 +166,7 @@ __noinline int sample_client(u32 id, u64 now)
 	if (cores > most)
 		cores = most;
 	wanted = flexnet_executors_wanted(round_sum.client_runnable ? state->executors : 1, cores);
-	publish_grant(id, state, page, wanted, arbiter.granted, client_saturated(state), false);
+	publish_grant(id, state, page, wanted, arbiter.granted, client_saturated(id), false);
 	/* The kernel's threads know no wish: they sleep when there is no packet. */
 	if (slots > 1 && !state->ifindex)
 		bpf_for(slot, 0, slots)
@@ -280,7 +293,7 @@ __noinline int arbiter_sample(u64 now)
 	struct flexnet_arbiter_decision decision = {};
 	struct flexnet_arbiter_sample sample = {};
 	u64 seen, latency_seen, active = READ_ONCE(active_clients);
-	u32 id, saturated;
+	u32 id, saturated, executors;
 
 	round_sum = (struct round_sum){
 		.near = -1,
@@ -303,7 +316,11 @@ __noinline int arbiter_sample(u64 now)
 	sample.depth = round_sum.depth;
 	sample.runnable = round_sum.runnable;
 	sample.latency_runnable = round_sum.latency_runnable;
+	/* These wait among the general tasks, but for those that wait for a granted core. */
+	executors = queued(DSQ_EXECUTOR_THROUGHPUT);
+	executors = round_sum.without_cpu > executors ? round_sum.without_cpu - executors : 0;
 	sample.waiting = tasks_waiting();
+	sample.waiting -= executors < sample.waiting ? executors : sample.waiting;
 	sample.granted = arbiter.granted;
 	sample.idle = arbiter.saturated && any_core_idle();
 	sample.busy_ns = round_sum.run_ns > seen ? round_sum.run_ns - seen : 0;
@@ -314,6 +331,9 @@ __noinline int arbiter_sample(u64 now)
 	apply_decision(&decision, round_sum.near, sample.now_ns);
 	if (flexnet_design_claims(&params))
 		settle_claims();
+	/* No client is left that was told. */
+	if (!READ_ONCE(active_clients))
+		arbiter_memory.saturated_ns = 0;
 	saturated = flexnet_is_saturated(&params.arbiter, &sample, &arbiter_memory);
 	if (saturated != arbiter.saturated) {
 		arbiter.saturated = saturated;
@@ -345,6 +365,7 @@ static int round_fires(void *map, int *key, struct round_timer *timer)
 	/* Only the clients' word that cores are saturated is left to take back. */
 	if (!more)
 		next = SATURATED_ROUND_NS;
+	WRITE_ONCE(timer_rests, !more);
 	if ((more || arbiter.saturated) && !bpf_timer_start(&timer->timer, next, 0))
 		return 0;
 	__sync_lock_test_and_set(&timer_armed, 0);

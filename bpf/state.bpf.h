@@ -79,6 +79,7 @@ struct task_ctx {
 	u8 out_of_order; /* it was queued or moved ahead of its virtual time */
 	u8 extended;	 /* what it goes on with was granted inside an RCU section */
 	struct flexnet_latency_batch_member latency_batch; /* its part in the last one */
+	struct flexnet_wakeups wakeups; /* how often it is woken by latency tasks, on no idle CPU */
 	struct flexnet_task_history history;
 };
 

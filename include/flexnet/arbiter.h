@@ -46,10 +46,14 @@ typedef int flexnet_s32;
 /* Where only stalled flows keep the timer armed, its period doubles up to
  * interval << this: a peer that stopped reading must not cost a tick. */
 #define FLEXNET_BACKOFF_SHIFT_MAX 7
-/* The machine is under pressure when general tasks waited for a CPU in more than
- * half of the idle delay. A task that a latency task preempts does not wait for
- * a CPU in this sense. */
-#define FLEXNET_PRESSURE_MAX (FLEXNET_CORE / 2)
+/* A general task waits for a CPU all the time. The machine is under pressure when
+ * one waited for more than half of the idle delay. A task that a latency task
+ * preempts does not wait in this sense. */
+#define FLEXNET_PRESSURE_ALL (1ULL << 32)
+#define FLEXNET_PRESSURE_MAX (FLEXNET_PRESSURE_ALL / 2)
+/* One sample stands for at most this part of the idle delay (1 / this): so that it
+ * takes several to change the answer, however far apart they are. */
+#define FLEXNET_PRESSURE_SAMPLES 8
 /* Cores are saturated when more executors than cores are runnable and the
  * oldest message is so many objectives old. */
 #define FLEXNET_SATURATED_OBJECTIVES 10
@@ -75,7 +79,7 @@ enum flexnet_reason {
 	FLEXNET_REASON_PRESSURE = 6, /* general tasks wait, and only throughput flows have work */
 };
 
-/* Who shall do its large sends itself. */
+/* Which clients shall do their large sends themselves. */
 enum flexnet_saturated {
 	FLEXNET_SATURATED_NONE = 0,
 	FLEXNET_SATURATED_EXCESS = 1, /* clients whose executors find no core */
@@ -126,8 +130,7 @@ struct flexnet_arbiter_memory {
 		cores_idle_since_ns; /* since when some had nothing to do, 0: no hold, or none had */
 	flexnet_u32 saturated_shift; /* of the hold since then */
 	flexnet_u32 saturated;	     /* enum flexnet_saturated, while it holds */
-	flexnet_u32 pressure;	     /* share of the time that tasks wait, of FLEXNET_CORE */
-	flexnet_u32 reserved;
+	flexnet_u64 pressure; /* share of the time that tasks wait, of FLEXNET_PRESSURE_ALL */
 };
 
 /* What a round decides. */
@@ -213,8 +216,8 @@ FLEXNET_INLINE flexnet_u32 flexnet_saturate(struct flexnet_arbiter_memory *memor
 	return saturated;
 }
 
-/* Whose work does better in its application than in the queue for a core: enum
- * flexnet_saturated. The cores that may be granted are too few for the executors,
+/* Which clients' work does better in the application than in the queue for a core:
+ * enum flexnet_saturated. The cores that may be granted are too few for the executors,
  * or the machine is under pressure, or that was so a short while ago: once work
  * went back to its application, its executors want no core. Called once a round,
  * after the round. */
@@ -252,12 +255,18 @@ FLEXNET_INLINE flexnet_u32 flexnet_is_saturated(const struct flexnet_arbiter_par
 	return holds ? memory->saturated : FLEXNET_SATURATED_NONE;
 }
 
-/* An average of busy cores, with what they did in `elapsed_ns` folded in. */
-FLEXNET_INLINE flexnet_u64 flexnet_average(flexnet_u64 average, flexnet_u64 busy_ns,
+/* An average of busy cores, with what they did in `elapsed_ns` folded in. No more
+ * than all cores and one were busy: a first grant between two rounds leaves the
+ * second one a short time for the work of a long one. */
+FLEXNET_INLINE flexnet_u64 flexnet_average(const struct flexnet_arbiter_params *params,
+					   flexnet_u64 average, flexnet_u64 busy_ns,
 					   flexnet_u64 elapsed_ns)
 {
 	flexnet_u64 busy = busy_ns * FLEXNET_CORE / elapsed_ns;
+	flexnet_u64 most = ((flexnet_u64)params->cores_max + 1) * FLEXNET_CORE;
 
+	if (busy > most)
+		busy = most;
 	return average - (average >> FLEXNET_AVERAGE_SHIFT) + (busy >> FLEXNET_AVERAGE_SHIFT);
 }
 
@@ -267,13 +276,16 @@ FLEXNET_INLINE void flexnet_observe_pressure(const struct flexnet_arbiter_params
 					     struct flexnet_arbiter_memory *memory,
 					     flexnet_u64 elapsed_ns)
 {
-	flexnet_u32 part = FLEXNET_CORE;
+	flexnet_u64 part = FLEXNET_PRESSURE_ALL / FLEXNET_PRESSURE_SAMPLES;
 
-	if (elapsed_ns < params->idle_delay_ns)
-		part = elapsed_ns * FLEXNET_CORE / params->idle_delay_ns;
-	memory->pressure -= memory->pressure * part / FLEXNET_CORE;
+	/* In steps of 256 ns, so that hours do not overflow. */
+	if (elapsed_ns < params->idle_delay_ns / FLEXNET_PRESSURE_SAMPLES)
+		part = (elapsed_ns << 24) / ((params->idle_delay_ns >> 8) | 1);
+	memory->pressure -= (memory->pressure * part) >> 32;
 	if (sample->waiting)
 		memory->pressure += part;
+	if (memory->pressure > FLEXNET_PRESSURE_ALL)
+		memory->pressure = FLEXNET_PRESSURE_ALL;
 }
 
 /* Folds one sample into the averages and the times since when. */
@@ -284,15 +296,15 @@ FLEXNET_INLINE void flexnet_arbiter_observe(const struct flexnet_arbiter_params 
 	flexnet_u64 elapsed =
 		sample->now_ns > memory->round_ns ? sample->now_ns - memory->round_ns : 1;
 
-	flexnet_observe_pressure(params, sample, memory, elapsed);
-	/* After a pause the average of before it means nothing. */
+	/* After a pause the averages of before it mean nothing. */
 	if (!memory->round_ns || elapsed > params->idle_delay_ns + params->interval_ns) {
-		memory->average = memory->latency_average = 0;
+		memory->average = memory->latency_average = memory->pressure = 0;
 		elapsed = params->interval_ns ? params->interval_ns : 1;
 	}
-	memory->average = flexnet_average(memory->average, sample->busy_ns, elapsed);
+	flexnet_observe_pressure(params, sample, memory, elapsed);
+	memory->average = flexnet_average(params, memory->average, sample->busy_ns, elapsed);
 	memory->latency_average =
-		flexnet_average(memory->latency_average, sample->latency_busy_ns, elapsed);
+		flexnet_average(params, memory->latency_average, sample->latency_busy_ns, elapsed);
 	memory->round_ns = sample->now_ns;
 
 	if (sample->runnable || sample->depth)
@@ -326,6 +338,12 @@ FLEXNET_INLINE void flexnet_arbiter_observe(const struct flexnet_arbiter_params 
 	}
 }
 
+/* How busy the cores are with work that counts. */
+FLEXNET_INLINE flexnet_u64 flexnet_needed_average(const struct flexnet_arbiter_memory *memory)
+{
+	return flexnet_under_pressure(memory) ? memory->latency_average : memory->average;
+}
+
 /* Cores that nobody needs any more: all of them, or one. Under pressure the work
  * of throughput flows is no need. Called where the last round took none. */
 FLEXNET_INLINE void flexnet_arbiter_shrink(const struct flexnet_arbiter_params *params,
@@ -335,7 +353,6 @@ FLEXNET_INLINE void flexnet_arbiter_shrink(const struct flexnet_arbiter_params *
 {
 	flexnet_u32 pressure = flexnet_under_pressure(memory);
 	flexnet_u64 idle_since = pressure ? memory->latency_idle_since_ns : memory->idle_since_ns;
-	flexnet_u64 average = pressure ? memory->latency_average : memory->average;
 	flexnet_u64 now = sample->now_ns;
 
 	if (idle_since && now - idle_since >= params->idle_delay_ns) {
@@ -344,8 +361,7 @@ FLEXNET_INLINE void flexnet_arbiter_shrink(const struct flexnet_arbiter_params *
 			memory->idle_since_ns ? FLEXNET_REASON_IDLE : FLEXNET_REASON_PRESSURE;
 		decision->cause_ns = idle_since;
 	} else if (sample->granted > 1 && memory->calm_since_ns &&
-		   now - memory->calm_since_ns >= params->idle_delay_ns &&
-		   average <= (flexnet_u64)(sample->granted - 1) * FLEXNET_UTILISATION_MAX) {
+		   now - memory->calm_since_ns >= params->idle_delay_ns) {
 		decision->cores = sample->granted - 1;
 		decision->reason = FLEXNET_REASON_CALM;
 		decision->cause_ns = memory->calm_since_ns;
@@ -376,6 +392,10 @@ FLEXNET_INLINE void flexnet_arbiter_round(const struct flexnet_arbiter_params *p
 	if (sample->now_ns >= memory->round_ns + 2 * params->interval_ns)
 		last = 0;
 	flexnet_arbiter_observe(params, sample, memory);
+	if (sample->granted > 1 &&
+	    flexnet_needed_average(memory) >
+		    (flexnet_u64)(sample->granted - 1) * FLEXNET_UTILISATION_MAX)
+		memory->calm_since_ns = 0;
 	memory->direction = 0;
 	decision->cores = sample->granted;
 	decision->reason = FLEXNET_REASON_NONE;

@@ -85,8 +85,7 @@ pub(super) struct Memory {
     cores_idle_since_ns: u64,
     saturated_shift: u32,
     saturated: u32,
-    pressure: u32,
-    reserved: u32,
+    pressure: u64,
 }
 
 /// `struct flexnet_arbiter_decision`.
@@ -281,7 +280,7 @@ fn anything(mut case: Case, random: &mut Random) -> Case {
     case.memory.direction = any() as i32 % 3 - 1;
     case.memory.pressed_rounds = any() as u32;
     case.memory.backoff = any() as u32;
-    case.memory.pressure = any() as u32;
+    case.memory.pressure = any() >> 20;
     case.params.arbiter.interval_ns = any() >> 20;
     case.params.arbiter.idle_delay_ns = any() >> 10;
     case

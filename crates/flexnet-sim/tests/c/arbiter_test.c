@@ -157,8 +157,10 @@ static void test_throughput_flows(void)
 	size_t i;
 
 	for (i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-		struct flexnet_arbiter_memory memory = { .pressure =
-								 FLEXNET_CORE * table[i].waiting };
+		struct flexnet_arbiter_memory memory = {
+			.round_ns = 1,
+			.pressure = FLEXNET_PRESSURE_ALL * table[i].waiting,
+		};
 		struct flexnet_arbiter_sample sample = {
 			.delay_ns = 40 * MS,
 			.depth = 9,
@@ -189,35 +191,46 @@ static void test_throughput_flows(void)
 	}
 }
 
-/* Tasks that wait for less than half of the idle delay are no pressure. */
+/* Pressure is what lasts for more than half of the idle delay, whatever that and the interval are,
+ * and it ends as it began. */
 static void test_pressure(void)
 {
 	static const struct {
+		flexnet_u64 interval_ns, idle_delay_ns;
+	} times[] = { { 100 * US, 20 * MS }, { 20 * US, 20 * MS },   { 100 * US, 1 * MS },
+		      { 10 * MS, 20 * MS },  { 100 * US, 200 * MS }, { 1 * MS, 60000 * MS } };
+	static const struct {
 		flexnet_u32 waits, of; /* rounds */
 		int pressure;	       /* expected */
-	} table[] = { { 0, 10, 0 }, { 4, 10, 0 }, { 6, 10, 1 }, { 10, 10, 1 } };
-	struct flexnet_arbiter_memory memory = { 0 };
-	struct flexnet_arbiter_sample sample = { .waiting = 1 };
-	flexnet_u32 i, round;
+	} table[] = { { 10, 10, 1 }, { 0, 10, 0 }, { 6, 10, 1 }, { 4, 10, 0 }, { 1, 10, 0 } };
+	size_t i, k;
 
-	for (i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-		memset(&memory, 0, sizeof(memory));
-		for (round = 0; round < 2000; round++) {
-			sample.now_ns = 1 * MS + round * params.interval_ns;
-			sample.waiting = round % table[i].of < table[i].waits;
-			flexnet_arbiter_observe(&params, &sample, &memory);
+	for (k = 0; k < sizeof(times) / sizeof(times[0]); k++) {
+		struct flexnet_arbiter_params own = params;
+		struct flexnet_arbiter_memory memory = { .round_ns = 1 };
+		struct flexnet_arbiter_sample sample = { .now_ns = 1 };
+		flexnet_u64 rounds = 10 * times[k].idle_delay_ns / times[k].interval_ns + 200;
+		flexnet_u64 round;
+
+		own.interval_ns = times[k].interval_ns;
+		own.idle_delay_ns = times[k].idle_delay_ns;
+		/* Where one sample is an eighth of the average, a run of them is much. */
+		for (i = 0; i < (rounds > 300 ? sizeof(table) / sizeof(table[0]) : 2); i++) {
+			for (round = 0; round < rounds; round++) {
+				sample.now_ns += own.interval_ns;
+				sample.waiting = round % table[i].of < table[i].waits;
+				flexnet_arbiter_observe(&own, &sample, &memory);
+			}
+			EXPECT(flexnet_under_pressure(&memory) == table[i].pressure,
+			       "times %zu, %u of %u rounds: %llu", k, table[i].waits, table[i].of,
+			       (unsigned long long)memory.pressure);
 		}
-		EXPECT(flexnet_under_pressure(&memory) == table[i].pressure, "%u of %u rounds: %u",
-		       table[i].waits, table[i].of, memory.pressure);
+		/* One task that waits at the first sample after a pause says nothing. */
+		sample.now_ns += 3 * own.idle_delay_ns;
+		sample.waiting = 1;
+		flexnet_arbiter_observe(&own, &sample, &memory);
+		EXPECT(!flexnet_under_pressure(&memory), "times %zu, after a pause", k);
 	}
-	/* A wait that is over before the idle delay is half over. */
-	memset(&memory, 0, sizeof(memory));
-	for (round = 0; round < 90; round++) {
-		sample.waiting = round > 0;
-		sample.now_ns = 1 * MS + round * params.interval_ns;
-		flexnet_arbiter_observe(&params, &sample, &memory);
-	}
-	EXPECT(!flexnet_under_pressure(&memory), "after 9 ms: %u", memory.pressure);
 }
 
 static void test_no_opposites(void)

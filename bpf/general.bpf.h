@@ -260,7 +260,7 @@ static s32 place_latency(struct task_struct *p, struct task_ctx *tctx, s32 prev_
 	bool follow = may_follow_waker(p, tctx, wake_flags, here);
 
 	*enq_flags = 0;
-	if (follow && flexnet_wakes_often(&tctx->wakeups, now, settings.latency_slice_ns))
+	if (follow && flexnet_wakes_often(&tctx->wakeups, now, 2 * settings.latency_slice_ns))
 		return here;
 	cpu = victim_for(p, prev_cpu, now, false);
 	if (cpu >= 0 && claim_cpu(cpu, now)) {

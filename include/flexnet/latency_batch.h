@@ -83,7 +83,7 @@ FLEXNET_INLINE int flexnet_latency_batch_lasts(const struct flexnet_latency_batc
 }
 
 /* Periods over which wakeups are counted. */
-#define FLEXNET_WAKEUP_PERIODS 8
+#define FLEXNET_WAKEUP_PERIODS 4
 
 /* How often a task wakes. Starts as zeros. */
 struct flexnet_wakeups {

@@ -10,9 +10,6 @@
 #ifndef FLEXNET_CLASSES_BPF_H
 #define FLEXNET_CLASSES_BPF_H
 
-/* CPU time of all executors up to their last stop, and the part of latency flows. */
-u64 executors_run_ns, latency_executors_run_ns;
-
 static void set_cgroup_weight(struct cgroup *cgrp, u32 weight)
 {
 	u32 *entry =

@@ -313,6 +313,9 @@ __noinline int grant_first_core(s32 near, bool latency)
 		sample.runnable = 1;
 		sample.latency_runnable = latency;
 		sample.waiting = tasks_waiting();
+		/* The next round counts from here. */
+		run_ns_seen = READ_ONCE(executors_run_ns);
+		latency_run_ns_seen = READ_ONCE(latency_executors_run_ns);
 		design_round(&params, &sample, &arbiter_memory, &decision);
 		apply_decision(&decision, near, sample.now_ns);
 	}

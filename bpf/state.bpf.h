@@ -205,6 +205,9 @@ struct executor_ctx executor_ctxs[FLEXNET_EXECUTORS_ALL];
 /* The clocks of general tasks begin far from zero, so that a slice before it is no negative time. */
 #define VTIME_START (1ULL << 40)
 
+/* CPU time of all executors up to their last stop, and the part of latency flows. */
+u64 executors_run_ns, latency_executors_run_ns;
+
 /* Virtual time of each client's executors, and of the tasks that may run on several CPUs. */
 u64 client_vtimes[FLEXNET_CLIENTS_MAX];
 u64 executor_vtime_now;

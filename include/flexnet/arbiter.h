@@ -252,21 +252,15 @@ FLEXNET_INLINE flexnet_u32 flexnet_is_saturated(const struct flexnet_arbiter_par
 		memory->cores_idle_since_ns = now;
 	else if (now > memory->cores_idle_since_ns + FLEXNET_SATURATED_IDLE_NS)
 		memory->saturated_ns = holds = 0;
-	return holds ? memory->saturated : FLEXNET_SATURATED_NONE;
+	return holds ? memory->saturated : (flexnet_u32)FLEXNET_SATURATED_NONE;
 }
 
-/* An average of busy cores, with what they did in `elapsed_ns` folded in. No more
- * than all cores and one were busy: a first grant between two rounds leaves the
- * second one a short time for the work of a long one. */
-FLEXNET_INLINE flexnet_u64 flexnet_average(const struct flexnet_arbiter_params *params,
-					   flexnet_u64 average, flexnet_u64 busy_ns,
+/* An average of busy cores, with what they did in `elapsed_ns` folded in. */
+FLEXNET_INLINE flexnet_u64 flexnet_average(flexnet_u64 average, flexnet_u64 busy_ns,
 					   flexnet_u64 elapsed_ns)
 {
 	flexnet_u64 busy = busy_ns * FLEXNET_CORE / elapsed_ns;
-	flexnet_u64 most = ((flexnet_u64)params->cores_max + 1) * FLEXNET_CORE;
 
-	if (busy > most)
-		busy = most;
 	return average - (average >> FLEXNET_AVERAGE_SHIFT) + (busy >> FLEXNET_AVERAGE_SHIFT);
 }
 
@@ -302,9 +296,9 @@ FLEXNET_INLINE void flexnet_arbiter_observe(const struct flexnet_arbiter_params 
 		elapsed = params->interval_ns ? params->interval_ns : 1;
 	}
 	flexnet_observe_pressure(params, sample, memory, elapsed);
-	memory->average = flexnet_average(params, memory->average, sample->busy_ns, elapsed);
+	memory->average = flexnet_average(memory->average, sample->busy_ns, elapsed);
 	memory->latency_average =
-		flexnet_average(params, memory->latency_average, sample->latency_busy_ns, elapsed);
+		flexnet_average(memory->latency_average, sample->latency_busy_ns, elapsed);
 	memory->round_ns = sample->now_ns;
 
 	if (sample->runnable || sample->depth)

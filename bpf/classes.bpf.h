@@ -240,6 +240,8 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 		__sync_fetch_and_add(&backlog.run_ns, ran);
 		cctx->latency_end_ns = now;
 	}
+	if (task_class != FLEXNET_CLASS_KTHREAD)
+		pinned_account(cctx, task_class == FLEXNET_CLASS_LATENCY, is_pinned(p), ran);
 	if (task_class == FLEXNET_CLASS_LATENCY) {
 		cctx->higher_used_ns += ran;
 		cctx->latency_end_ns = now;

@@ -312,7 +312,7 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	tctx->yielded_ns = 0;
 	tctx->vtime = vtime = start_vtime(tctx, task_class, prev_cpu, pinned);
 	/* What an executor ran elsewhere does not move this clock, and is no debt here. */
-	if (class_of(tctx) == FLEXNET_CLASS_EXECUTOR) {
+	if (class_of(tctx) == FLEXNET_CLASS_EXECUTOR && !is_kernel_client(tctx->client)) {
 		u64 most = clock_now(tctx->clock) + settings.slice_ns;
 
 		if (time_before(most, vtime))
@@ -343,7 +343,8 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	}
 	tctx->slice_ns = slice;
 
-	if (pinned && task_class == FLEXNET_CLASS_LATENCY) {
+	/* Executors wait by virtual time: a network thread would take the CPU from its senders. */
+	if (pinned && class_of(tctx) == FLEXNET_CLASS_LATENCY) {
 		if (place_pinned_latency(p, tctx, prev_cpu, cctx, slice, enq_flags, now))
 			return;
 		vtime -= PINNED_LATENCY_AHEAD;
@@ -550,7 +551,8 @@ __noinline int dispatch_general(s32 cpu, u64 now)
 		first = first_vtime(pinned);
 		ahead = is_latency_vtime(cctx, first);
 		lower = flexnet_lower_class_first(cctx->higher_used_ns, settings.starvation_ns,
-						  here);
+						  here) ||
+			(ahead && pinned_budget_spent(cctx));
 		/* A turn after the higher class's budget, or the lesser
 		 * virtual time against the same class. */
 		if (lower && ahead && serve_pinned_normal(cpu))

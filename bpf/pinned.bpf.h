@@ -29,6 +29,28 @@ static __always_inline bool is_latency_vtime(struct cpu_ctx *cctx, u64 vtime)
 	return vtime != ~0ULL && time_before(vtime + PINNED_LATENCY_AHEAD / 2, cctx->vtime_now);
 }
 
+/* Have the latency tasks that are bound to this CPU had their budget? Then normal tasks run until they
+ * have had a slice for it, also in many pieces: a latency task that each of these pieces wakes, such
+ * as a network thread by its sender, would leave them nothing else. */
+static __always_inline bool pinned_budget_spent(struct cpu_ctx *cctx)
+{
+	return cctx->pinned_used_ns >= settings.starvation_ns;
+}
+
+/* A task has run here: counts it against that budget, or for it. */
+static __always_inline void pinned_account(struct cpu_ctx *cctx, bool latency, bool pinned, u64 ran)
+{
+	u64 slices = settings.slice_ns ? settings.starvation_ns / settings.slice_ns + 1 : 1;
+
+	if (latency) {
+		if (pinned)
+			cctx->pinned_used_ns += ran;
+		return;
+	}
+	ran *= slices;
+	cctx->pinned_used_ns -= ran < cctx->pinned_used_ns ? ran : cctx->pinned_used_ns;
+}
+
 /* A latency task waits that can run on this CPU only: whom it finds there makes
  * way, now or when the preemption cooldown ends. False: nobody is to. */
 static bool preempt_for_pinned(s32 cpu, u64 now)
@@ -37,6 +59,8 @@ static bool preempt_for_pinned(s32 cpu, u64 now)
 
 	if (!cctx || !preemptible(cctx))
 		return false;
+	if (pinned_budget_spent(cctx))
+		return true;
 	if (preemptible_from_ns(cctx, now) <= now)
 		preempt_cpu(cpu, now);
 	else
@@ -64,7 +88,8 @@ static __always_inline bool place_pinned_latency(struct task_struct *p, struct t
 						 s32 cpu, struct cpu_ctx *cctx, u64 slice,
 						 u64 enq_flags, u64 now)
 {
-	if (!preemptible(cctx) || preemptible_from_ns(cctx, now) > now || !claim_cpu(cpu, now))
+	if (!preemptible(cctx) || pinned_budget_spent(cctx) ||
+	    preemptible_from_ns(cctx, now) > now || !claim_cpu(cpu, now))
 		return false;
 	waits_in(tctx, FLEXNET_QUEUE_DIRECT);
 	scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, slice, enq_flags | SCX_ENQ_PREEMPT);

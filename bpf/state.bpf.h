@@ -164,6 +164,7 @@ struct cpu_ctx {
 	u32 online;
 	u64 kick_claim_ns;    /* somebody preempts it, since */
 	u64 higher_used_ns;   /* latency tasks' run since normal ones had a turn */
+	u64 pinned_used_ns;   /* bound latency tasks' run, less what normal tasks ran in return */
 	u64 latency_used_ns;  /* the same among executors, by flow class */
 	u64 latency_start_ns; /* a latency task runs here since, 0: none does */
 	u64 latency_end_ns;   /* the last one stopped */

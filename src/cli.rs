@@ -69,7 +69,7 @@ pub struct Options {
 
     /// After a latency task ran on a core, latency tasks may not preempt there for this time
     /// (µs, 0 to 100000; 0 is no cooldown).
-    #[arg(long, value_name = "US", default_value_t = 20, value_parser = value_parser!(u64).range(0..=100_000))]
+    #[arg(long, value_name = "US", default_value_t = 300, value_parser = value_parser!(u64).range(0..=100_000))]
     pub preemption_cooldown_us: u64,
 
     /// CPU time that latency tasks may use back to back on a core after one preemption: one

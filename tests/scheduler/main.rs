@@ -69,7 +69,6 @@ const SHARING: &[Test] = tests! {
     classes:
         a_class_is_inherited on [2],
         a_latency_task_waits_less_than_a_slice on [2] => time,
-        a_bound_latency_task_goes_first on [1, 2] => time,
         a_preemption_cooldown_spares_the_running_task on [2] => time,
         a_latency_batch_serves_every_waiting_task on [2] => time,
         a_task_that_keeps_waking_has_two_turns_per_latency_batch on [2] => time,
@@ -90,7 +89,6 @@ const SHARING: &[Test] = tests! {
         lent_cores_serve_all on [2],
         a_submitter_on_the_lent_core_hands_over_many on [2],
         an_idle_system_stays_idle on [2] => time,
-        throughput_flows_use_spare_cores_only on [2, 4],
         two_applications_share_a_core on [4] => time,
         the_operators_weights_divide_a_core on [4] => time;
     designs:
@@ -163,7 +161,6 @@ const OWN: &[Test] = tests! {
     napi:
         kernel_threads_get_cores_by_load on [2, 4],
         a_devices_setting_returns_after_a_crash on [2],
-        check_config_tells_which_device_has_no_napi on [2],
         kernel_threads_come_and_go on [2],
         a_kernel_thread_may_be_bound on [2],
         a_receive_livelock_starves_nobody on [1, 2] => time,

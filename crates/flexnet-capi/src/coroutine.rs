@@ -234,18 +234,16 @@ pub unsafe extern "C" fn flexnet_submit(flow: *mut Handle, coroutine: *const Des
             }
         }
         let (submitted, was_refused) = Ticket::with(|ticket| {
-            let coroutine = Coroutine {
+            flow.queue().submit(Coroutine {
                 state,
                 step,
                 finish: description.finish,
                 wait: Wait::Nothing,
                 ending: -libc::ECANCELED,
                 ticket,
-            };
-            // Refused, it goes in here without a word: the state is the caller's still.
-            flow.queue().submit(coroutine).map_err(errno_of_submit)
+            })
         });
-        submitted?;
+        submitted.map_err(errno_of_submit)?;
         match was_refused {
             true => Err(libc::ECANCELED),
             false => Ok(0),

@@ -57,15 +57,7 @@ pub(super) struct App {
 }
 
 /// In the order of `enum flexnet_reason`.
-const REASONS: [&str; 7] = [
-    "",
-    "work arrived",
-    "delay",
-    "calm",
-    "no work",
-    "limit",
-    "pressure",
-];
+const REASONS: [&str; 6] = ["", "work arrived", "delay", "calm", "no work", "limit"];
 
 /// A change of the grants, in words.
 fn change(of: &StatusChange) -> String {

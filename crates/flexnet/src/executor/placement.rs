@@ -108,23 +108,9 @@ impl Schedule<FlowCore> for Shared {
         unsafe { current::resume(self, flow, cell, context) }
     }
 
-    unsafe fn end(&self, flow: &FlowCore, cell: CellId) {
+    unsafe fn discard(&self, flow: &FlowCore, cell: CellId) {
         // SAFETY: as promised to this.
-        unsafe { current::end(self, flow, cell) }
-    }
-
-    fn has_coroutines(&self, flow: &Arc<FlowCore>) {
-        // As below; the child's copy of the runtime runs none.
-        if !self.end.is_forked() {
-            self.flows.insert(flow.token(), flow);
-        }
-    }
-
-    fn forget_coroutines(&self, token: u64) {
-        // In a child of fork(2) another thread of the parent may have the lock for ever.
-        if !self.end.is_forked() {
-            self.flows.remove(token);
-        }
+        unsafe { current::discard(self, flow, cell) }
     }
 
     #[inline]

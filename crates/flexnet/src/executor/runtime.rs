@@ -4,7 +4,6 @@
 use super::builder::Builder;
 use super::deadlines::Deadlines;
 use super::drain::{Drain, Progress, Work};
-use super::flows::Flows;
 use super::handle::Flow;
 use super::linger::End;
 use super::link::Pages;
@@ -73,7 +72,6 @@ impl Runtime {
                 reactor: Reactor::new()?,
                 deadlines: Deadlines::default(),
                 stack: Stack::new(builder.executors, builder.design),
-                flows: Flows::default(),
                 link: builder.link,
                 phase: AtomicU32::new(IDLE),
                 next_home: AtomicUsize::new(0),

@@ -6,7 +6,6 @@
 
 use super::deadlines::Deadlines;
 use super::flow;
-use super::flows::Flows;
 use super::linger::End;
 use super::link::{Link, Pages};
 use super::reactor::Reactor;
@@ -51,7 +50,6 @@ pub(crate) struct Shared {
     pub(super) reactor: Reactor<FlowCore>,
     pub(super) deadlines: Deadlines,
     pub(super) stack: Stack<FlowCore>,
-    pub(super) flows: Flows<FlowCore>,
     pub(super) link: Option<Arc<dyn Link>>,
     pub(super) phase: AtomicU32,
     pub(super) next_home: AtomicUsize,

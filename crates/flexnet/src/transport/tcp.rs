@@ -245,8 +245,7 @@ impl TcpFlow {
                 return result;
             }
             if core.shared().is_stopped() {
-                // Who drains may be done with this, and stay for what is behind it.
-                core.wait_and_drain(Some(LOOK));
+                core.wait_and_drain(None);
                 continue;
             }
             // The thread that gives it back may still be about to leave.

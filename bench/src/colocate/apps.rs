@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroU64;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -269,6 +270,9 @@ fn latency_client(options: &Options) -> Result<Outcome> {
     let stream = peer(options)?;
     stream.set_nonblocking(true)?;
     let closed = options.rate <= 0.0;
+    // The kernel ends a wait up to 50 µs late unless the thread is a real-time one. The times at
+    // which requests leave shall not depend on the scheduler.
+    rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
     let length = ready(None)? + WARM_UP;
     let start = Instant::now();
     let mut client = PacedClient {

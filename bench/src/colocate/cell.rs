@@ -149,13 +149,14 @@ pub(crate) fn measure(scheduler: &Scheduler, load: &Load, socket: &Path) -> Resu
     .concat();
     let mut client = start(scheduler, Role::LatencyClient, &arguments, socket)?;
 
+    // Asking costs the daemon a process: not while anything is measured.
+    let before = granted_core_ns(scheduler, socket);
     server.go(seconds)?;
     bulk.go(seconds + apps::WARM_UP)?;
-    let before = granted_core_ns(scheduler, socket);
     client.go(seconds)?;
     let latency: Outcome = client.outcome()?;
-    let after = granted_core_ns(scheduler, socket);
     let t_mb_s = bulk.mb_s()?;
+    let after = granted_core_ns(scheduler, socket);
     drop(server);
     let net_cores = before.zip(after).map(|(before, after)| {
         (after.0 - before.0) as f64 / (after.1.saturating_sub(before.1)).max(1) as f64

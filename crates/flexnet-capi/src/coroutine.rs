@@ -234,16 +234,18 @@ pub unsafe extern "C" fn flexnet_submit(flow: *mut Handle, coroutine: *const Des
             }
         }
         let (submitted, was_refused) = Ticket::with(|ticket| {
-            flow.queue().submit(Coroutine {
+            let coroutine = Coroutine {
                 state,
                 step,
                 finish: description.finish,
                 wait: Wait::Nothing,
                 ending: -libc::ECANCELED,
                 ticket,
-            })
+            };
+            // Refused, it goes in here without a word: the state is the caller's still.
+            flow.queue().submit(coroutine).map_err(errno_of_submit)
         });
-        submitted.map_err(errno_of_submit)?;
+        submitted?;
         match was_refused {
             true => Err(libc::ECANCELED),
             false => Ok(0),

@@ -5,7 +5,7 @@ use crate::boundary::{Errno, bytes, errno_of, guard, may_wait};
 use crate::completion::{Outcome, Record};
 use crate::flow::{Flow, Handle, Transport, get};
 use flexnet::coroutine::{checkpoint, sleep};
-use flexnet::executor::{SubmitError, current_flow, writable};
+use flexnet::executor::{Refusal, SubmitError, current_flow, writable};
 use libc::{c_int, ssize_t};
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
@@ -111,22 +111,31 @@ pub unsafe extern "C" fn flexnet_send_async(
         let submitted = unsafe {
             Outcome::with(completion, |outcome| {
                 let socket = Socket(flow.fd);
+                let queue = flow.queue();
                 match &flow.transport {
-                    Transport::Tcp(_) => flow.queue().submit(stream(outcome, socket, bytes)),
-                    _ => flow.queue().submit(datagram(outcome, socket, bytes)),
+                    Transport::Tcp(_) => submit(queue, stream(outcome, socket, bytes)),
+                    _ => submit(queue, datagram(outcome, socket, bytes)),
                 }
             })?
         };
-        submitted.map_err(errno_of_submit)?;
+        submitted?;
         Ok(0)
     })
 }
 
-pub(crate) fn errno_of_submit(error: SubmitError) -> Errno {
-    match error {
-        SubmitError::Cells => libc::ENOBUFS,
-        SubmitError::Full => libc::EAGAIN,
-        SubmitError::Stopped => libc::ECANCELED,
+/// Refused, the coroutine goes in here: its bytes are the caller's, who has the errno.
+fn submit<F>(queue: &flexnet::executor::Flow, coroutine: F) -> Result<(), Errno>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    queue.submit(coroutine).map_err(errno_of_submit)
+}
+
+pub(crate) fn errno_of_submit<F>(error: SubmitError<F>) -> Errno {
+    match error.refusal {
+        Refusal::Cells => libc::ENOBUFS,
+        Refusal::Full => libc::EAGAIN,
+        Refusal::Stopped => libc::ECANCELED,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use flexnet::coroutine::yield_now;
-use flexnet::executor::{Flow, Runtime, SubmitError};
+use flexnet::executor::{Flow, Refusal, Runtime};
 use flexnet::transport::TcpFlow;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::future::poll_fn;
@@ -125,19 +125,20 @@ pub fn turns(driver: &Flow, flow: &Flow) -> Result<f64> {
     Ok(receiver.recv()??)
 }
 
-async fn batches(flow: &Flow) -> Result<f64, SubmitError> {
+async fn batches(flow: &Flow) -> Result<f64, Refusal> {
     let finished = Arc::new(Event::default());
     let start = Instant::now();
     for _ in 0..BATCHES {
         for number in 0..ALIVE {
             let last = (number == ALIVE - 1).then(|| finished.clone());
-            flow.submit(async move {
+            let work = async move {
                 yield_now().await;
                 black_box(number);
                 if let Some(finished) = last {
                     finished.set();
                 }
-            })?;
+            };
+            flow.submit(work).map_err(|refused| refused.refusal)?;
         }
         finished.wait().await;
     }

@@ -5,11 +5,11 @@
 #![allow(clippy::unwrap_used, reason = "a test: helpers fail it by panicking")]
 
 use flexnet::coroutine::{sleep, yield_now};
-use flexnet::executor::{Builder, Flow, Runtime, SubmitError, writable};
+use flexnet::executor::{Builder, Flow, Refusal, Runtime, current_flow, writable};
 use flexnet::transport::{TcpFlow, UdpFlow};
-use std::io::{self, Write};
-use std::net::{TcpListener, UdpSocket};
-use std::os::fd::AsFd;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -104,7 +104,8 @@ fn the_linger_time_holds_whatever_coroutines_do() {
         let took = start.elapsed();
         assert!(took >= LINGER && took < SOON, "way {way}: {took:?}");
         expect_free(&held, "an endless coroutine");
-        assert_eq!(flows[0].submit(async {}), Err(SubmitError::Stopped));
+        let refused = flows[0].submit(async {}).unwrap_err();
+        assert_eq!(refused.refusal, Refusal::Stopped);
     }
 }
 
@@ -173,6 +174,105 @@ fn what_nobody_wakes_goes_with_its_flow() {
     drop(runtime);
     drop(flow);
     assert_eq!(held.strong_count(), 0);
+}
+
+/// Waits for ever: nobody has its waker.
+async fn waits_in_vain(_held: impl Send, started: Sender<()>) {
+    started.send(()).unwrap();
+    std::future::pending::<()>().await;
+}
+
+#[test]
+fn what_owns_its_flow_and_nobody_wakes_goes_with_the_runtime() {
+    let _watchdog = watchdog("what_owns_its_flow_and_nobody_wakes_goes_with_the_runtime");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    for (executors, in_coroutine) in [(1, false), (3, false), (1, true), (3, true)] {
+        let runtime = runtime(executors);
+        let (token, held) = token();
+        let (started, starts) = mpsc::channel();
+        let address = listener.local_addr().unwrap();
+        let tcp = TcpFlow::connect(&runtime, address).unwrap();
+        let (flow, queue) = (runtime.flow().unwrap(), tcp.flow().clone());
+        let owned = (token.clone(), flow.clone());
+        flow.submit(waits_in_vain(owned, started.clone())).unwrap();
+        queue
+            .submit(waits_in_vain((token.clone(), tcp), started))
+            .unwrap();
+        // Behind it, and not resumed yet.
+        let behind = (token, flow.clone());
+        flow.submit(async move { drop(behind) }).unwrap();
+        drop((flow, queue));
+        let _both = (starts.recv().unwrap(), starts.recv().unwrap());
+        assert!(held.strong_count() > 0, "they wait");
+        if in_coroutine {
+            let last = runtime.flow().unwrap();
+            last.submit(async move { drop(runtime) }).unwrap();
+        } else {
+            assert_eq!(runtime.shutdown(), 0, "none has bytes");
+            assert_eq!(held.strong_count(), 0);
+        }
+        expect_free(&held, "what nobody wakes");
+    }
+}
+
+/// The kernel takes a few KiB.
+fn set_small_buffer(socket: &impl AsRawFd, option: libc::c_int) {
+    let bytes: libc::c_int = 4096;
+    let length = size_of_val(&bytes) as libc::socklen_t;
+    let at = (&raw const bytes).cast();
+    // SAFETY: a local, and its length.
+    let set = unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, at, length) };
+    assert_eq!(set, 0);
+}
+
+/// The peer takes nothing, so the coroutine behind the bytes never runs.
+#[test]
+fn what_owns_its_flow_behind_bytes_goes_with_the_runtime() {
+    let _watchdog = watchdog("what_owns_its_flow_behind_bytes_goes_with_the_runtime");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    set_small_buffer(&listener, libc::SO_RCVBUF);
+    for outlives in [false, true] {
+        let runtime = runtime(1);
+        let (token, held) = token();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        set_small_buffer(&stream, libc::SO_SNDBUF);
+        let flow = TcpFlow::adopt(&runtime, stream).unwrap();
+        let mut peer = listener.accept().unwrap().0;
+        let mut sent = 0;
+        while sent < 64 * 1024 {
+            sent += flow.try_send(&[7; 1024]).unwrap();
+        }
+        let queue = flow.flow().clone();
+        let kept = outlives.then(|| queue.clone());
+        queue.submit(async move { drop((token, flow)) }).unwrap();
+        drop(queue);
+        assert_eq!(runtime.shutdown(), 1, "it has bytes");
+        assert_eq!(held.strong_count(), 0);
+        // Who has a handle may wait for the bytes yet.
+        if let Some(kept) = kept {
+            let reads = thread::spawn(move || peer.read_exact(&mut vec![0; sent]));
+            kept.flush_blocking().unwrap();
+            assert_eq!(kept.error().unwrap().raw_os_error(), Some(libc::ECANCELED));
+            reads.join().unwrap().unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_asks_for_its_flow_and_nobody_wakes_goes_with_the_last_handle() {
+    let (token, held) = token();
+    let runtime = runtime(1);
+    let flow = runtime.flow().unwrap();
+    let (started, starts) = mpsc::channel();
+    let waits = async move {
+        current_flow().unwrap().set_kind(1);
+        waits_in_vain(token, started).await;
+    };
+    flow.submit(waits).unwrap();
+    starts.recv().unwrap();
+    drop(flow);
+    expect_free(&held, "what nobody wakes");
+    runtime.shutdown();
 }
 
 #[test]

@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test: helpers fail it by panicking")]
 
 use flexnet::design::Choice;
-use flexnet::executor::{Runtime, SubmitError};
+use flexnet::executor::{Refusal, Runtime};
 use flexnet::transport::TcpFlow;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -126,10 +126,10 @@ fn submit(flow: &TcpFlow, coroutines: usize) {
                 flexnet::coroutine::yield_now().await;
                 FINISHED.fetch_add(1, Ordering::Release);
             });
-            match submitted {
+            match submitted.map_err(|refused| refused.refusal) {
                 Ok(()) => break,
-                Err(SubmitError::Cells | SubmitError::Full) => thread::yield_now(),
-                Err(SubmitError::Stopped) => panic!("the runtime lives"),
+                Err(Refusal::Cells | Refusal::Full) => thread::yield_now(),
+                Err(Refusal::Stopped) => panic!("the runtime lives"),
             }
         }
     }
@@ -149,7 +149,11 @@ fn fill(flow: &TcpFlow) {
     };
     flow.flow().submit(blocks).unwrap();
     starts.recv().unwrap();
-    while flow.flow().submit(async {}) != Err(SubmitError::Full) {}
+    let is_full = || {
+        let submitted = flow.flow().submit(async {});
+        submitted.is_err_and(|refused| refused.refusal == Refusal::Full)
+    };
+    while !is_full() {}
     drop(release);
     flow.flush_blocking().unwrap();
 }

@@ -6,12 +6,14 @@
 #![allow(clippy::unwrap_used, reason = "a test: helpers fail it by panicking")]
 
 use flexnet::design::{CoreRule, Design, Item, Place, Take, View};
-use flexnet::executor::{Flow, Runtime, SubmitError};
+use flexnet::executor::{Flow, Refusal, Runtime};
 use flexnet::transport::TcpFlow;
 use std::io::Read;
 use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -170,16 +172,107 @@ fn a_submitter_can_wait_for_room() {
     let full = flow.clone();
     let blocked = block(&runtime);
     while flow.submit(async {}).is_ok() {}
-    assert_eq!(flow.submit(async {}), Err(SubmitError::Full));
     let (sender, receiver) = mpsc::channel();
+    let said = sender.clone();
+    let refused = flow.submit(async move { said.send(None).unwrap() });
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.refusal, Refusal::Full);
     let waits = async move {
-        let said = sender.clone();
-        let submitted = full.submit_when_room(async move { said.send(None).unwrap() });
-        sender.send(Some(submitted.await)).unwrap();
+        let submitted = full.submit_when_room(refused.into_inner()).await;
+        let submitted = submitted.map_err(|refused| refused.refusal);
+        sender.send(Some(submitted)).unwrap();
     };
     waiting.submit(waits).unwrap();
     drop(blocked);
     let mut heard = [hear(&receiver), hear(&receiver)];
     heard.sort_by_key(Option::is_some);
     assert_eq!(heard, [None, Some(Ok(()))]);
+}
+
+/// A coroutine that says which it was when it is resumed, in a cell or (large) in a box.
+fn says(number: usize, sender: &Sender<usize>) -> impl Future<Output = ()> + Send + use<> {
+    let sender = sender.clone();
+    async move { sender.send(number).unwrap() }
+}
+
+fn says_at_length(
+    number: usize,
+    sender: &Sender<usize>,
+) -> impl Future<Output = ()> + Send + use<> {
+    let (sender, large) = (sender.clone(), [number; 512]);
+    async move { sender.send(large[511]).unwrap() }
+}
+
+/// Resumed here, to its end.
+fn finish(coroutine: impl Future<Output = ()>) {
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(pin!(coroutine).poll(&mut context).is_ready());
+}
+
+#[test]
+fn what_is_refused_is_given_back_and_nothing_is_lost() {
+    let (sender, receiver) = mpsc::channel();
+    // More cells than the ring has places, and the other way round.
+    for (cells, refusal) in [(6_000, Refusal::Full), (40, Refusal::Cells)] {
+        let mut given_back = 0;
+        let runtime = Runtime::builder().coroutines(cells).build().unwrap();
+        let flow = runtime.flow().unwrap();
+        let blocked = block(&runtime);
+        for number in 0.. {
+            let refused = match number % 2 {
+                0 => flow.submit(says(number, &sender)).map_err(|refused| {
+                    assert_eq!(refused.refusal, refusal);
+                    finish(refused.into_inner());
+                }),
+                _ => flow
+                    .submit(says_at_length(number, &sender))
+                    .map_err(|refused| {
+                        assert_eq!(refused.refusal, refusal);
+                        finish(refused.into_inner());
+                    }),
+            };
+            given_back += usize::from(refused.is_err());
+            // More often than there are cells: each time the cell is free again.
+            if given_back > cells as usize {
+                drop(blocked);
+                flow.flush_blocking().unwrap();
+                let mut heard: Vec<_> = (0..=number).map(|_| hear(&receiver)).collect();
+                heard.sort_unstable();
+                assert!(heard.iter().copied().eq(0..=number));
+                break;
+            }
+        }
+        assert!(receiver.try_recv().is_err(), "each ran once");
+        runtime.shutdown();
+        let refused = flow.submit(says(7, &sender)).unwrap_err();
+        assert_eq!(refused.refusal, Refusal::Stopped);
+        finish(refused.into_inner());
+        finish(async {
+            let refused = flow.submit_when_room(says_at_length(8, &sender)).await;
+            let refused = refused.unwrap_err();
+            assert_eq!(refused.refusal, Refusal::Stopped);
+            refused.into_inner().await;
+        });
+        assert_eq!([hear(&receiver), hear(&receiver)], [7, 8]);
+    }
+}
+
+#[test]
+fn one_who_waited_for_room_gets_the_coroutine_back_at_the_end() {
+    let runtime = Runtime::builder().linger(Duration::ZERO).build().unwrap();
+    let flow = runtime.flow().unwrap();
+    let blocked = block(&runtime);
+    while flow.submit(async {}).is_ok() {}
+    let (sender, receiver) = mpsc::channel();
+    let mut waits = Box::pin(flow.submit_when_room(says(5, &sender)));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(waits.as_mut().poll(&mut context).is_pending());
+    drop(blocked);
+    runtime.shutdown();
+    let Poll::Ready(Err(refused)) = waits.as_mut().poll(&mut context) else {
+        panic!("it waits, or was accepted");
+    };
+    assert_eq!(refused.refusal, Refusal::Stopped);
+    finish(refused.into_inner());
+    assert_eq!(hear(&receiver), 5);
 }

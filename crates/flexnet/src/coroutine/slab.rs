@@ -59,17 +59,24 @@ impl CellId {
     }
 }
 
-/// Every cell is taken: let some finish first, or make a larger slab.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exhausted;
+/// Every cell is taken: let some finish first, or make a larger slab. With the
+/// coroutine that found none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Exhausted<F>(pub F);
 
-impl std::fmt::Display for Exhausted {
+impl<F> std::fmt::Debug for Exhausted<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exhausted").finish_non_exhaustive()
+    }
+}
+
+impl<F> std::fmt::Display for Exhausted<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("every coroutine cell is taken")
     }
 }
 
-impl std::error::Error for Exhausted {}
+impl<F> std::error::Error for Exhausted<F> {}
 
 /// A fixed number of cells with a free list any thread may use, and a
 /// [`Cells`] for each thread that uses it much.
@@ -107,6 +114,11 @@ fn vtable_of<F: Future<Output = ()>>() -> &'static VTable {
     }
 }
 
+/// Does it lie in its cell, and not in a box?
+const fn fits_cell<F>() -> bool {
+    size_of::<F>() <= CELL_BYTES && align_of::<F>() <= 16
+}
+
 impl Slab {
     /// Makes `cells` cells (at least 1). The only allocation.
     pub fn new(cells: u32) -> Self {
@@ -134,13 +146,40 @@ impl Slab {
     /// than [`CELL_BYTES`] or aligned to more than 16 is boxed.
     ///
     /// # Errors
-    /// [`Exhausted`] when every cell is taken; the future is dropped.
+    /// [`Exhausted`], with the future, when every cell is taken.
     #[inline]
-    pub fn create<F>(&self, future: F) -> Result<CellId, Exhausted>
+    pub fn create<F>(&self, future: F) -> Result<CellId, Exhausted<F>>
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Ok(self.place(self.take_free().ok_or(Exhausted)?, future))
+        match self.take_free() {
+            Some(index) => Ok(self.place(index, future)),
+            None => Err(Exhausted(future)),
+        }
+    }
+
+    /// Takes back a coroutine that was never resumed, and frees its cell.
+    ///
+    /// # Safety
+    /// As for [`Slab::resume`]; the coroutine is an `F`, and was never resumed.
+    #[cold]
+    pub(crate) unsafe fn take_back<F>(&self, id: CellId) -> F
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let cell = &self.cells[id.0 as usize];
+        let at = cell.storage.get();
+        // SAFETY: the caller owns the cell, in which `place` put an F or its box. Nobody has
+        // polled it, so nothing relies on its place: it may move.
+        let future = unsafe {
+            *cell.vtable.get() = None;
+            match fits_cell::<F>() {
+                true => at.cast::<F>().read(),
+                false => *Pin::into_inner_unchecked(at.cast::<Pin<Box<F>>>().read()),
+            }
+        };
+        self.give_free(id.0, id.0);
+        future
     }
 
     /// For a thread that creates and finishes many: keeps free cells for itself.
@@ -160,7 +199,7 @@ impl Slab {
     {
         // SAFETY: the cell is this thread's; a pinned box fits any cell.
         unsafe {
-            if size_of::<F>() <= CELL_BYTES && align_of::<F>() <= 16 {
+            if fits_cell::<F>() {
                 self.write(index, future);
             } else {
                 self.write(index, Box::pin(future));
@@ -241,6 +280,16 @@ impl Slab {
             let _ = catch_unwind(AssertUnwindSafe(|| unsafe { drop_at(at) }));
         }
         true
+    }
+
+    /// Drops a coroutine, if it was not dropped, and keeps its cell: a record that names it later
+    /// finds nothing in there.
+    ///
+    /// # Safety
+    /// As for [`Slab::resume`].
+    pub(crate) unsafe fn end(&self, id: CellId) {
+        // SAFETY: as promised to this.
+        unsafe { self.drop_future(id) };
     }
 
     /// Drops a coroutine that will not be resumed again and frees its cell.
@@ -349,7 +398,7 @@ impl Slab {
 ///     assert!(cells.resume(id, &mut context).is_pending());
 ///     assert!(cells.resume(id, &mut context).is_ready());
 /// }
-/// # Ok::<(), flexnet::coroutine::Exhausted>(())
+/// # Ok::<(), flexnet::coroutine::Exhausted<_>>(())
 /// ```
 pub struct Cells<'a> {
     slab: &'a Slab,
@@ -363,7 +412,7 @@ impl Cells<'_> {
     /// # Errors
     /// As there.
     #[inline]
-    pub fn create<F>(&self, future: F) -> Result<CellId, Exhausted>
+    pub fn create<F>(&self, future: F) -> Result<CellId, Exhausted<F>>
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -371,7 +420,7 @@ impl Cells<'_> {
         if count == 0 {
             count = self.slab.take_some(&self.free[..BATCH]);
             if count == 0 {
-                return Err(Exhausted);
+                return Err(Exhausted(future));
             }
         }
         self.count.set(count - 1);
@@ -430,7 +479,14 @@ mod tests {
         let slab = Slab::new(1);
         for _ in 0..3 {
             let id = slab.create(crate::coroutine::yield_now()).unwrap();
-            assert_eq!(slab.create(async {}), Err(Exhausted));
+            let (sender, receiver) = std::sync::mpsc::channel();
+            let refused = slab.create(async move { sender.send(()).unwrap() });
+            let Err(Exhausted(given_back)) = refused else {
+                panic!("there are two cells");
+            };
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(std::pin::pin!(given_back).poll(&mut context).is_ready());
+            assert!(receiver.recv().is_ok(), "it is the one that was refused");
             assert_eq!(resume(&slab, id), Poll::Pending);
             assert_eq!(resume(&slab, id), Poll::Ready(()));
         }
@@ -503,7 +559,7 @@ mod tests {
                 let id = loop {
                     match cells.create(crate::coroutine::yield_now()) {
                         Ok(id) => break id,
-                        Err(Exhausted) => std::thread::yield_now(),
+                        Err(Exhausted(_)) => std::thread::yield_now(),
                     }
                 };
                 sender.send(id).unwrap();

@@ -114,7 +114,7 @@ pub(super) fn turn() -> (usize, Item) {
 
 /// Stores a coroutine: an executor in a cell of its own, where it has one.
 #[inline]
-pub(super) fn create<F>(shared: &Shared, future: F) -> Result<CellId, Exhausted>
+pub(super) fn create<F>(shared: &Shared, future: F) -> Result<CellId, Exhausted<F>>
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -149,14 +149,15 @@ pub(super) unsafe fn resume(
     polled
 }
 
-/// Drops a coroutine of `flow`, which the caller drains.
+/// Drops a coroutine of `flow`, which the caller drains, if it was not dropped. After the end of the
+/// runtime: its cell goes to no other.
 ///
 /// # Safety
-/// As for [`crate::coroutine::Slab::discard`].
-pub(super) unsafe fn discard(shared: &Shared, flow: &FlowCore, cell: CellId) {
+/// As for [`crate::coroutine::Slab::end`].
+pub(super) unsafe fn end(shared: &Shared, flow: &FlowCore, cell: CellId) {
     let before = (CURRENT.replace(shared), CURRENT_FLOW.replace(flow));
     // SAFETY: as promised to this.
-    unsafe { shared.slab().discard(cell) };
+    unsafe { shared.slab().end(cell) };
     CURRENT.set(before.0);
     CURRENT_FLOW.set(before.1);
 }

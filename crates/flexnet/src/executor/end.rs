@@ -98,5 +98,12 @@ impl Shared {
             .filter(|flow| !flow.drain_until(deadline))
             .count();
         self.end.given_up.fetch_add(given_up, Ordering::Relaxed);
+        // Coroutines that wait for what nobody here wakes. One that owns its flow would do so for
+        // ever.
+        for flow in self.flows.all() {
+            if !flow.is_drained() {
+                flow.end_coroutines();
+            }
+        }
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct FlowCore<S: Schedule<Self>> {
     link: Link,
     /// Its coroutine was woken while somebody drained.
     woken: AtomicBool,
+    /// It has had coroutines.
+    has_coroutines: AtomicBool,
     /// Something is held back outside of the ring.
     rest: AtomicBool,
     /// The design has found no room for it: its senders wait.
@@ -140,6 +142,7 @@ impl<S: Schedule<Self>> FlowCore<S> {
             gate: Gate::new(),
             link: Link::new(),
             woken: AtomicBool::new(false),
+            has_coroutines: AtomicBool::new(false),
             rest: AtomicBool::new(false),
             held: AtomicBool::new(false),
             kind: AtomicU32::new(0),
@@ -283,6 +286,22 @@ impl<S: Schedule<Self>> FlowCore<S> {
         Ok(())
     }
 
+    /// [`FlowCore::submit`] of a coroutine, which the end of the runtime finds wherever it waits.
+    #[inline]
+    pub(super) fn submit_coroutine(self: &Arc<Self>, cell: CellId) -> Result<(), Full> {
+        if !self.has_coroutines.load(Ordering::Relaxed) {
+            self.first_coroutine();
+        }
+        self.submit(RecordKind::Coroutine, cell.to_bits(), &[])
+    }
+
+    #[cold]
+    fn first_coroutine(self: &Arc<Self>) {
+        if !self.has_coroutines.swap(true, Ordering::Relaxed) {
+            self.shared.has_coroutines(self);
+        }
+    }
+
     /// [`FlowCore::submit`] of `length` bytes that lie in several places.
     #[inline]
     pub(crate) fn submit_gathered(
@@ -419,13 +438,13 @@ impl<S: Schedule<Self>> FlowCore<S> {
                 guard.progress = Progress::More;
                 break;
             }
-            if by.is_none() && !self.shared.is_stopped() {
-                guard.progress = Progress::More;
-                return Progress::Waiting; // with more to do, as it leaves
-            }
-            if by.is_none() {
+            if self.shared.is_stopped() {
                 self.cancel(guard, &mut work, &record);
                 continue;
+            }
+            if by.is_none() {
+                guard.progress = Progress::More;
+                return Progress::Waiting; // with more to do, as it leaves
             }
             if !self.resume(record.data) {
                 guard.progress = Progress::Waiting;
@@ -447,10 +466,32 @@ impl<S: Schedule<Self>> FlowCore<S> {
     #[cold]
     fn cancel(&self, guard: &mut FlowGuard<'_, S>, work: &mut Work<'_>, record: &Record<'_>) {
         // SAFETY: the record's, and the thread inside the gate is alone.
-        unsafe { self.shared.discard(self, CellId::from_bits(record.data)) };
+        unsafe { self.shared.end(self, CellId::from_bits(record.data)) };
         work.consume(record.charge);
         self.fail(libc::ECANCELED);
         guard.drain_mut(|drain| drain.abort(work, libc::ECANCELED));
+    }
+
+    /// After the runtime's end: drops the coroutines, also those behind bytes that the peer does
+    /// not take. Their records count as ended when they come up.
+    #[cold]
+    pub(super) fn end_coroutines(self: &Arc<Self>) {
+        self.serve_inline();
+        // Who is inside ends what it comes to, and has a handle.
+        let Some(guard) = self.enter_inline() else {
+            return;
+        };
+        let coroutines: Vec<u64> = {
+            let work = self.work(&guard, None);
+            let is_coroutine = |record: &Record<'_>| record.kind == RecordKind::Coroutine;
+            let records = work.records().filter(is_coroutine);
+            records.map(|record| record.data).collect()
+        };
+        for cell in coroutines {
+            // SAFETY: the record's, and the thread inside the gate is alone. When the record comes
+            // up, there is nothing left to drop, and no other coroutine in the cell.
+            unsafe { self.shared.end(self, CellId::from_bits(cell)) };
+        }
     }
 
     /// Resumes the coroutine at the ring's head; true when it finished.
@@ -527,6 +568,9 @@ impl<S: Schedule<Self>> Drained for FlowCore<S> {
 
 impl<S: Schedule<Self>> Drop for FlowCore<S> {
     fn drop(&mut self) {
+        if *self.has_coroutines.get_mut() {
+            self.shared.forget_coroutines(self.token);
+        }
         // SAFETY: exclusive: the last handle is gone.
         let mut reader = unsafe { self.ring.reader() };
         while let Some(record) = reader.records().next() {

@@ -6,9 +6,10 @@ use super::room::Until;
 use super::schedule::Schedule;
 use super::shared::FlowCore;
 use crate::coroutine::{CellId, Exhausted};
-use crate::queue::{Full, RecordKind};
+use crate::queue::Full;
 use std::future::Future;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 /// A handle on a flow: one ordered stream of packet work. Sockets have one
@@ -21,6 +22,9 @@ impl Flow {
     /// all that was submitted to the flow before and before what comes later.
     /// What it awaits ([`crate::coroutine::yield_now`],
     /// [`crate::coroutine::sleep`], [`super::writable`]) lets other flows go on.
+    ///
+    /// A coroutine that owns a handle on its own flow keeps the flow until it ends, or the
+    /// runtime does. [`current_flow`] gives it one when it needs one.
     ///
     /// ```
     /// use flexnet::executor::Runtime;
@@ -37,39 +41,53 @@ impl Flow {
     /// ```
     ///
     /// # Errors
-    /// [`SubmitError`]: every cell is taken, the flow's ring is full, or the runtime
-    /// has ended; the coroutine is dropped. It never runs in here.
-    pub fn submit<F>(&self, future: F) -> Result<(), SubmitError>
+    /// [`SubmitError`], with the coroutine: every cell is taken, the flow's ring is full,
+    /// or the runtime has ended. It never runs in here.
+    ///
+    /// ```
+    /// # use flexnet::executor::{Refusal, Runtime};
+    /// # let runtime = Runtime::builder().build()?;
+    /// # let flow = runtime.flow()?;
+    /// # let work = async {};
+    /// if let Err(refused) = flow.submit(work) {
+    ///     match refused.refusal {
+    ///         // Nothing is lost: later, elsewhere, or dropped.
+    ///         Refusal::Full => drop(flow.submit_when_room(refused.into_inner())),
+    ///         refusal => return Err(refusal.into()),
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn submit<F>(&self, future: F) -> Result<(), SubmitError<F>>
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let cell = self.create(future)?;
-        self.0
-            .submit(RecordKind::Coroutine, cell.to_bits(), &[])
-            .map_err(|Full| {
-                // SAFETY: made above, and nobody has seen it.
-                unsafe { self.0.shared().slab().discard(cell) };
-                SubmitError::Full
-            })
+        self.0.submit_coroutine(cell).map_err(|Full| {
+            // SAFETY: made above of an F, and nobody has seen it.
+            let future = unsafe { self.0.shared().slab().take_back(cell) };
+            SubmitError::new(Refusal::Full, future)
+        })
     }
 
-    fn create<F>(&self, future: F) -> Result<CellId, SubmitError>
+    fn create<F>(&self, future: F) -> Result<CellId, SubmitError<F>>
     where
         F: Future<Output = ()> + Send + 'static,
     {
         if self.0.shared().is_stopped() {
-            return Err(SubmitError::Stopped);
+            return Err(SubmitError::new(Refusal::Stopped, future));
         }
-        current::create(self.0.shared(), future).map_err(|Exhausted| SubmitError::Cells)
+        current::create(self.0.shared(), future)
+            .map_err(|Exhausted(future)| SubmitError::new(Refusal::Cells, future))
     }
 
     /// [`Flow::submit`], which waits for room in the flow's ring. Given up before it
     /// is ready, the coroutine is dropped.
     ///
     /// # Errors
-    /// [`SubmitError::Cells`], [`SubmitError::Stopped`]: as there. [`SubmitError::Full`]: the ring
-    /// is empty, and there is no memory for more.
-    pub async fn submit_when_room<F>(&self, future: F) -> Result<(), SubmitError>
+    /// [`Refusal::Cells`], [`Refusal::Stopped`]: as there. [`Refusal::Full`]: the ring
+    /// is empty, and there is no memory for more. Each with the coroutine.
+    pub async fn submit_when_room<F>(&self, future: F) -> Result<(), SubmitError<F>>
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -82,16 +100,21 @@ impl Flow {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
             self.0
-                .submit(RecordKind::Coroutine, created.cell.to_bits(), &[])
+                .submit_coroutine(created.cell)
                 .map_err(|Full| io::ErrorKind::WouldBlock.into())
         });
-        pushed.await.map_err(|error| match error.kind() {
-            io::ErrorKind::OutOfMemory => SubmitError::Full,
-            _ => SubmitError::Stopped,
-        })?;
-        // The ring's from here on.
-        std::mem::forget(created);
-        Ok(())
+        let pushed = pushed.await;
+        // The ring's from here on, or given back.
+        let cell = ManuallyDrop::new(created).cell;
+        pushed.map_err(|error| {
+            let refusal = match error.kind() {
+                io::ErrorKind::OutOfMemory => Refusal::Full,
+                _ => Refusal::Stopped,
+            };
+            // SAFETY: made above of an F, and no record names it.
+            let future = unsafe { self.0.shared().slab().take_back(cell) };
+            SubmitError::new(refusal, future)
+        })
     }
 
     /// What kind of work the flow's is, for designs that distinguish types
@@ -157,9 +180,47 @@ pub fn current_flow() -> Option<Flow> {
     current::current_flow().map(Flow)
 }
 
-/// A coroutine was not accepted.
+/// A coroutine was not accepted: why, and the coroutine, which was not resumed.
+///
+/// `?` wants an error that lives long and may go to other threads, which a coroutine seldom may:
+/// `flow.submit(work).map_err(|refused| refused.refusal)?`.
+pub struct SubmitError<F> {
+    /// Why.
+    pub refusal: Refusal,
+    /// What was to be submitted.
+    pub coroutine: F,
+}
+
+impl<F> SubmitError<F> {
+    fn new(refusal: Refusal, coroutine: F) -> Self {
+        Self { refusal, coroutine }
+    }
+
+    /// The coroutine.
+    pub fn into_inner(self) -> F {
+        self.coroutine
+    }
+}
+
+impl<F> std::fmt::Debug for SubmitError<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SubmitError")
+            .field("refusal", &self.refusal)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F> std::fmt::Display for SubmitError<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.refusal.fmt(f)
+    }
+}
+
+impl<F> std::error::Error for SubmitError<F> {}
+
+/// Why a coroutine was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SubmitError {
+pub enum Refusal {
     /// Every coroutine cell of the runtime is taken
     /// ([`super::Builder::coroutines`] makes more).
     Cells,
@@ -169,7 +230,7 @@ pub enum SubmitError {
     Stopped,
 }
 
-impl std::fmt::Display for SubmitError {
+impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Cells => "every coroutine cell of the runtime is taken",
@@ -179,4 +240,4 @@ impl std::fmt::Display for SubmitError {
     }
 }
 
-impl std::error::Error for SubmitError {}
+impl std::error::Error for Refusal {}

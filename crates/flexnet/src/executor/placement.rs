@@ -108,9 +108,20 @@ impl Schedule<FlowCore> for Shared {
         unsafe { current::resume(self, flow, cell, context) }
     }
 
-    unsafe fn discard(&self, flow: &FlowCore, cell: CellId) {
+    unsafe fn end(&self, flow: &FlowCore, cell: CellId) {
         // SAFETY: as promised to this.
-        unsafe { current::discard(self, flow, cell) }
+        unsafe { current::end(self, flow, cell) }
+    }
+
+    fn has_coroutines(&self, flow: &Arc<FlowCore>) {
+        self.flows.insert(flow.token(), flow);
+    }
+
+    fn forget_coroutines(&self, token: u64) {
+        // In a child of fork(2) another thread of the parent may have the lock for ever.
+        if !self.end.is_forked() {
+            self.flows.remove(token);
+        }
     }
 
     #[inline]

@@ -4,6 +4,7 @@
 use super::builder::Builder;
 use super::deadlines::Deadlines;
 use super::drain::{Drain, Progress, Work};
+use super::flows::Flows;
 use super::handle::Flow;
 use super::linger::End;
 use super::link::Pages;
@@ -72,6 +73,7 @@ impl Runtime {
                 reactor: Reactor::new()?,
                 deadlines: Deadlines::default(),
                 stack: Stack::new(builder.executors, builder.design),
+                flows: Flows::default(),
                 link: builder.link,
                 phase: AtomicU32::new(IDLE),
                 next_home: AtomicUsize::new(0),

@@ -78,12 +78,18 @@ pub(crate) trait Schedule<F>: Send + Sync + Sized + 'static {
     /// [`Slab::resume`].
     unsafe fn resume(&self, flow: &F, cell: CellId, context: &mut Context<'_>) -> Poll<()>;
 
-    /// Drops a coroutine of `flow` on this thread. What it owns is dropped as if it ran: it cannot
-    /// wait for a flow.
+    /// Drops a coroutine of `flow` on this thread, after the executors' end, unless it was dropped.
+    /// What it owns is dropped as if it ran: it cannot wait for a flow.
     ///
     /// # Safety
     /// As for [`Schedule::resume`], and the coroutine is resumed no more.
-    unsafe fn discard(&self, flow: &F, cell: CellId);
+    unsafe fn end(&self, flow: &F, cell: CellId);
+
+    /// The flow has its first coroutine.
+    fn has_coroutines(&self, flow: &Arc<F>);
+
+    /// The flow of that token, which had coroutines, is dropped.
+    fn forget_coroutines(&self, token: u64);
 
     /// Does this thread resume or drop a coroutine of that flow?
     fn is_resuming(&self, flow: &F) -> bool;

@@ -6,6 +6,7 @@
 
 use super::deadlines::Deadlines;
 use super::flow;
+use super::flows::Flows;
 use super::linger::End;
 use super::link::{Link, Pages};
 use super::reactor::Reactor;
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     pub(super) reactor: Reactor<FlowCore>,
     pub(super) deadlines: Deadlines,
     pub(super) stack: Stack<FlowCore>,
+    pub(super) flows: Flows<FlowCore>,
     pub(super) link: Option<Arc<dyn Link>>,
     pub(super) phase: AtomicU32,
     pub(super) next_home: AtomicUsize,

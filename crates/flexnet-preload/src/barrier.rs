@@ -7,38 +7,19 @@
 use crate::entry::{Entry, RING_BYTES, Used};
 use crate::hook_guard::{HookGuard, Quiet};
 use crate::process::process_state;
+use crate::rests::{self, NoRest};
 use crate::socket::{borrowed, buffer_lock, is_nonblocking, lock_buffers, send_buffer_limit};
-use crate::table::{self, CANDIDATE, PASSTHROUGH, REST, STDIO_LAST, Slot, UNKNOWN};
+use crate::table::{self, CANDIDATE, PASSTHROUGH, STDIO_LAST, Slot, UNKNOWN};
 use crate::table::{is_entry, is_internal};
 use crate::wait;
 use flexnet::transport::Drained;
-use rustix::fd::{FromRawFd, OwnedFd};
 use rustix::net::sockopt;
-use rustix::process::{Resource, getrlimit};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long the end of the process, and exec, wait for peers that take nothing.
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
-
-/// How long a closed socket's rest waits for a peer that takes nothing: as the kernel's
-/// own does in FIN-WAIT-2 (tcp_fin_timeout).
-const REST_MAX: Duration = Duration::from_secs(60);
-
-/// Rests there are at once, at most. Each has a ring: 64 MiB in all.
-const RESTS_MAX: u64 = 1024;
-/// The part of the process's descriptors that rests may have.
-const RESTS_PART: u64 = 4;
-
-/// Why a closed socket's rest cannot be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum NoRest {
-    /// There are as many rests as there may be.
-    TooMany,
-    /// The process has no descriptor for the duplicate.
-    NoDescriptor,
-}
 
 /// How long to wait for a rest that the kernel cannot be made to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,42 +185,55 @@ pub(crate) fn pass_through_permanently(fd: RawFd) {
 }
 
 /// The number is about to be closed: the table forgets it, and what was accepted
-/// goes on over a duplicate if the kernel does not take it now. Call the real
+/// goes on over a descriptor of the library's own if the kernel does not take it now. Call the real
 /// close after this.
 pub(crate) fn forget(fd: RawFd) {
+    let kept = forget_number(fd, false);
+    debug_assert!(!kept, "nobody said that it may");
+}
+
+/// [`forget`], for a number that the library may keep where it has no other descriptor. True: it
+/// does, so the number is not to be closed.
+#[must_use]
+pub(crate) fn forget_or_keep(fd: RawFd) -> bool {
+    forget_number(fd, true)
+}
+
+fn forget_number(fd: RawFd, may_keep: bool) -> bool {
     let Some(slot) = table::slot(fd) else {
-        return;
+        return false;
     };
     let tagged = slot.tagged();
     if tagged == UNKNOWN || is_internal(tagged) {
-        return;
+        return false;
     }
     if !is_entry(tagged) {
         slot.close(tagged);
-        return;
+        return false;
     }
     let Some(process) = process_state() else {
-        return;
+        return false;
     };
     if !process.is_ours() {
-        return; // a vfork child's close is not the parent's
+        return false; // a vfork child's close is not the parent's
     }
     let Some(_guard) = HookGuard::enter() else {
-        return;
+        return false;
     };
     let Some(entry) = Entry::of(slot, tagged) else {
-        return;
+        return false;
     };
     if !slot.close(tagged) {
-        return; // another thread closes it
+        return false; // another thread closes it
     }
     entry.bell().ring();
     // By the numbers there were: this one's reference is still counted.
     let used_by_others = entry.is_shared();
     let left = entry.handles.fetch_sub(1, Ordering::SeqCst) - 1;
-    retire(&entry, fd, left > 0, used_by_others);
+    let kept = retire(&entry, fd, (left > 0, used_by_others), may_keep);
     // The number's reference.
     entry.release();
+    kept
 }
 
 /// The number is a new descriptor's, so it was closed past us (by a raw system
@@ -289,46 +283,58 @@ pub(crate) fn release(fd: RawFd, slot: &Slot) {
     }
 }
 
-/// `fd`, which is about to be closed, is not used by the flow any more.
-fn retire(entry: &Used, fd: RawFd, has_others: bool, used_by_others: bool) {
+/// `fd`, which is about to be closed, is not used by the flow any more. True: the flow keeps it, as
+/// it may.
+///
+/// `has_others`: the socket has other numbers here; `used_by_others`: threads are in hooks with it.
+fn retire(
+    entry: &Used,
+    fd: RawFd,
+    (has_others, used_by_others): (bool, bool),
+    may_keep: bool,
+) -> bool {
     let flow = entry.flow();
     if entry.fd.load(Ordering::SeqCst) != fd {
         if !has_others {
             retire_last(entry, fd);
         }
-        return;
+        return false;
     }
     let shared = has_others || used_by_others;
     if quietly(|| flow.retire(shared)) {
-        return;
+        return false;
     }
-    if !has_others {
+    let is_elsewhere = rests::is_elsewhere(entry, fd);
+    if !has_others && !is_elsewhere {
         finish(entry, fd);
     }
     if !flow.is_drained() {
-        give_kernel(entry, fd, Instant::now(), shared);
+        give_kernel(entry, fd, Instant::now(), shared || is_elsewhere);
     }
     if flow.is_drained() && quietly(|| flow.retire(shared)) {
-        return;
+        return false;
     }
     // Where others go on, what is left is no rest.
-    let copy = match shared || has_room_for_rest() {
-        true => duplicate(fd).ok_or(NoRest::NoDescriptor),
+    let own = match shared || is_elsewhere || rests::has_room() {
+        true => rests::own_descriptor(fd, may_keep).ok_or(NoRest::NoDescriptor),
         false => Err(NoRest::TooMany),
     };
-    match copy {
-        Ok(copy) => {
+    match own {
+        Ok(own) => {
+            let number = own.as_raw_fd();
             if !has_others {
-                leave_epolls(fd);
-                become_rest(entry, copy.as_raw_fd());
+                rests::leave_epolls(fd);
+                rests::become_rest(entry, number, is_elsewhere);
             }
             entry.fd.store(-1, Ordering::SeqCst);
-            quietly(|| flow.keep(copy));
+            quietly(|| flow.keep(own));
+            number == fd
         }
         Err(why) => {
-            reset_rest(entry, fd, why);
+            rests::reset(entry, fd, has_others || is_elsewhere, why);
             entry.passthrough.store(true, Ordering::SeqCst);
             quietly(|| flow.retire(false));
+            false
         }
     }
 }
@@ -336,65 +342,20 @@ fn retire(entry: &Used, fd: RawFd, has_others: bool, used_by_others: bool) {
 /// The socket's last number, where the flow has a descriptor of its own since an earlier one closed.
 fn retire_last(entry: &Used, fd: RawFd) {
     let flow = entry.flow();
-    leave_epolls(fd);
-    finish(entry, fd);
+    rests::leave_epolls(fd);
+    let is_elsewhere = rests::is_elsewhere(entry, fd);
+    if !is_elsewhere {
+        finish(entry, fd);
+    }
     if !flow.is_drained() {
-        give_kernel(entry, fd, Instant::now(), false);
+        give_kernel(entry, fd, Instant::now(), is_elsewhere);
     }
+    let may_stay = flow.is_drained() || is_elsewhere || rests::has_room();
     match flow.own_descriptor() {
-        Some(copy) if flow.is_drained() || has_room_for_rest() => become_rest(entry, copy),
-        Some(_) => reset_rest(entry, fd, NoRest::TooMany),
-        None => reset_rest(entry, fd, NoRest::NoDescriptor),
+        Some(own) if may_stay => rests::become_rest(entry, own, is_elsewhere),
+        Some(_) => rests::reset(entry, fd, is_elsewhere, NoRest::TooMany),
+        None => rests::reset(entry, fd, is_elsewhere, NoRest::NoDescriptor),
     }
-}
-
-/// As the kernel does where there are more than tcp_max_orphans. The peer must not take what it
-/// has for all there was.
-fn reset_rest(entry: &Used, fd: RawFd, why: NoRest) {
-    if entry.flow().is_drained() {
-        return;
-    }
-    let _ = sockopt::set_socket_linger(borrowed(fd), Some(Duration::ZERO));
-    quietly(|| entry.flow().discard(libc::ECONNRESET));
-    match why {
-        NoRest::TooMany => {
-            log::warn!("a connection was reset: too many closed ones have data left");
-        }
-        NoRest::NoDescriptor => {
-            log::warn!("a connection was reset: no descriptor is free for the data left");
-        }
-    }
-}
-
-/// Rests cost the program memory and descriptors, and it cannot see them.
-fn has_room_for_rest() -> bool {
-    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let most = (descriptors / RESTS_PART).min(RESTS_MAX);
-    process_state().is_some_and(|process| u64::from(process.closing.load(Ordering::Acquire)) < most)
-}
-
-/// The program is done with the socket of this duplicate, which the flow keeps for what is left.
-fn become_rest(entry: &Used, copy: RawFd) {
-    if let Some(slot) = table::slot(copy)
-        && let Some(process) = process_state()
-        && slot.replace(table::INTERNAL, REST)
-    {
-        process.closing.fetch_add(1, Ordering::AcqRel);
-    }
-    // With nothing left it closes at once, and a child that has the socket, too, goes on with it.
-    if !entry.flow().is_drained() {
-        limit_rest(copy);
-    }
-}
-
-/// The library closes one of its own.
-pub(crate) fn internal_closed(slot: &Slot) {
-    if slot.tagged() == REST
-        && let Some(process) = process_state()
-    {
-        process.closing.fetch_sub(1, Ordering::AcqRel);
-    }
-    slot.set(UNKNOWN);
 }
 
 /// What holds a flow's gate: a handler that forks, or that leaves by longjmp, would wait for
@@ -402,18 +363,6 @@ pub(crate) fn internal_closed(slot: &Slot) {
 pub(crate) fn quietly<R>(holds_the_gate: impl FnOnce() -> R) -> R {
     let _quiet = Quiet::new();
     holds_the_gate()
-}
-
-/// A closed socket's rest is sent for as long as the kernel would send its own, or a
-/// peer that takes nothing would keep it for ever.
-fn limit_rest(fd: RawFd) {
-    let limit = REST_MAX.as_millis() as u32;
-    // Datagrams have no such option, and no such peer.
-    if let Ok(set) = sockopt::tcp_user_timeout(borrowed(fd))
-        && (set == 0 || set > limit)
-    {
-        let _ = sockopt::set_tcp_user_timeout(borrowed(fd), limit);
-    }
 }
 
 /// The socket closes with its last number: SO_LINGER decides about the rest.
@@ -424,24 +373,4 @@ fn finish(entry: &Used, fd: RawFd) {
         Ok(Some(linger)) => drop(drain_until(entry, Instant::now() + linger)),
         _ => {}
     }
-}
-
-/// A closed descriptor's registrations go with the last reference to the socket,
-/// which the duplicate is: without this, events of the old socket would come
-/// under a number that is another's by then.
-fn leave_epolls(fd: RawFd) {
-    for (epoll, slot) in table::all() {
-        if slot.tagged() == table::EPOLL {
-            // Not registered there, most of the time.
-            let _ = rustix::event::epoll::delete(borrowed(epoll), borrowed(fd));
-        }
-    }
-}
-
-fn duplicate(fd: RawFd) -> Option<OwnedFd> {
-    let copy = rustix::io::fcntl_dupfd_cloexec(borrowed(fd), table::lowest_descriptor()).ok()?;
-    let copy = rustix::fd::IntoRawFd::into_raw_fd(copy);
-    table::mark_internal(copy);
-    // SAFETY: just made, and given to one owner; `hooks::close` sees it go.
-    Some(unsafe { OwnedFd::from_raw_fd(copy) })
 }

@@ -17,7 +17,7 @@ const SENDS_PER_POLL: u32 = 64;
 /// In [`crate::process::ProcessState`], so wiped in a child. All zeros: no fork yet.
 #[derive(Default)]
 pub(crate) struct Forks {
-    /// Forks so far.
+    /// Forks so far, and other children that were started.
     pub(crate) count: AtomicU32,
     /// The number of the last fork whose child may share sockets, 0: none.
     pub(crate) newest: AtomicU32,
@@ -33,6 +33,11 @@ pub(crate) struct Forks {
 impl Forks {
     pub(crate) fn count(&self) -> u32 {
         self.count.load(Ordering::Acquire)
+    }
+
+    /// A child is started in another way than by fork.
+    pub(crate) fn count_child(&self) {
+        self.count.fetch_add(1, Ordering::SeqCst);
     }
 
     fn all(&self) -> impl Iterator<Item = &(AtomicI32, AtomicU32)> {

@@ -8,8 +8,8 @@
 //! ([`barrier`], [`forks`]). The runtime starts with the first flow ([`start`]). What belongs to the
 //! process and not to its children is in [`process`].
 //!
-//! A file uses those of the layers below it only: table, entry, process, barrier, start, forks,
-//! send, hooks.
+//! A file uses those of the layers below it only: table, entry, process, rests, barrier, start,
+//! forks, send, hooks.
 //!
 //! Promised: results and byte streams are the kernel's, except that more is accepted than the
 //! kernel's buffer holds. There is no output and no signal. No descriptor of the library's is where
@@ -34,6 +34,7 @@ mod logging;
 mod policy;
 mod process;
 mod real;
+mod rests;
 mod send;
 mod sender;
 mod socket;

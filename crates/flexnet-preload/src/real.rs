@@ -175,6 +175,8 @@ real! {
     lio_listio64(mode: c_int, list: *const *mut libc::aiocb, count: c_int, event: *mut libc::sigevent) -> c_int = (later);
     fdopen(fd: c_int, mode: *const c_char) -> *mut libc::FILE = (later);
     fclose(file: *mut libc::FILE) -> c_int = (later);
+    freopen(path: *const c_char, mode: *const c_char, file: *mut libc::FILE) -> *mut libc::FILE = (later);
+    freopen64(path: *const c_char, mode: *const c_char, file: *mut libc::FILE) -> *mut libc::FILE = (later);
     _IO_file_attach(file: *mut libc::FILE, fd: c_int) -> *mut libc::FILE = (later);
     execve(path: *const c_char, arguments: *const *const c_char, environment: *const *const c_char) -> c_int = (execve);
     execv(path: *const c_char, arguments: *const *const c_char) -> c_int = (later);

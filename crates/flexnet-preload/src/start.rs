@@ -155,7 +155,9 @@ pub(crate) fn make_flow(fd: RawFd, slot: &Slot) -> bool {
 }
 
 fn make_flow_locked(process: &'static ProcessState, fd: RawFd, slot: &Slot) -> bool {
-    if !process.is_ours() || process.entries.in_use() >= FLOWS_MAX {
+    // Looked at once more: who stops does so with the lock.
+    let is_off = process.off.load(Ordering::Relaxed) != 0;
+    if is_off || !process.is_ours() || process.entries.in_use() >= FLOWS_MAX {
         return false;
     }
     // SAFETY: the program's descriptor, which it sends on just now.
@@ -208,12 +210,14 @@ pub(crate) fn stop(process: &ProcessState, why: &str) {
     give_up(process, why);
     barrier::drain_all(Patience::Forking);
     let threads = threads();
-    if let Some(ended) = end_runtime(process) {
+    let started = take_runtime(process);
+    process.unlock();
+    // It waits for peers, so without the lock, which fork wants.
+    if let Some(ended) = started.map(end_runtime) {
         wait_for_threads(threads.saturating_sub(ended));
     }
     // A thread that waits for executors drains by itself from here on.
     wait::bells().into_iter().for_each(Bell::ring);
-    process.unlock();
 }
 
 /// [`stop`], and then the library does nothing more, for what may not let it: flows
@@ -221,8 +225,10 @@ pub(crate) fn stop(process: &ProcessState, why: &str) {
 pub(crate) fn leave(process: &ProcessState, why: &str) {
     stop(process, why);
     let _not_now = CancelDisabled::new();
-    process.lock();
+    // It waits for peers, as above.
     barrier::drain_all(Patience::Bounded);
+    process.lock();
+    barrier::drain_all(Patience::Forking);
     // Found by the table, and told that there is none any more.
     let bells = wait::bells();
     table::leave();
@@ -230,22 +236,24 @@ pub(crate) fn leave(process: &ProcessState, why: &str) {
     process.unlock();
 }
 
-/// Ends the executors; how many threads that were. For a thread that holds the lock and is
-/// not cancelled: threads are joined.
-fn end_runtime(process: &ProcessState) -> Option<usize> {
+/// The runtime, to be ended. For a thread that holds the lock.
+fn take_runtime(process: &ProcessState) -> Option<Box<Started>> {
     let started = process.runtime.swap(ptr::null_mut(), Ordering::AcqRel);
-    if started.is_null() {
-        return None;
-    }
-    // SAFETY: leaked by `started`; flows that are left keep what they need
+    // SAFETY: null or leaked by `started`; flows that are left keep what they need
     // of it, and are drained by the threads that send.
-    let started = unsafe { Box::from_raw(started) };
+    (!started.is_null()).then(|| unsafe { Box::from_raw(started) })
+}
+
+/// Ends the executors; how many threads that were. For a thread that is not cancelled: threads are
+/// joined.
+#[expect(clippy::boxed_local, reason = "as it was leaked")]
+fn end_runtime(started: Box<Started>) -> usize {
     let ended = started.runtime.threads() + usize::from(started.link.is_some());
     started.runtime.shutdown();
     if let Some(link) = started.link {
         link.close();
     }
-    Some(ended)
+    ended
 }
 
 /// Queueing does not gain, so a program of one thread becomes what it was without:
@@ -278,7 +286,7 @@ pub(crate) fn withdraw(process: &ProcessState) {
             barrier::release(fd, slot);
         }
         if process.entries.in_use() == 0 && process.closing.load(Ordering::SeqCst) == 0 {
-            end_runtime(process);
+            take_runtime(process).map(end_runtime);
         }
     }
     process.unlock();

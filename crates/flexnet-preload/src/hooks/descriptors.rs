@@ -6,6 +6,7 @@ use crate::barrier;
 use crate::entry::Kind;
 use crate::process::is_ours_now;
 use crate::real;
+use crate::rests;
 use crate::send::clear;
 use crate::table::{self, CANDIDATE, EPOLL, PASSTHROUGH, UNKNOWN};
 use libc::{FILE, c_char, c_int, c_uint, sockaddr, socklen_t};
@@ -168,9 +169,10 @@ pub unsafe extern "C-unwind" fn close(fd: c_int) -> c_int {
                     real::set_errno(libc::EBADF);
                     return -1;
                 }
-                barrier::internal_closed(slot);
+                rests::internal_closed(slot);
             }
-            _ => barrier::forget(fd),
+            _ if barrier::forget_or_keep(fd) => return 0,
+            _ => {}
         }
     }
     // SAFETY: as promised by the caller.
@@ -191,15 +193,16 @@ fn forget_range(
             continue;
         }
         match slot.tagged() {
-            UNKNOWN => {}
-            tagged if table::is_internal(tagged) => {
-                if fd > from && close(from, fd - 1) != 0 {
-                    return -1;
-                }
-                from = fd + 1;
-            }
-            _ => barrier::forget(fd as c_int),
+            UNKNOWN => continue,
+            tagged if table::is_internal(tagged) => {}
+            _ if barrier::forget_or_keep(fd as c_int) => {}
+            _ => continue,
         }
+        // The library's own.
+        if fd > from && close(from, fd - 1) != 0 {
+            return -1;
+        }
+        from = fd + 1;
     }
     if from > last {
         return 0;
@@ -367,20 +370,61 @@ pub unsafe extern "C-unwind" fn fdopen(fd: c_int, mode: *const c_char) -> *mut F
 /// As for fclose(3).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn fclose(file: *mut FILE) -> c_int {
-    if !file.is_null() && is_ours_now() {
-        let errno = real::errno();
-        // SAFETY: the caller's, and open.
-        let fd = unsafe { libc::fileno(file) };
-        if table::slot(fd).is_some_and(|slot| table::is_known(slot.tagged())) {
-            // What it has comes before the end. Its result is fclose's to say.
-            // SAFETY: as above.
-            unsafe { libc::fflush(file) };
-            barrier::forget(fd);
-        }
-        real::set_errno(errno);
-    }
     // SAFETY: as promised by the caller.
-    unsafe { real::fclose(file) }
+    unsafe {
+        before_closing(file);
+        real::fclose(file)
+    }
+}
+
+/// The C library closes the FILE's descriptor past the hooks.
+///
+/// # Safety
+/// The FILE is null, or the caller's and open.
+unsafe fn before_closing(file: *mut FILE) {
+    if file.is_null() || !is_ours_now() {
+        return;
+    }
+    let errno = real::errno();
+    // SAFETY: as promised.
+    let fd = unsafe { libc::fileno(file) };
+    if table::slot(fd).is_some_and(|slot| table::is_known(slot.tagged())) {
+        // What it has comes before the end. Its result is for the caller to say.
+        // SAFETY: as above.
+        unsafe { libc::fflush(file) };
+        barrier::forget(fd);
+    }
+    real::set_errno(errno);
+}
+
+/// # Safety
+/// As for freopen(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn freopen(
+    path: *const c_char,
+    mode: *const c_char,
+    file: *mut FILE,
+) -> *mut FILE {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        before_closing(file);
+        real::freopen(path, mode, file)
+    }
+}
+
+/// # Safety
+/// As for freopen(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn freopen64(
+    path: *const c_char,
+    mode: *const c_char,
+    file: *mut FILE,
+) -> *mut FILE {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        before_closing(file);
+        real::freopen64(path, mode, file)
+    }
 }
 
 /// What fdopen does within the C library, which exports it.

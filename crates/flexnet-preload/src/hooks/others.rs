@@ -3,12 +3,16 @@
 //! asynchronous writes, and what the C library formats and writes by itself. tests/rules/names.txt
 //! has every such name.
 
+use super::descriptors;
+use super::sends::pass_rights_through;
 use crate::barrier;
 use crate::real;
 use crate::send::{Message, send};
 use libc::{
-    aiocb, c_char, c_int, c_uint, c_void, iovec, off_t, off64_t, sigevent, size_t, ssize_t,
+    aiocb, c_char, c_int, c_uint, c_void, iovec, mmsghdr, msghdr, off_t, off64_t, sigevent, size_t,
+    ssize_t,
 };
+use syscalls::{Sysno, raw_syscall};
 
 /// Calls `real` behind what is queued on `fd`.
 fn behind<T: Result>(fd: c_int, waits: bool, real: impl FnOnce() -> T) -> T {
@@ -254,24 +258,84 @@ pub unsafe extern "C-unwind" fn lio_listio64(
     }
 }
 
-/// syscall(2) with the number of one of these.
+/// More messages than the kernel takes at once (UIO_MAXIOV).
+const MESSAGES_MAX: usize = 1024;
+
+/// [`pass_rights_through`] for a message of a raw system call: an address that is bad is the
+/// kernel's to refuse.
+fn pass_if_readable(header: usize) {
+    if !is_readable(header, size_of::<msghdr>()) {
+        return;
+    }
+    // SAFETY: it can be read, and zeros and anything else are a header.
+    let message = unsafe { (header as *const msghdr).read_unaligned() };
+    if is_readable(message.msg_control as usize, message.msg_controllen) {
+        // SAFETY: its control messages can be read.
+        unsafe { pass_rights_through(&message) };
+    }
+}
+
+/// Can the memory be read? The kernel copies the set of signals before it refuses what to do with
+/// it: filters let this call pass, and it changes nothing.
+fn is_readable(at: usize, bytes: usize) -> bool {
+    const SET: usize = 8;
+    const PAGE: usize = 4096;
+    let Some(end) = at.checked_add(bytes) else {
+        return false;
+    };
+    let pages = (at & !(PAGE - 1)..end).step_by(PAGE);
+    pages.map(|page| page.max(at) & !(SET - 1)).all(|probe| {
+        let none = usize::MAX;
+        // SAFETY: the kernel checks the address, and knows no such operation.
+        let result = unsafe { raw_syscall!(Sysno::rt_sigprocmask, none, probe, 0usize, SET) };
+        result as isize != -(libc::EFAULT as isize)
+    })
+}
+
+/// syscall(2) with the number of a hook that changes what descriptors are.
+///
+/// # Safety
+/// As for syscall(2).
+unsafe fn descriptor_by_number(number: libc::c_long, a: [usize; 6]) -> Option<c_int> {
+    let fd = a[0] as c_int;
+    // SAFETY: as promised by the caller.
+    Some(unsafe {
+        match number {
+            libc::SYS_close => descriptors::close(fd),
+            libc::SYS_dup => descriptors::dup(fd),
+
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_dup2 => descriptors::dup2(fd, a[1] as c_int),
+            libc::SYS_dup3 => descriptors::dup3(fd, a[1] as c_int, a[2] as c_int),
+            libc::SYS_fcntl => descriptors::fcntl(fd, a[1] as c_int, a[2]),
+            _ => return None,
+        }
+    })
+}
+
+/// syscall(2) with the number of one of the hooks.
 ///
 /// # Safety
 /// As for syscall(2).
 pub(super) unsafe fn by_number(number: libc::c_long, a: [usize; 6]) -> Option<libc::c_long> {
+    // SAFETY: as promised by the caller.
+    if let Some(result) = unsafe { descriptor_by_number(number, a) } {
+        return Some(libc::c_long::from(result));
+    }
     let dont_wait = |flag: c_int| match a[5] & flag as usize {
         0 => 0,
         _ => libc::MSG_DONTWAIT,
     };
     let (fd, flags) = match number {
         libc::SYS_write | libc::SYS_writev | libc::SYS_sendfile => (a[0], 0),
-        libc::SYS_sendto | libc::SYS_sendmmsg => (a[0], a[3] as c_int),
+        libc::SYS_sendto => (a[0], a[3] as c_int),
+        libc::SYS_sendmmsg => {
+            let headers = (0..a[2].min(MESSAGES_MAX)).map(|i| i * size_of::<mmsghdr>());
+            headers.for_each(|offset| pass_if_readable(a[1].wrapping_add(offset)));
+            (a[0], a[3] as c_int)
+        }
         libc::SYS_sendmsg => {
-            // SAFETY: as promised by the caller.
-            if let Some(message) = unsafe { (a[1] as *const libc::msghdr).as_ref() } {
-                // SAFETY: as above.
-                unsafe { super::sends::pass_rights_through(message) };
-            }
+            pass_if_readable(a[1]);
             (a[0], a[2] as c_int)
         }
         libc::SYS_pwritev2 => (a[0], dont_wait(libc::RWF_NOWAIT)),

@@ -21,7 +21,11 @@ fn drain_all(patience: Patience) {
     if let Some(guard) = HookGuard::enter() {
         match is_ours_now() {
             true => guard.suspended(|| barrier::drain_all(patience)),
-            false => guard.suspended(barrier::settle_for_child),
+            false => {
+                // Of vfork: this memory is the parent's.
+                process_state().inspect(|process| process.forks.count_child());
+                guard.suspended(barrier::settle_for_child)
+            }
         }
     }
 }
@@ -44,6 +48,9 @@ fn before_end() {
 
 /// Before a child is started that may have the sockets there are.
 fn before_spawn() {
+    if let Some(process) = process_state() {
+        process.forks.count_child();
+    }
     drain_all(Patience::Forking);
 }
 
@@ -398,7 +405,6 @@ pub unsafe extern "C-unwind" fn syscall(
         libc::SYS_prctl if a == libc::PR_SET_SECCOMP as usize => leave(),
         libc::SYS_unshare => stop("the program calls unshare"),
         libc::SYS_setns => stop("the program calls setns"),
-        libc::SYS_close => barrier::forget(a as c_int),
         libc::SYS_exit if is_first_thread() => stop(FIRST_ENDS),
         libc::SYS_execve | libc::SYS_execveat => before_exec(),
         libc::SYS_exit_group => before_end(),

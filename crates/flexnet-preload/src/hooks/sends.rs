@@ -248,8 +248,12 @@ pub(super) unsafe fn pass_rights_through(message: &msghdr) {
         let mut control = libc::CMSG_FIRSTHDR(message);
         while let Some(header) = control.as_ref() {
             if (header.cmsg_level, header.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
-                let bytes = header.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
                 let fds = libc::CMSG_DATA(control).cast::<c_int>();
+                // A length that is too long is the kernel's to refuse.
+                let end = message.msg_control.addr() + message.msg_controllen;
+                let room = end.saturating_sub(fds.addr());
+                let bytes = header.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
+                let bytes = bytes.min(room);
                 for i in 0..bytes / size_of::<c_int>() {
                     barrier::pass_through_permanently(fds.add(i).read_unaligned());
                 }

@@ -32,6 +32,10 @@ const CASES: &[(&str, Option<&str>)] = &[
     ("numbers", None),
     ("cancelled", None),
     ("profiler", None),
+    ("raw", None),
+    ("reopened", None),
+    ("shared_rests", None),
+    ("unlocked", None),
 ];
 const MODES: &[&str] = &["plain", "strict", "always", "adaptive", "adaptive-queued"];
 /// Each takes some seconds; one that is at it so long hangs.

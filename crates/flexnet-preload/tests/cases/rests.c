@@ -3,15 +3,9 @@
 // send buffer. close() stays quick, the program's descriptors stay its own, fork() and system()
 // do not wait, and a rest does not stay for ever. What arrives is what was sent.
 #include "case.h"
-#include <dlfcn.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 enum {
 	CONNECTIONS = 700,
@@ -56,29 +50,6 @@ static int filled(int user_timeout, int *accepted)
 		*accepted += n;
 	CHECK(errno == EAGAIN);
 	return fd;
-}
-
-// From here on the kernel grants this thread no larger send buffers, as it grants none above
-// net.core.wmem_max. Past the library, for which a filter is a reason to do nothing more.
-static void refuse_buffers(void)
-{
-	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_setsockopt, 0, 6),
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[4])),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, sizeof(int), 0, 4),
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SO_SNDBUF, 1, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SO_SNDBUFFORCE, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog program = { sizeof code / sizeof *code, code };
-	void *library = dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD);
-	long (*past)(long, ...) = (long (*)(long, ...))dlsym(library, "syscall");
-
-	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-	CHECK(past(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0);
 }
 
 static void quickly(double since, const char *what)

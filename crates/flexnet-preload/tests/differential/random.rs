@@ -14,7 +14,11 @@ impl Random {
 
     /// For one step of a case: the same whichever steps are left out before it.
     pub fn step(seed: u64, step: usize) -> Self {
-        Self::new(seed ^ (step as u64 + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93))
+        Self::new(
+            seed ^ (step as u64)
+                .wrapping_add(1)
+                .wrapping_mul(0xD6E8_FEB8_6659_FD93),
+        )
     }
 
     pub fn next(&mut self) -> u64 {

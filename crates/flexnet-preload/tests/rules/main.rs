@@ -154,7 +154,7 @@ const INTERPOSED: &str = "
     backtrace_symbols_fd __backtrace_symbols_fd aio_write aio_write64 lio_listio lio_listio64
     read readv recv recvfrom recvmsg __read_chk __recv_chk __recvfrom_chk
     socket accept accept4 epoll_create epoll_create1 connect shutdown close close_range closefrom
-    __connect __close __dup2 __fcntl _IO_fdopen _IO_file_attach fclose _IO_fclose pthread_exit thrd_exit pthread_cancel daemon
+    __connect __close __dup2 __fcntl _IO_fdopen _IO_file_attach fclose _IO_fclose freopen freopen64 pthread_exit thrd_exit pthread_cancel daemon
     dup dup2 dup3 fcntl fcntl64 fdopen sendfile sendfile64 splice
     setsockopt getsockopt ioctl
     execve execv execvp execvpe fexecve execveat execl execlp execle

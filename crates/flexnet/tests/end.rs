@@ -497,3 +497,57 @@ fn a_destructor_of_a_coroutine_cannot_wait_for_its_flow() {
     runtime.shutdown();
     assert_eq!(says.recv_timeout(SOON), Ok(true));
 }
+
+/// How often a thread of this process has given up the CPU to wait.
+fn waits_of(thread: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).unwrap();
+    let line = |line: &str| {
+        line.strip_prefix("voluntary_ctxt_switches:")?
+            .trim()
+            .parse()
+            .ok()
+    };
+    status.lines().find_map(line).unwrap()
+}
+
+/// An executor that is in a coroutine has the flow, after the end, too. Who waits for it sleeps
+/// until then, and goes on at once.
+#[test]
+fn who_waits_for_a_flow_after_the_end_sleeps_until_it_is_left() {
+    let _watchdog = watchdog("who_waits_for_a_flow_after_the_end_sleeps_until_it_is_left");
+    let runtime = runtime(1);
+    let flow = runtime.flow().unwrap();
+    let (release, released) = mpsc::channel::<()>();
+    let (started, starts) = mpsc::channel();
+    let stuck = async move {
+        started.send(()).unwrap();
+        released.recv().ok();
+    };
+    flow.submit(stuck).unwrap();
+    starts.recv().unwrap();
+    assert_eq!(runtime.shutdown(), 1, "it is stuck");
+    let (said, thread) = mpsc::channel();
+    let waits = thread::spawn(move || {
+        // SAFETY: a plain call.
+        said.send(unsafe { libc::gettid() }).unwrap();
+        flow.flush_blocking().unwrap();
+        let _end = said;
+    });
+    let id = thread.recv().unwrap();
+    while waits_of(id) == 0 {
+        thread::yield_now();
+    }
+    // The time in which it is to sleep.
+    let end = thread.recv_timeout(Duration::from_millis(500));
+    assert_eq!(end, Err(RecvTimeoutError::Timeout));
+    let before = waits_of(id);
+    let end = thread.recv_timeout(Duration::from_millis(500));
+    assert_eq!(end, Err(RecvTimeoutError::Timeout));
+    assert_eq!(waits_of(id) - before, 0, "it looks again and again");
+    drop(release);
+    assert_eq!(
+        thread.recv_timeout(SOON),
+        Err(RecvTimeoutError::Disconnected)
+    );
+    waits.join().unwrap();
+}

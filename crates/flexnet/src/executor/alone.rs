@@ -5,12 +5,12 @@
 use super::drain::Progress;
 use super::flow::FlowCore;
 use super::schedule::Schedule;
+use super::waiters::block_on;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
-
-/// How long a thread leaves a flow to another thread that drains it, before it looks again.
-const BUSY: Duration = Duration::from_millis(1);
 
 impl<S: Schedule<Self>> FlowCore<S> {
     /// Waits until the socket takes bytes, or for `timeout`, and drains here.
@@ -19,10 +19,22 @@ impl<S: Schedule<Self>> FlowCore<S> {
         self.unblocked();
         let progress = self.serve_inline();
         if progress.is_none() {
-            // Another thread drains, which may be long in a coroutine. Nothing says when it leaves.
-            std::thread::sleep(timeout.unwrap_or(BUSY).min(BUSY));
+            // Another thread drains, which may be long in a coroutine.
+            self.wait_until_left(timeout);
         }
         progress
+    }
+
+    /// Waits until nobody drains the flow, or for `timeout`. After the end, who leaves says so.
+    fn wait_until_left(&self, timeout: Option<Duration>) {
+        let left = poll_fn(|context| {
+            self.waiters().register(context.waker());
+            match self.is_entered() {
+                true => Poll::Pending,
+                false => Poll::Ready(()),
+            }
+        });
+        block_on(left, timeout);
     }
 
     /// Waits until the socket takes bytes, or for `timeout`.
@@ -60,5 +72,49 @@ impl<S: Schedule<Self>> FlowCore<S> {
         if self.shared().is_stopped() && !self.shared().is_resuming(self) {
             self.drain_until(Instant::now() + self.shared().linger());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::executor::Runtime;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    /// Has that thread of this process slept?
+    fn has_slept(thread: i32) -> bool {
+        let file = format!("/proc/self/task/{thread}/status");
+        let status = std::fs::read_to_string(file).unwrap();
+        let line =
+            |line: &str| line.strip_prefix("voluntary_ctxt_switches:").map(str::trim) != Some("0");
+        status
+            .lines()
+            .filter(|line| line.starts_with("voluntary"))
+            .all(line)
+    }
+
+    /// Who was inside did nothing: there are no news, but the flow is free.
+    #[test]
+    fn who_leaves_says_so_after_the_end() {
+        let runtime = Runtime::builder().build().unwrap();
+        let core = runtime.flow().unwrap().0.clone();
+        runtime.shutdown();
+        let guard = core.enter_inline().unwrap();
+        let (said, heard) = mpsc::channel();
+        let flow = core.clone();
+        let waits = thread::spawn(move || {
+            // SAFETY: a plain call.
+            said.send(unsafe { libc::gettid() }).unwrap();
+            flow.wait_and_drain(None);
+            said.send(0).unwrap();
+        });
+        let id = heard.recv().unwrap();
+        while !has_slept(id) {
+            thread::yield_now();
+        }
+        drop(guard);
+        assert_eq!(heard.recv_timeout(Duration::from_secs(20)), Ok(0));
+        waits.join().unwrap();
     }
 }

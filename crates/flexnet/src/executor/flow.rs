@@ -362,6 +362,11 @@ impl<S: Schedule<Self>> FlowCore<S> {
         self.gate.is_blocked()
     }
 
+    /// Does somebody drain it, or use it otherwise?
+    pub(super) fn is_entered(&self) -> bool {
+        self.gate.is_entered()
+    }
+
     /// Drains what is there, once within the budget, as executor `by` or (None)
     /// inline, and gives the flow back unless it is in a run queue again. Called
     /// by the thread that took the flow from a run queue.
@@ -515,7 +520,8 @@ impl<S: Schedule<Self>> FlowCore<S> {
             self.gate.block();
         }
         self.gate.leave();
-        if news {
+        // Without executors, a thread that waits for the flow drains it next.
+        if news || self.shared.is_stopped() {
             self.waiters.wake();
         }
         match progress {

@@ -94,6 +94,12 @@ impl Gate {
         self.notify()
     }
 
+    /// Does somebody drain it?
+    #[inline]
+    pub fn is_entered(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
     /// Does it wait for its socket?
     #[inline]
     pub fn is_blocked(&self) -> bool {

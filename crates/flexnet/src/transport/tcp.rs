@@ -245,7 +245,8 @@ impl TcpFlow {
                 return result;
             }
             if core.shared().is_stopped() {
-                core.wait_and_drain(None);
+                // Who drains may be done with this, and stay for what is behind it.
+                core.wait_and_drain(Some(LOOK));
                 continue;
             }
             // The thread that gives it back may still be about to leave.

@@ -32,11 +32,17 @@ const SANITIZERS: &[(&[u8], &str)] = &[
 /// Why the library cannot be in that program, or `None`.
 pub(crate) fn obstacle(program: &OsStr) -> Option<String> {
     let path = resolved(program)?;
-    let mut file = File::open(&path).ok()?;
+    let mut file = open(&path)?;
     if let Some(interpreter) = interpreter_of_script(&file) {
-        file = File::open(interpreter).ok()?;
+        file = open(&interpreter)?;
     }
     of_file(&file).ok().flatten()
+}
+
+/// A pipe is not waited for: it is no program.
+fn open(path: &Path) -> Option<File> {
+    let file = path.metadata().is_ok_and(|is| is.is_file());
+    file.then(|| File::open(path).ok()).flatten()
 }
 
 /// The file that exec takes: one on PATH, if its name has no slash.
@@ -142,12 +148,136 @@ fn names(file: &File, segments: &[Segment]) -> io::Result<Vec<u8>> {
     let (Some(address), Some(length)) = (value(DT_STRTAB), value(DT_STRSZ)) else {
         return Ok(Vec::new());
     };
-    let loaded = segments.iter().find(|segment| {
-        segment.kind == PT_LOAD
-            && (segment.address..segment.address + segment.length).contains(&address)
+    let mut loaded = segments.iter().filter(|segment| segment.kind == PT_LOAD);
+    let place = loaded.find_map(|segment| {
+        let at = address.checked_sub(segment.address)?;
+        // Where in the file, if it can be in one at all.
+        (at < segment.length).then(|| segment.offset.checked_add(at))
     });
-    match loaded {
-        Some(within) => read(file, within.offset + (address - within.address), length),
+    match place {
+        Some(Some(at)) => read(file, at, length),
+        Some(None) => Err(io::ErrorKind::InvalidData.into()),
         None => Ok(Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const NAMES_AT: usize = 512;
+    const NAMES: &[u8] = b"\0__asan_init\0";
+
+    /// A dynamic program of this machine: three segments, and names that are loaded at 0x1000.
+    fn program() -> Vec<u8> {
+        let mut bytes = vec![0; 1024];
+        let own = File::open("/proc/self/exe").unwrap();
+        own.read_exact_at(&mut bytes[..64], 0).unwrap();
+        put(&mut bytes, 32, 64, 8);
+        put(&mut bytes, 54, 56, 2);
+        put(&mut bytes, 56, 3, 2);
+        // Type, offset, address and length of each.
+        let segments = [
+            (PT_INTERP, 400, 0, 8),
+            (PT_DYNAMIC, 448, 0, 32),
+            (PT_LOAD, NAMES_AT as u64, 0x1000, 64),
+        ];
+        for (index, (kind, offset, address, length)) in segments.into_iter().enumerate() {
+            let at = 64 + index * 56;
+            put(&mut bytes, at, kind, 4);
+            put(&mut bytes, at + 8, offset, 8);
+            put(&mut bytes, at + 16, address, 8);
+            put(&mut bytes, at + 32, length, 8);
+        }
+        bytes[400..408].copy_from_slice(b"/lib/ld\0");
+        let dynamic = [DT_STRTAB, 0x1000, DT_STRSZ, NAMES.len() as u64];
+        for (index, value) in dynamic.into_iter().enumerate() {
+            put(&mut bytes, 448 + index * 8, value, 8);
+        }
+        bytes[NAMES_AT..NAMES_AT + NAMES.len()].copy_from_slice(NAMES);
+        bytes
+    }
+
+    fn put(bytes: &mut [u8], at: usize, value: u64, length: usize) {
+        bytes[at..at + length].copy_from_slice(&value.to_le_bytes()[..length]);
+    }
+
+    struct Written(PathBuf);
+
+    impl Written {
+        fn new(name: &str) -> Self {
+            let name = format!("flexnet-program-{name}-{}", std::process::id());
+            Self(env::temp_dir().join(name))
+        }
+
+        fn judged(&self, bytes: &[u8]) -> io::Result<Option<String>> {
+            fs::write(&self.0, bytes).unwrap();
+            of_file(&File::open(&self.0).unwrap())
+        }
+    }
+
+    impl Drop for Written {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    const LOAD: usize = 64 + 2 * 56;
+
+    #[test]
+    fn sums_that_are_too_large_are_no_place_in_a_file() {
+        let file = Written::new("sums");
+        let sanitizer = file.judged(&program()).unwrap().unwrap();
+        assert!(sanitizer.contains("AddressSanitizer"), "{sanitizer}");
+        // Its place in the file would be that of the names, and 2^64 more.
+        let mut bytes = program();
+        put(
+            &mut bytes,
+            LOAD + 8,
+            (NAMES_AT as u64).wrapping_sub(0x1000),
+            8,
+        );
+        put(&mut bytes, LOAD + 16, 0, 8);
+        put(&mut bytes, LOAD + 32, 0x2000, 8);
+        file.judged(&bytes).unwrap_err();
+        // Its end is above all addresses.
+        let mut bytes = program();
+        put(&mut bytes, LOAD + 32, u64::MAX, 8);
+        assert!(file.judged(&bytes).unwrap().is_some());
+        put(&mut bytes, LOAD + 16, u64::MAX - 16, 8);
+        assert_eq!(file.judged(&bytes).unwrap(), None);
+    }
+
+    /// Numbers at which sums and products end.
+    const EDGES: [u64; 8] = [0, 1, 39, 0xffff, 1 << 31, (1 << 63) - 1, 1 << 63, u64::MAX];
+
+    /// The next one of a sequence that looks random (SplitMix64).
+    fn next(state: &mut u64) -> u64 {
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    #[test]
+    fn a_file_may_say_anything() {
+        let file = Written::new("anything");
+        let mut state = 1;
+        let mut below = |most: usize| (next(&mut state) % most as u64) as usize;
+        let valid = program();
+        for _ in 0..2_000 {
+            let mut bytes = valid.clone();
+            for _ in 0..1 + below(4) {
+                // What is read as numbers is before the names.
+                let at = 16 + below(480 - 16);
+                let length = [1, 2, 4, 8][below(4)];
+                let any = (below(1 << 32) << 32 | below(1 << 32)) as u64;
+                let value = *EDGES.get(below(2 * EDGES.len())).unwrap_or(&any);
+                put(&mut bytes, at, value, length);
+            }
+            bytes.truncate(1 + below(2048));
+            let _ = file.judged(&bytes);
+        }
     }
 }

@@ -4,6 +4,7 @@
 use flexnet::design::units::duration_ns;
 use rand_distr::{Distribution, Exp1, StandardNormal, StandardUniform};
 use rand_xoshiro::Xoshiro256PlusPlus;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 /// Service times.
@@ -294,6 +295,25 @@ impl Arrivals {
     }
 }
 
+/// How long a phase of arrivals may be: shorter ones would be most of the work.
+const PHASE_MIN_NS: u64 = 1_000;
+const PHASE_MAX_NS: u64 = 3_600_000_000_000;
+/// The largest ratio of two rates.
+const RATIO_MAX: f64 = 1e6;
+/// Requests/s of a step.
+const RATES: RangeInclusive<f64> = 0.001..=1e9;
+
+/// How long `what` is, if it may be as long.
+fn phase_ns(what: &str, text: &str) -> Result<u64, String> {
+    match duration_ns(text)? {
+        ns @ PHASE_MIN_NS..=PHASE_MAX_NS => Ok(ns),
+        _ => Err(format!(
+            "{what}, {}: 1us to 3600s are possible",
+            text.trim()
+        )),
+    }
+}
+
 impl FromStr for Arrivals {
     type Err = String;
 
@@ -307,36 +327,39 @@ impl FromStr for Arrivals {
                 let (on, off) = rest
                     .split_once('/')
                     .ok_or("onoff:ON/OFF, such as onoff:1ms/9ms")?;
-                match (duration_ns(on)?, duration_ns(off)?) {
-                    (0, _) => Err("a burst must be longer than 0".to_owned()),
-                    (on, off) => Ok(Self::OnOff { on, off }),
+                let on = phase_ns("a burst", on)?;
+                match duration_ns(off)? {
+                    off @ 0..=PHASE_MAX_NS => Ok(Self::OnOff { on, off }),
+                    _ => Err(format!("the pause {off}: up to 3600s are possible")),
                 }
             }
             "mmpp" => {
-                let form = "mmpp:RATIO/HIGH/LOW, such as mmpp:10/1ms/9ms; the ratio is at least 1";
+                let form = "mmpp:RATIO/HIGH/LOW, such as mmpp:10/1ms/9ms";
                 let (ratio, times) = rest.split_once('/').ok_or(form)?;
                 let (high, low) = times.split_once('/').ok_or(form)?;
                 let ratio: f64 = ratio.trim().parse().map_err(|_| form.to_owned())?;
-                match (duration_ns(high)?, duration_ns(low)?) {
-                    (high @ 1.., low @ 1..) if ratio >= 1.0 && ratio.is_finite() => {
-                        let (high, low) = (high as f64, low as f64);
-                        Ok(Self::Mmpp { ratio, high, low })
-                    }
-                    _ => Err(form.to_owned()),
+                if !(1.0..=RATIO_MAX).contains(&ratio) {
+                    return Err(format!("the ratio {ratio}: 1 to {RATIO_MAX} are possible"));
                 }
+                Ok(Self::Mmpp {
+                    ratio,
+                    high: phase_ns("the time at the high rate", high)? as f64,
+                    low: phase_ns("the time at the low rate", low)? as f64,
+                })
             }
             "steps" => {
                 let form = "steps:EVERY:RPS/RPS/…, such as steps:1s:100000/5000000";
                 let (every, rates) = rest.split_once(':').ok_or(form)?;
-                let every = duration_ns(every)?;
+                let every = phase_ns("a step", every)?;
                 let rates: Vec<f64> = rates
                     .split('/')
-                    .map(|rate| rate.parse().ok().filter(|&rate: &f64| rate > 0.0))
+                    .map(|rate| rate.trim().parse().ok())
                     .collect::<Option<_>>()
                     .ok_or(form)?;
-                match every {
-                    0 => Err("a step must be longer than 0".to_owned()),
-                    every => Ok(Self::Steps { every, rates }),
+                let (least, most) = (*RATES.start(), *RATES.end());
+                match rates.iter().find(|rate| !RATES.contains(rate)) {
+                    Some(rate) => Err(format!("{rate} requests/s: {least} to {most} are possible")),
+                    None => Ok(Self::Steps { every, rates }),
                 }
             }
             _ => Err(format!(
@@ -413,13 +436,35 @@ mod tests {
             "bursty",
             "onoff:1ms",
             "mmpp:10/1ms",
-            "mmpp:0.5/1ms/1ms",
-            "mmpp:10/0ms/1ms",
             "steps:1s",
-            "steps:1s:0",
-            "steps:0s:1",
+            "steps:1s:many",
         ] {
             assert!(text.parse::<Arrivals>().is_err(), "{text}");
+        }
+        // What is out of its range is named, and the range.
+        let phase = "1us to 3600s are possible";
+        for (text, range) in [
+            ("mmpp:0.5/1ms/1ms", "the ratio 0.5: 1 to 1000000"),
+            ("mmpp:NaN/1ms/1ms", "the ratio NaN: 1 to 1000000"),
+            ("mmpp:inf/1ms/1ms", "the ratio inf: 1 to 1000000"),
+            ("mmpp:1e300/1ms/1ms", "1 to 1000000"),
+            ("mmpp:10/0ms/1ms", phase),
+            ("mmpp:10/1ns/1ms", phase),
+            ("mmpp:10/1ms/999ns", phase),
+            ("mmpp:10/1ms/3601s", phase),
+            ("onoff:1ns/1ms", phase),
+            ("onoff:1ms/3601s", "up to 3600s"),
+            ("steps:0s:1", phase),
+            ("steps:1ns:1", phase),
+            ("steps:1s:0", "0.001 to 1000000000"),
+            ("steps:1s:10/-1", "0.001 to 1000000000"),
+            ("steps:1s:10/inf", "0.001 to 1000000000"),
+        ] {
+            let error = text.parse::<Arrivals>().unwrap_err();
+            assert!(error.contains(range), "{text}: {error}");
+        }
+        for text in ["mmpp:1/1us/3600s", "mmpp:1e6/3600s/1us", "onoff:1us/0s"] {
+            assert!(text.parse::<Arrivals>().is_ok(), "{text}");
         }
     }
 

@@ -14,6 +14,7 @@ use crate::kernel::{Adopted, Kernel};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -164,21 +165,36 @@ impl Device {
     }
 }
 
-/// Looks for what a start would refuse, as far as reading tells: only a write says
-/// whether a device has a NAPI, but loopback never has one.
+/// Looks for what a start would refuse. Only a write says whether a device has a NAPI, so the
+/// setting gets the value that it has, which changes nothing. Who may not write learns of loopback
+/// only, which never has one.
 ///
 /// # Errors
 /// As [`Napi::find`] and [`Napi::switch_on`].
 pub fn check(device: &str) -> Result<()> {
     /// ARPHRD_LOOPBACK of include/uapi/linux/if_arp.h.
     const LOOPBACK: &str = "772";
-    find(device)?;
+    let found = find(device)?;
     let kind = fs::read_to_string(device::directory(device).join("type"));
     ensure!(
         !kind.is_ok_and(|kind| kind.trim() == LOOPBACK),
         "--napi {device}: it has no NAPI: loopback never has one"
     );
-    Ok(())
+    match found.write(&found.value) {
+        Err(error) if is_without_napi(&error) => bail!(no_napi(device)),
+        _ => Ok(()),
+    }
+}
+
+fn is_without_napi(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EOPNOTSUPP)
+}
+
+fn no_napi(device: &str) -> String {
+    format!(
+        "--napi {device}: it has no NAPI (a veth has it while it is up and GRO is on: \
+         ethtool -K {device} gro on)"
+    )
 }
 
 /// Has kernel threads poll a device, where they do not.
@@ -187,11 +203,7 @@ fn switch_on(found: &Setting) -> Result<()> {
         return Ok(());
     }
     match found.write("1") {
-        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => bail!(
-            "--napi {0}: it has no NAPI (a veth has it while it is up and GRO is on: \
-             ethtool -K {0} gro on)",
-            found.device
-        ),
+        Err(error) if is_without_napi(&error) => bail!(no_napi(&found.device)),
         written => written
             .with_context(|| format!("--napi {}: cannot switch threaded NAPI on", found.device)),
     }

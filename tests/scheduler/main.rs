@@ -161,6 +161,7 @@ const OWN: &[Test] = tests! {
     napi:
         kernel_threads_get_cores_by_load on [2, 4],
         a_devices_setting_returns_after_a_crash on [2],
+        check_config_tells_which_device_has_no_napi on [2],
         kernel_threads_come_and_go on [2],
         a_kernel_thread_may_be_bound on [2],
         a_receive_livelock_starves_nobody on [1, 2] => time,

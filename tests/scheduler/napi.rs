@@ -288,6 +288,26 @@ pub fn a_devices_setting_returns_after_a_crash() {
     }
 }
 
+/// --check-config says what a start would, and changes nothing.
+pub fn check_config_tells_which_device_has_no_napi() {
+    let wire = Wire::veth();
+    for (state, why) in [("up", None), ("down", Some("it has no NAPI")), ("up", None)] {
+        run(&format!("ip link set {} {state}", wire.far));
+        let mut command = Command::new("scx_flexnet");
+        let checked = command.args(["--check-config", "--napi", &wire.far]);
+        let checked = checked.output().unwrap();
+        let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+        match why {
+            None => assert!(checked.status.success(), "{state}: {said}"),
+            Some(why) => assert!(
+                !checked.status.success() && said.contains(why) && said.contains(&wire.far),
+                "{state}: {said}"
+            ),
+        }
+        assert_eq!(wire.threaded(), "0");
+    }
+}
+
 /// Threads that come while it schedules are taken in, and ones that go are not
 /// counted any longer.
 pub fn kernel_threads_come_and_go() {

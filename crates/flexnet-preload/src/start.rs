@@ -155,7 +155,7 @@ pub(crate) fn make_flow(fd: RawFd, slot: &Slot) -> bool {
 }
 
 fn make_flow_locked(process: &'static ProcessState, fd: RawFd, slot: &Slot) -> bool {
-    // Looked at once more: who stops does so with the lock.
+    // Looked at once more: a thread that stops it has the lock.
     let is_off = process.off.load(Ordering::Relaxed) != 0;
     if is_off || !process.is_ours() || process.entries.in_use() >= FLOWS_MAX {
         return false;

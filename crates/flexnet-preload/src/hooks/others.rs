@@ -308,6 +308,9 @@ unsafe fn descriptor_by_number(number: libc::c_long, a: [usize; 6]) -> Option<c_
             libc::SYS_dup2 => descriptors::dup2(fd, a[1] as c_int),
             libc::SYS_dup3 => descriptors::dup3(fd, a[1] as c_int, a[2] as c_int),
             libc::SYS_fcntl => descriptors::fcntl(fd, a[1] as c_int, a[2]),
+            libc::SYS_close_range => {
+                descriptors::close_range(fd as c_uint, a[1] as c_uint, a[2] as c_int)
+            }
             _ => return None,
         }
     })

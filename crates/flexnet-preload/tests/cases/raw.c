@@ -129,9 +129,24 @@ static void doubled(int to)
 	}
 }
 
+// What is queued arrives although a raw close_range ends its socket.
+static void closed_in_a_range(void)
+{
+	char got[2];
+	int pair[2];
+
+	connection(pair, 0, 0);
+	CHECK(write(pair[0], "a", 1) == 1 && write(pair[0], "b", 1) == 1);
+	CHECK(syscall(SYS_close_range, pair[0], pair[0], 0) == 0);
+	CHECK(recv(pair[1], got, 2, MSG_WAITALL) == 2 && !memcmp(got, "ab", 2), "%.2s", got);
+	CHECK(read(pair[1], got, 1) == 0);
+	close(pair[1]);
+}
+
 int main(void)
 {
 	bad_addresses();
+	closed_in_a_range();
 	sent_away(SYS_sendmsg);
 	sent_away(SYS_sendmmsg);
 	doubled(-1);

@@ -15,17 +15,20 @@ use std::time::{Duration, Instant};
 impl<S: Schedule<Self>> FlowCore<S> {
     /// Waits until the socket takes bytes, or for `timeout`, and drains here.
     pub(crate) fn wait_and_drain(self: &Arc<Self>, timeout: Option<Duration>) -> Option<Progress> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
         self.wait_writable(timeout);
         self.unblocked();
         let progress = self.serve_inline();
         if progress.is_none() {
             // Another thread drains, which may be long in a coroutine.
-            self.wait_until_left(timeout);
+            let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+            self.wait_until_left(deadline.map(left));
         }
         progress
     }
 
-    /// Waits until nobody drains the flow, or for `timeout`. After the end, who leaves says so.
+    /// Waits until nobody drains the flow, or for `timeout`. After the end, a thread that leaves
+    /// says so.
     fn wait_until_left(&self, timeout: Option<Duration>) {
         let left = poll_fn(|context| {
             self.waiters().register(context.waker());

@@ -114,7 +114,10 @@ impl Schedule<FlowCore> for Shared {
     }
 
     fn has_coroutines(&self, flow: &Arc<FlowCore>) {
-        self.flows.insert(flow.token(), flow);
+        // As below; the child's copy of the runtime runs none.
+        if !self.end.is_forked() {
+            self.flows.insert(flow.token(), flow);
+        }
     }
 
     fn forget_coroutines(&self, token: u64) {

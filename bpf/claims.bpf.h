@@ -5,9 +5,9 @@
  *
  * A congested application below its guarantee may take a core of an application that is above its
  * own guarantee. A congested application above its guarantee gets only free cores. A core with
- * nothing to do is free again at once. An application without a core runs its executors as
- * ordinary latency tasks: it goes on, but not ahead of others. In the other designs all
- * applications share all granted cores by weight, and this file does nothing.
+ * nothing to do is free again at once. An application without a core runs its executors as latency
+ * tasks, or as normal tasks if they have throughput flows: it goes on, but not ahead of others. In
+ * the other designs all applications share all granted cores by weight, and this file does nothing.
  *
  * What it promises: within a round, the applications hold no more cores than are granted. What it
  * leaves to others: how many cores are granted, and the arithmetic of a claim (designs.h).

@@ -10,9 +10,6 @@
 #ifndef FLEXNET_CLASSES_BPF_H
 #define FLEXNET_CLASSES_BPF_H
 
-/* CPU time of all executors up to their last stop. */
-u64 executors_run_ns;
-
 static void set_cgroup_weight(struct cgroup *cgrp, u32 weight)
 {
 	u32 *entry =
@@ -151,7 +148,7 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 	trace_executor(FLEXNET_TRACE_ON_CPU, cpu, executor_index(tctx), p);
 	if (cctx->granted && cctx->executor)
 		grant_served(cctx);
-	if (!cctx->granted && napi_in_livelock(tctx))
+	if (!cctx->granted && is_normal_executor(tctx))
 		cctx->current_class = FLEXNET_CLASS_NORMAL;
 	ectx->cpu = cpu;
 	ectx->flagged_ns = 0;
@@ -183,10 +180,12 @@ static __always_inline void executor_stops(struct task_ctx *tctx, struct cpu_ctx
 	__sync_fetch_and_add(&executors_run_ns, ran);
 	if (client)
 		__sync_fetch_and_add(&client->run_ns, ran);
-	if (tctx->flow_class == FLEXNET_FLOW_LATENCY)
+	if (tctx->flow_class == FLEXNET_FLOW_LATENCY) {
+		__sync_fetch_and_add(&latency_executors_run_ns, ran);
 		cctx->latency_used_ns += ran;
-	else
+	} else {
 		cctx->latency_used_ns = 0;
+	}
 	if (vtime && page)
 		*vtime += flexnet_scale_by_weight(ran, client_weight(client, page));
 	publish_on_cpu(tctx, -1, false);
@@ -228,7 +227,7 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 			tctx->vtime += flexnet_scale_by_weight(ran, weight_of(p, tctx));
 			/* What waits has its turn beside it, too. */
 			cctx->higher_used_ns =
-				napi_in_livelock(tctx) ? 0 : cctx->higher_used_ns + ran;
+				is_normal_executor(tctx) ? 0 : cctx->higher_used_ns + ran;
 		}
 		napi_ran(tctx, ran, runnable);
 		executor_stops(tctx, cctx, ran, runnable);
@@ -241,6 +240,8 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 		__sync_fetch_and_add(&backlog.run_ns, ran);
 		cctx->latency_end_ns = now;
 	}
+	if (task_class != FLEXNET_CLASS_KTHREAD)
+		pinned_account(cctx, task_class == FLEXNET_CLASS_LATENCY, is_pinned(p), ran);
 	if (task_class == FLEXNET_CLASS_LATENCY) {
 		cctx->higher_used_ns += ran;
 		cctx->latency_end_ns = now;

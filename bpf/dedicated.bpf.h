@@ -9,8 +9,9 @@
  *
  * The mechanism: decisions are taken on events (an executor becomes runnable)
  * and in rounds of one bpf_timer, armed while executors are runnable, queues
- * were not empty at the last sample or cores are granted. A round looks at the
- * active clients only, hands the sums to arbiter.h and acts on its answer.
+ * were not empty at the last sample, cores are granted or clients send by
+ * themselves for want of cores. A round looks at the active clients only, hands
+ * the sums to arbiter.h and acts on its answer.
  *
  * What it promises: one round at a time. An event arms the timer, the first one
  * by compare-and-swap on `timer_armed`; `round_now` may bring it forward. It is
@@ -35,7 +36,9 @@ private(MASKS) struct bpf_cpumask __kptr *general_cpumask;
 struct flexnet_arbiter_memory arbiter_memory;
 static u32 arbiter_busy; /* 1: somebody decides */
 static u32 timer_armed;
-static u64 run_ns_seen; /* executors' CPU time at the last round */
+static u32 timer_rests; /* it is armed for the end of a hold only */
+/* Executors' CPU time at the last round, and the part of latency flows. */
+static u64 run_ns_seen, latency_run_ns_seen;
 
 static __always_inline bool arbiter_try_lock(void)
 {
@@ -287,8 +290,16 @@ __noinline int design_round(const struct flexnet_design_params *params __arg_non
 	return 0;
 }
 
+/* General tasks that wait for a CPU, where the design asks. */
+static __always_inline u32 tasks_waiting(void)
+{
+	s32 waiting = queued(DSQ_GENERAL);
+
+	return design.params.design == FLEXNET_DESIGN_FLEXNET && waiting > 0 ? waiting : 0;
+}
+
 /* Grants the first core to work that has none. */
-__noinline int grant_first_core(s32 near)
+__noinline int grant_first_core(s32 near, bool latency)
 {
 	struct flexnet_design_params params;
 	struct flexnet_arbiter_decision decision = {};
@@ -300,6 +311,11 @@ __noinline int grant_first_core(s32 near)
 		arbiter_params(&params);
 		sample.now_ns = bpf_ktime_get_ns(); /* as in the rounds */
 		sample.runnable = 1;
+		sample.latency_runnable = latency;
+		sample.waiting = tasks_waiting();
+		/* The next round counts from here. */
+		run_ns_seen = READ_ONCE(executors_run_ns);
+		latency_run_ns_seen = READ_ONCE(latency_executors_run_ns);
 		design_round(&params, &sample, &arbiter_memory, &decision);
 		apply_decision(&decision, near, sample.now_ns);
 	}
@@ -317,34 +333,55 @@ __noinline int claim_first_core(u32 client)
 	return 0;
 }
 
-/* A round at once, instead of when the timer is due. */
-static void round_now(void)
+/* A round after this time, instead of when the timer is due. */
+static void round_after(u64 ns)
 {
 	struct round_timer *timer;
 	u32 zero = 0;
 
 	timer = bpf_map_lookup_elem(&round_timers, &zero);
-	if (timer && !bpf_timer_start(&timer->timer, 0, 0))
+	if (timer && !bpf_timer_start(&timer->timer, ns, 0))
 		WRITE_ONCE(timer_armed, 1);
+}
+
+/* The class of its flows is its process' to say, at any time. */
+static __always_inline void refresh_flow_class(struct task_ctx *tctx)
+{
+	struct flexnet_page *page = page_of(tctx->client);
+	struct flexnet_executor *executor = page ? page_executor(page, tctx->slot) : NULL;
+
+	if (executor && !is_kernel_client(tctx->client))
+		tctx->flow_class = executor_flow_class(executor);
 }
 
 /* An executor became runnable. Grants the first core at once; all else is the
  * rounds' business. */
-static __always_inline void executor_woke(u32 client, u32 index, s32 near)
+static __always_inline void executor_woke(struct task_ctx *tctx, u32 index, s32 near)
 {
 	struct executor_ctx *ectx = executor_ctx_of(index);
+	u32 client = tctx->client;
 	u64 bit = 1ULL << (client & 63);
+	bool latency;
 
-	if (ectx)
+	refresh_flow_class(tctx);
+	latency = tctx->flow_class == FLEXNET_FLOW_LATENCY;
+	if (ectx) {
+		ectx->flow_class = tctx->flow_class;
 		WRITE_ONCE(ectx->runnable, 1);
+	}
 	if (!(READ_ONCE(active_clients) & bit))
 		__sync_fetch_and_or(&active_clients, bit);
 	timer_arm();
-	if (!READ_ONCE(arbiter.granted) && settings.net_cores_max)
-		grant_first_core(near);
+	if (READ_ONCE(timer_rests) && latency) {
+		WRITE_ONCE(timer_rests, 0);
+		round_after(settings.interval_ns);
+	}
+	if (!READ_ONCE(arbiter.granted) && settings.net_cores_max &&
+	    (latency || arbiter.saturated != FLEXNET_SATURATED_ALL))
+		grant_first_core(near, latency);
 	else if (flexnet_design_is_eager(&design.params) &&
 		 arbiter.granted < settings.net_cores_max)
-		round_now();
+		round_after(0);
 	if (!holds_core(client))
 		claim_first_core(client);
 }
@@ -359,9 +396,20 @@ static __always_inline bool submitter_here(struct task_struct *p, s32 cpu)
 	       bpf_get_current_task_btf()->tgid == p->tgid;
 }
 
+/* Does a latency task that a granted core is lent to keep it for now? Throughput flows can wait for
+ * the end of its slice; it cannot wait for theirs. */
+static __always_inline bool borrower_stays(struct cpu_ctx *cctx, u32 flow_class, u64 now)
+{
+	u64 start = cctx->latency_start_ns;
+
+	return flow_class == FLEXNET_FLOW_THROUGHPUT && start &&
+	       cctx->current_class == FLEXNET_CLASS_LATENCY &&
+	       now < start + settings.latency_slice_ns;
+}
+
 /* Where a waking executor should go at once: an idle granted core it may use,
  * else a granted core that is lent or runs a lower flow class. */
-static s32 granted_core_for(struct task_struct *p, struct task_ctx *tctx, bool *idle)
+static s32 granted_core_for(struct task_struct *p, struct task_ctx *tctx, u64 now, bool *idle)
 {
 	struct bpf_cpumask *mask;
 	s32 cpu = -1;
@@ -385,13 +433,13 @@ static s32 granted_core_for(struct task_struct *p, struct task_ctx *tctx, bool *
 		if (!cctx || !cctx->granted || !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
 			continue;
 		/* The turn of others, until the budget is whole again. */
-		if (quanta_spent(cctx, 0, scx_bpf_now()))
+		if (quanta_spent(cctx, 0, now))
 			continue;
 		/* Between two tasks it looks at the queue by itself. */
 		if (cctx->current_class != FLEXNET_CLASS_EXECUTOR &&
 		    cctx->current_class != FLEXNET_CLASS_KTHREAD &&
 		    cctx->current_class != CLASS_NONE) {
-			if (submitter_here(p, cpu))
+			if (submitter_here(p, cpu) || borrower_stays(cctx, tctx->flow_class, now))
 				continue;
 			return cpu;
 		}
@@ -425,17 +473,10 @@ static __always_inline bool may_run_granted(struct task_struct *p)
  * virtual time. */
 static void enqueue_executor(struct task_struct *p, struct task_ctx *tctx, u64 enq_flags, u64 now)
 {
-	struct flexnet_page *page = page_of(tctx->client);
-	struct flexnet_executor *executor = page ? page_executor(page, tctx->slot) : NULL;
-	struct executor_ctx *ectx = executor_ctx_of(executor_index(tctx));
 	u64 *vtime = client_vtime_of(tctx->client), dsq;
 	bool idle;
 	s32 cpu;
 
-	if (executor && !is_kernel_client(tctx->client))
-		tctx->flow_class = executor_flow_class(executor);
-	if (ectx)
-		ectx->flow_class = tctx->flow_class;
 	waits_in(tctx, FLEXNET_QUEUE_EXECUTOR);
 	dsq = tctx->flow_class == FLEXNET_FLOW_LATENCY ? DSQ_EXECUTOR_LATENCY :
 							 DSQ_EXECUTOR_THROUGHPUT;
@@ -443,7 +484,7 @@ static void enqueue_executor(struct task_struct *p, struct task_ctx *tctx, u64 e
 		*vtime = flexnet_wakeup_vtime(*vtime, executor_vtime_now, settings.quantum_ns);
 	queue_used(dsq);
 	scx_bpf_dsq_insert_vtime(p, dsq, settings.slice_ns, vtime ? *vtime : 0, enq_flags);
-	cpu = granted_core_for(p, tctx, &idle);
+	cpu = granted_core_for(p, tctx, now, &idle);
 	if (cpu < 0)
 		return;
 	if (idle) {
@@ -488,10 +529,19 @@ __noinline int serve_starved_executor(s32 cpu, u64 dsq, u64 now)
 	return moved;
 }
 
+/* Have latency flows had their budget on this core, with what one of their executors has run since?
+ * Then throughput flows that wait have a turn: a client that calls all its flows latency must not
+ * starve the others. */
+static __always_inline bool latency_budget_spent(struct cpu_ctx *cctx, u64 ran)
+{
+	return flexnet_lower_class_first(cctx->latency_used_ns + ran, 4 * settings.quantum_ns,
+					 queued(DSQ_EXECUTOR_THROUGHPUT) > 0);
+}
+
 /* Does the executor whose turn on a granted core is over have another, since by
  * its client's weight it is still behind those that wait? The kernel queues it
  * only after the CPU has looked for its next task: without this, two would take
- * turns whatever their weights. Between flow classes the budget decides, not this. */
+ * turns whatever their weights and flow classes. Between classes the budget decides. */
 static bool executor_stays(s32 cpu, struct cpu_ctx *cctx, struct task_struct *prev, u64 now)
 {
 	struct flexnet_client_state *client;
@@ -500,6 +550,7 @@ static bool executor_stays(s32 cpu, struct cpu_ctx *cctx, struct task_struct *pr
 	struct task_ctx *tctx;
 	u64 ran, first, *vtime;
 	bool latency;
+	s32 others;
 
 	if (!prev || !(prev->scx.flags & SCX_TASK_QUEUED) ||
 	    !bpf_cpumask_test_cpu(cpu, prev->cpus_ptr))
@@ -516,12 +567,14 @@ static bool executor_stays(s32 cpu, struct cpu_ctx *cctx, struct task_struct *pr
 	latency = tctx->flow_class == FLEXNET_FLOW_LATENCY;
 	if (!client->ifindex && executor_flow_class(executor) != tctx->flow_class)
 		return false;
-	if (queued(latency ? DSQ_EXECUTOR_THROUGHPUT : DSQ_EXECUTOR_LATENCY))
-		return false;
 	ran = turn_run_ns(tctx, now);
+	others = queued(latency ? DSQ_EXECUTOR_THROUGHPUT : DSQ_EXECUTOR_LATENCY);
+	if (others > 0 && (!latency || latency_budget_spent(cctx, ran)))
+		return false;
 	first = first_vtime(latency ? DSQ_EXECUTOR_LATENCY : DSQ_EXECUTOR_THROUGHPUT);
-	if (first == ~0ULL ||
-	    *vtime + flexnet_scale_by_weight(ran, client_weight(client, page)) >= first)
+	if (first == ~0ULL ? !others :
+			     *vtime + flexnet_scale_by_weight(ran, client_weight(client, page)) >=
+				     first)
 		return false;
 	executor_goes_on(tctx, now);
 	/* The client that claimed the core has been looked at. */
@@ -534,11 +587,8 @@ static bool executor_stays(s32 cpu, struct cpu_ctx *cctx, struct task_struct *pr
 static bool dispatch_executors(struct cpu_ctx *cctx)
 {
 	u64 first = DSQ_EXECUTOR_LATENCY, second = DSQ_EXECUTOR_THROUGHPUT;
-	s32 lower = queued(DSQ_EXECUTOR_THROUGHPUT);
 
-	/* Latency flows first, within a budget: a client that calls all its
-	 * flows latency must not starve the others. */
-	if (flexnet_lower_class_first(cctx->latency_used_ns, 4 * settings.quantum_ns, lower > 0)) {
+	if (latency_budget_spent(cctx, 0)) {
 		first = DSQ_EXECUTOR_THROUGHPUT;
 		second = DSQ_EXECUTOR_LATENCY;
 	}

@@ -205,21 +205,6 @@ static __always_inline void begin_next_turn(struct task_struct *p, struct task_c
 	clocks_follow(tctx, cctx);
 }
 
-/* A latency task waits that can run on this CPU only: whom it finds there makes
- * way, now or when the preemption cooldown ends. False: nobody is to. */
-static bool preempt_for_pinned(s32 cpu, u64 now)
-{
-	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
-
-	if (!cctx || !preemptible(cctx))
-		return false;
-	if (preemptible_from_ns(cctx, now) <= now)
-		preempt_cpu(cpu, now);
-	else
-		arm_cooldown_timer(cpu, cctx, now);
-	return true;
-}
-
 /* Makes sure that somebody will look at the queue the task was put into. */
 static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool pinned, u64 now)
 {
@@ -238,7 +223,7 @@ static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool p
 	}
 	if (task_class != FLEXNET_CLASS_LATENCY)
 		return;
-	cpu = victim_for(p, prev_cpu, now);
+	cpu = victim_for(p, prev_cpu, now, true);
 	if (cpu >= 0)
 		preempt_cpu(cpu, now);
 }
@@ -249,30 +234,40 @@ static __always_inline bool normal_waits(s32 cpu)
 	return queued(DSQ_GENERAL) + queued(pinned_dsq(cpu)) > 0;
 }
 
+/* May a waking latency task run behind its waker, which is a latency task about to sleep (a request
+ * handed on)? It has a turn in the latency batch there, or takes the CPU from no other task. */
+static __always_inline bool may_follow_waker(struct task_struct *p, struct task_ctx *tctx,
+					     u64 wake_flags, s32 here)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(here);
+
+	return (wake_flags & SCX_WAKE_SYNC) && cctx && !cctx->granted &&
+	       cctx->current_class == FLEXNET_CLASS_LATENCY &&
+	       (may_join(cctx, tctx) || !normal_waits(here)) &&
+	       bpf_cpumask_test_cpu(here, p->cpus_ptr) &&
+	       !scx_bpf_dsq_nr_queued(SCX_DSQ_LOCAL_ON | here);
+}
+
 /*
- * Where a waking latency task goes when no CPU is idle: behind its waker, when
- * that is a latency task about to sleep (a request handed on) and it has a turn in
- * the latency batch there or takes it from nobody, else ahead of
- * somebody it may preempt. -1: nobody; it waits in the queue.
+ * Where a waking latency task goes when no CPU is idle: ahead of a task that it may preempt, since
+ * its waker may run for long. But a task that wakes often goes behind its waker if it may: it would
+ * take a turn from another task each time. -1: it waits in the queue.
  */
 static s32 place_latency(struct task_struct *p, struct task_ctx *tctx, s32 prev_cpu, u64 wake_flags,
 			 u64 now, u64 *enq_flags)
 {
-	s32 cpu = bpf_get_smp_processor_id();
-	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	s32 cpu, here = bpf_get_smp_processor_id();
+	bool follow = may_follow_waker(p, tctx, wake_flags, here);
 
 	*enq_flags = 0;
-	if ((wake_flags & SCX_WAKE_SYNC) && cctx && !cctx->granted &&
-	    cctx->current_class == FLEXNET_CLASS_LATENCY &&
-	    (may_join(cctx, tctx) || !normal_waits(cpu)) &&
-	    bpf_cpumask_test_cpu(cpu, p->cpus_ptr) &&
-	    !scx_bpf_dsq_nr_queued(SCX_DSQ_LOCAL_ON | cpu))
+	if (follow && flexnet_wakes_often(&tctx->wakeups, now, 2 * settings.latency_slice_ns))
+		return here;
+	cpu = victim_for(p, prev_cpu, now, false);
+	if (cpu >= 0 && claim_cpu(cpu, now)) {
+		*enq_flags = SCX_ENQ_PREEMPT;
 		return cpu;
-	cpu = victim_for(p, prev_cpu, now);
-	if (cpu < 0 || !claim_cpu(cpu, now))
-		return -1;
-	*enq_flags = SCX_ENQ_PREEMPT;
-	return cpu;
+	}
+	return follow ? here : -1;
 }
 
 /* A place ahead of all that wait for this CPU to begin a turn. A task's virtual time has its run
@@ -281,7 +276,7 @@ static __always_inline u64 resumed_vtime_here(struct cpu_ctx *cctx, s32 cpu)
 {
 	u64 first = first_general_vtime(cctx), pinned = first_vtime(pinned_dsq(cpu));
 
-	if (pinned < first)
+	if (pinned < first && !is_latency_vtime(cctx, pinned))
 		first = pinned;
 	if (cctx->vtime_now < first)
 		first = cctx->vtime_now;
@@ -316,6 +311,13 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	tctx->vtime += tctx->yielded_ns;
 	tctx->yielded_ns = 0;
 	tctx->vtime = vtime = start_vtime(tctx, task_class, prev_cpu, pinned);
+	/* What an executor ran elsewhere does not move this clock, and is no debt here. */
+	if (class_of(tctx) == FLEXNET_CLASS_EXECUTOR && !is_kernel_client(tctx->client)) {
+		u64 most = clock_now(tctx->clock) + settings.slice_ns;
+
+		if (time_before(most, vtime))
+			tctx->vtime = vtime = most;
+	}
 	tctx->out_of_order = tctx->slice_left_ns > 0;
 	/* Preempted in its turn: it goes on with the rest of it before others
 	 * begin theirs. Else each latency wakeup would turn the queue round,
@@ -341,6 +343,12 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	}
 	tctx->slice_ns = slice;
 
+	/* Executors wait by virtual time: a network thread would take the CPU from its senders. */
+	if (pinned && class_of(tctx) == FLEXNET_CLASS_LATENCY) {
+		if (place_pinned_latency(p, tctx, prev_cpu, cctx, slice, enq_flags, now))
+			return;
+		vtime -= PINNED_LATENCY_AHEAD;
+	}
 	if (pinned)
 		dsq = pinned_dsq(prev_cpu);
 	else if (task_class == FLEXNET_CLASS_LATENCY)
@@ -378,21 +386,6 @@ static bool goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *prev, u64
 		return false;
 	begin_next_turn(prev, tctx, cctx, now);
 	return true;
-}
-
-/* Is the first of the tasks that can run here only a latency task? */
-static bool latency_pinned(s32 cpu)
-{
-	struct task_struct *p;
-	bool latency = false;
-
-	bpf_for_each(scx_dsq, p, pinned_dsq(cpu), 0) {
-		struct task_ctx *tctx = task_ctx_of(p);
-
-		latency = tctx && class_of(tctx) == FLEXNET_CLASS_LATENCY;
-		break;
-	}
-	return latency;
 }
 
 /* Serves the first latency task that has a turn in the latency batch here; false: none. */
@@ -539,6 +532,8 @@ __noinline int dispatch_general(s32 cpu, u64 now)
 	s32 latency = queued(DSQ_GENERAL_LATENCY);
 	s32 normal = queued(DSQ_GENERAL);
 	s32 here = queued(pinned);
+	bool ahead, lower;
+	u64 first;
 
 	if (!cctx)
 		return false;
@@ -553,13 +548,20 @@ __noinline int dispatch_general(s32 cpu, u64 now)
 		other = DSQ_GENERAL_LATENCY;
 	}
 	if (here > 0) {
+		first = first_vtime(pinned);
+		ahead = is_latency_vtime(cctx, first);
+		lower = flexnet_lower_class_first(cctx->higher_used_ns, settings.starvation_ns,
+						  here) ||
+			(ahead && pinned_budget_spent(cctx));
 		/* A turn after the higher class's budget, or the lesser
 		 * virtual time against the same class. */
-		if ((!latency && !normal) ||
-		    flexnet_lower_class_first(cctx->higher_used_ns, settings.starvation_ns, here) ||
-		    (!latency && first_vtime(pinned) <= first_general_vtime(cctx)))
-			if (scx_bpf_dsq_move_to_local(pinned, 0))
-				return true;
+		if (lower && ahead && serve_pinned_normal(cpu))
+			return true;
+		if ((!lower || !ahead || normal <= 0) &&
+		    ((!latency && !normal) || lower ||
+		     ((!latency || ahead) && first <= first_general_vtime(cctx))) &&
+		    scx_bpf_dsq_move_to_local(pinned, 0))
+			return true;
 	}
 	if (flexnet_lower_class_first(cctx->higher_used_ns, settings.starvation_ns, normal > 0)) {
 		shared = DSQ_GENERAL;

@@ -205,7 +205,7 @@ struct flexnet_arbiter_state {
 	u64 granted_mask[FLEXNET_CPU_WORDS];
 	u32 granted;
 	u32 grants_event_pending; /* loader clears */
-	u32 saturated;		  /* told to the clients: too few cores for their executors */
+	u32 saturated;		  /* enum flexnet_saturated: which clients are told */
 	u32 reserved;
 	u64 grants;   /* cores granted, count */
 	u64 reclaims; /* cores given back, count */

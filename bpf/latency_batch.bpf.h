@@ -164,10 +164,10 @@ static void cancel_cooldown_timers(void)
 }
 
 /* A CPU whose task a latency task may preempt: its last CPU if possible, else one that runs batch
- * work, else one that runs normal work. -1: none now; a timer is started for the CPU whose
+ * work, else one that runs normal work. -1: none now; with `arm` a timer is started for the CPU whose
  * preemption cooldown ends first. Granted cores are left to executors and to the tasks they are
  * lent to: a latency task there would itself be preempted soon. */
-static s32 victim_for(struct task_struct *p, s32 prev_cpu, u64 now)
+static s32 victim_for(struct task_struct *p, s32 prev_cpu, u64 now, bool arm)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(prev_cpu);
 	bool general = may_run_general(p);
@@ -206,7 +206,7 @@ static s32 victim_for(struct task_struct *p, s32 prev_cpu, u64 now)
 		if (best < 0)
 			best = cpu;
 	}
-	if (best < 0 && later >= 0 && (cctx = cpu_ctx_of(later)))
+	if (arm && best < 0 && later >= 0 && (cctx = cpu_ctx_of(later)))
 		arm_cooldown_timer(later, cctx, now);
 	return best;
 }

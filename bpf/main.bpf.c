@@ -22,6 +22,7 @@
  *   rounds.bpf.h     the arbiter's rounds
  *   designs.bpf.h    switching the design while it runs
  *   latency_batch.bpf.h  which task a latency task preempts, and how often
+ *   pinned.bpf.h     latency tasks that can run on one CPU only
  *   general.bpf.h    all other tasks
  *   rules.bpf.h      the operator's rules
  *   classes.bpf.h    class, weight and accounting of a task
@@ -46,6 +47,7 @@ UEI_DEFINE(uei);
 #include "claims.bpf.h"
 #include "dedicated.bpf.h"
 #include "latency_batch.bpf.h"
+#include "pinned.bpf.h"
 #include "general.bpf.h"
 #include "classes.bpf.h"
 #include "rules.bpf.h"
@@ -112,13 +114,14 @@ void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 	}
 	if (task_class == FLEXNET_CLASS_EXECUTOR) {
 		napi_waits(tctx);
-		executor_woke(tctx->client, executor_index(tctx), scx_bpf_task_cpu(p));
+		executor_woke(tctx, executor_index(tctx), scx_bpf_task_cpu(p));
 		if (is_ahead(tctx) && may_run_granted(p) && !is_migration_disabled(p)) {
 			enqueue_executor(p, tctx, enq_flags, now);
 			return;
 		}
-		/* No granted core for it: a latency task on the general ones. */
-		task_class = napi_in_livelock(tctx) ? FLEXNET_CLASS_NORMAL : FLEXNET_CLASS_LATENCY;
+		/* No granted core for it: it is as urgent as its flows are. */
+		task_class =
+			is_normal_executor(tctx) ? FLEXNET_CLASS_NORMAL : FLEXNET_CLASS_LATENCY;
 	}
 	enqueue_general(p, tctx, task_class, enq_flags, now);
 }

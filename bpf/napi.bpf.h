@@ -41,6 +41,12 @@ static __always_inline bool napi_in_livelock(struct task_ctx *tctx)
 	return ectx && flexnet_napi_in_livelock(&ectx->napi, settings.starvation_ns);
 }
 
+/* Is an executor without a granted core as urgent as a normal task, and not as a latency task? */
+static __always_inline bool is_normal_executor(struct task_ctx *tctx)
+{
+	return tctx->flow_class == FLEXNET_FLOW_THROUGHPUT || napi_in_livelock(tctx);
+}
+
 /* A client of the device with a free slot, -1: none. */
 __noinline s32 napi_client_of(u32 ifindex)
 {

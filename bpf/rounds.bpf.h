@@ -21,14 +21,20 @@
  */
 struct round_sum {
 	u64 delay_ns;
+	u64 latency_delay_ns;
 	u64 depth;
 	u64 run_ns;
+	u64 latency_run_ns;
 	u32 runnable;
+	u32 latency_runnable;
+	u32 without_cpu; /* executors with throughput flows that wait for a CPU */
+	u32 carried;	 /* executors that cores are left for, of the clients looked at */
 	s32 near;
 	/* Of the client that is looked at. */
 	u32 client_runnable;
-	u32 client_kept;  /* of these, asked to go on running */
-	u32 client_awake; /* executors with work that are not parked */
+	u32 client_kept;       /* of these, asked to go on running */
+	u32 client_awake;      /* executors with work that are not parked */
+	u32 client_throughput; /* executors with throughput flows */
 };
 struct round_sum round_sum; /* not static: the compiler would split it under its type */
 
@@ -40,9 +46,13 @@ __noinline int sample_executor(u32 client, u32 slot, u64 now)
 	struct flexnet_page *page = page_of(client);
 	struct flexnet_executor *executor = page ? page_executor(page, slot) : NULL;
 	u64 depth, age, start;
+	bool latency;
 
 	if (!ectx || !executor || !state || !ectx->registered)
 		return 0;
+	latency = ectx->flow_class == FLEXNET_FLOW_LATENCY;
+	if (!latency)
+		round_sum.client_throughput++;
 	depth = state->ifindex ? napi_sample(ectx, &age) : executor_sample(executor, &age);
 	state->depth += depth;
 	round_sum.depth += depth;
@@ -57,13 +67,21 @@ __noinline int sample_executor(u32 client, u32 slot, u64 now)
 	/* Delay that another core could lower: somebody runnable has it. */
 	if (age > round_sum.delay_ns)
 		round_sum.delay_ns = age;
+	if (latency && age > round_sum.latency_delay_ns)
+		round_sum.latency_delay_ns = age;
 	round_sum.runnable++;
+	round_sum.latency_runnable += latency;
 	round_sum.client_runnable++;
+	if (!latency && ectx->cpu < 0)
+		round_sum.without_cpu++;
 	start = ectx->run_start_ns;
 	if (ectx->cpu >= 0) {
 		round_sum.near = ectx->cpu;
-		if (start && now > start)
+		if (start && now > start) {
 			round_sum.run_ns += now - start;
+			if (latency)
+				round_sum.latency_run_ns += now - start;
+		}
 	}
 	return 0;
 }
@@ -91,6 +109,31 @@ __noinline int publish_park(u32 client, u32 slot, u32 wanted)
 	return 0;
 }
 
+/* Clients that were told that the cores are too few for their executors, a bit each. */
+static u64 excess_clients;
+
+/* What a client's page says of saturation. Cores carry the executors of the clients that are looked
+ * at first, and those of the rest send by themselves, until all may try again. */
+static __always_inline u32 client_saturated(u32 id)
+{
+	u64 bit = 1ULL << (id & 63);
+
+	if (arbiter.saturated != FLEXNET_SATURATED_EXCESS) {
+		excess_clients &= ~bit;
+		return arbiter.saturated == FLEXNET_SATURATED_ALL &&
+		       round_sum.client_throughput > 0;
+	}
+	if (excess_clients & bit)
+		return 1;
+	if (round_sum.carried && round_sum.client_runnable &&
+	    round_sum.carried + round_sum.client_runnable > arbiter.granted) {
+		excess_clients |= bit;
+		return 1;
+	}
+	round_sum.carried += round_sum.client_runnable;
+	return 0;
+}
+
 __noinline int sample_client(u32 id, u64 now)
 {
 	struct flexnet_design_params params;
@@ -108,6 +151,7 @@ __noinline int sample_client(u32 id, u64 now)
 	round_sum.client_runnable = 0;
 	round_sum.client_kept = 0;
 	round_sum.client_awake = 0;
+	round_sum.client_throughput = 0;
 	slots = state->slots;
 	bpf_for(slot, 0, slots)
 		sample_executor(id, slot, now);
@@ -122,7 +166,7 @@ __noinline int sample_client(u32 id, u64 now)
 	if (cores > most)
 		cores = most;
 	wanted = flexnet_executors_wanted(round_sum.client_runnable ? state->executors : 1, cores);
-	publish_grant(id, state, page, wanted, arbiter.granted, arbiter.saturated, false);
+	publish_grant(id, state, page, wanted, arbiter.granted, client_saturated(id), false);
 	/* The kernel's threads know no wish: they sleep when there is no packet. */
 	if (slots > 1 && !state->ifindex)
 		bpf_for(slot, 0, slots)
@@ -131,7 +175,7 @@ __noinline int sample_client(u32 id, u64 now)
 		return 0;
 	if (!state->depth) {
 		/* A client that was asked to send by itself must be told of the end, too. */
-		if (arbiter.saturated)
+		if (state->saturated)
 			return 0;
 		__sync_fetch_and_and(&active_clients, ~bit);
 		return 0;
@@ -199,7 +243,7 @@ static __always_inline void check_running_executor(s32 cpu, struct cpu_ctx *cctx
 
 /* One granted core: its quantum where executors wait, its takeback where it is
  * lent, and the turn of general tasks that can run nowhere else. */
-__noinline int check_granted_core(s32 cpu, u32 waiting, u64 now)
+__noinline int check_granted_core(s32 cpu, u32 waiting, u32 flow_class, u64 now)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	u32 executor;
@@ -212,7 +256,8 @@ __noinline int check_granted_core(s32 cpu, u32 waiting, u64 now)
 	else if (waiting && cctx->current_class == CLASS_NONE)
 		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
 	else if (waiting && cctx->current_class != FLEXNET_CLASS_KTHREAD &&
-		 !quanta_spent(cctx, 0, now) && preempt_cpu(cpu, now))
+		 !quanta_spent(cctx, 0, now) && !borrower_stays(cctx, flow_class, now) &&
+		 preempt_cpu(cpu, now))
 		stat_add(takebacks, 1);
 	if (now - cctx->general_served_ns > settings.starvation_ns &&
 	    (queued(pinned_dsq(cpu)) || queued(DSQ_GENERAL) || queued(DSQ_GENERAL_LATENCY)))
@@ -222,11 +267,13 @@ __noinline int check_granted_core(s32 cpu, u32 waiting, u64 now)
 
 static __always_inline void check_granted_cores(u64 now)
 {
-	u32 waiting = queued(DSQ_EXECUTOR_LATENCY) + queued(DSQ_EXECUTOR_THROUGHPUT);
+	u32 latency = queued(DSQ_EXECUTOR_LATENCY);
+	u32 waiting = latency + queued(DSQ_EXECUTOR_THROUGHPUT);
+	u32 flow_class = latency ? FLEXNET_FLOW_LATENCY : FLEXNET_FLOW_THROUGHPUT;
 	u32 i;
 
 	bpf_for(i, 0, machine.grant_candidates)
-		check_granted_core(candidate(i), waiting, now);
+		check_granted_core(candidate(i), waiting, flow_class, now);
 }
 
 /* Has any core nothing to do? */
@@ -245,33 +292,48 @@ __noinline int arbiter_sample(u64 now)
 	struct flexnet_design_params params;
 	struct flexnet_arbiter_decision decision = {};
 	struct flexnet_arbiter_sample sample = {};
-	u64 seen, active = READ_ONCE(active_clients);
-	u32 id, saturated;
+	u64 seen, latency_seen, active = READ_ONCE(active_clients);
+	u32 id, saturated, executors;
 
-	round_sum.delay_ns = 0;
-	round_sum.depth = 0;
-	round_sum.runnable = 0;
-	round_sum.near = -1;
-	round_sum.run_ns = READ_ONCE(executors_run_ns);
+	round_sum = (struct round_sum){
+		.near = -1,
+		.run_ns = READ_ONCE(executors_run_ns),
+		.latency_run_ns = READ_ONCE(latency_executors_run_ns),
+	};
 	bpf_for(id, 0, FLEXNET_CLIENTS_MAX)
 		if (active & (1ULL << id))
 			sample_client(id, now);
 	seen = run_ns_seen;
 	run_ns_seen = round_sum.run_ns;
+	latency_seen = latency_run_ns_seen;
+	latency_run_ns_seen = round_sum.latency_run_ns;
 
 	arbiter_params(&params);
 	/* The arbiter's times are told to others: CLOCK_MONOTONIC. */
 	sample.now_ns = bpf_ktime_get_ns();
 	sample.delay_ns = round_sum.delay_ns;
+	sample.latency_delay_ns = round_sum.latency_delay_ns;
 	sample.depth = round_sum.depth;
 	sample.runnable = round_sum.runnable;
+	sample.latency_runnable = round_sum.latency_runnable;
+	/* These wait among the general tasks, but for those that wait for a granted core. */
+	executors = queued(DSQ_EXECUTOR_THROUGHPUT);
+	executors = round_sum.without_cpu > executors ? round_sum.without_cpu - executors : 0;
+	sample.waiting = tasks_waiting();
+	sample.waiting -= executors < sample.waiting ? executors : sample.waiting;
 	sample.granted = arbiter.granted;
 	sample.idle = arbiter.saturated && any_core_idle();
 	sample.busy_ns = round_sum.run_ns > seen ? round_sum.run_ns - seen : 0;
+	sample.latency_busy_ns = round_sum.latency_run_ns > latency_seen ?
+					 round_sum.latency_run_ns - latency_seen :
+					 0;
 	design_round(&params, &sample, &arbiter_memory, &decision);
 	apply_decision(&decision, round_sum.near, sample.now_ns);
 	if (flexnet_design_claims(&params))
 		settle_claims();
+	/* No client is left that was told. */
+	if (!READ_ONCE(active_clients))
+		arbiter_memory.saturated_ns = 0;
 	saturated = flexnet_is_saturated(&params.arbiter, &sample, &arbiter_memory);
 	if (saturated != arbiter.saturated) {
 		arbiter.saturated = saturated;
@@ -303,6 +365,7 @@ static int round_fires(void *map, int *key, struct round_timer *timer)
 	/* Only the clients' word that cores are saturated is left to take back. */
 	if (!more)
 		next = SATURATED_ROUND_NS;
+	WRITE_ONCE(timer_rests, !more);
 	if ((more || arbiter.saturated) && !bpf_timer_start(&timer->timer, next, 0))
 		return 0;
 	__sync_lock_test_and_set(&timer_armed, 0);

@@ -79,6 +79,7 @@ struct task_ctx {
 	u8 out_of_order; /* it was queued or moved ahead of its virtual time */
 	u8 extended;	 /* what it goes on with was granted inside an RCU section */
 	struct flexnet_latency_batch_member latency_batch; /* its part in the last one */
+	struct flexnet_wakeups wakeups; /* how often it is woken by latency tasks, on no idle CPU */
 	struct flexnet_task_history history;
 };
 
@@ -163,6 +164,7 @@ struct cpu_ctx {
 	u32 online;
 	u64 kick_claim_ns;    /* somebody preempts it, since */
 	u64 higher_used_ns;   /* latency tasks' run since normal ones had a turn */
+	u64 pinned_used_ns;   /* bound latency tasks' run, less what normal tasks ran in return */
 	u64 latency_used_ns;  /* the same among executors, by flow class */
 	u64 latency_start_ns; /* a latency task runs here since, 0: none does */
 	u64 latency_end_ns;   /* the last one stopped */
@@ -203,6 +205,9 @@ struct executor_ctx executor_ctxs[FLEXNET_EXECUTORS_ALL];
 
 /* The clocks of general tasks begin far from zero, so that a slice before it is no negative time. */
 #define VTIME_START (1ULL << 40)
+
+/* CPU time of all executors up to their last stop, and the part of latency flows. */
+u64 executors_run_ns, latency_executors_run_ns;
 
 /* Virtual time of each client's executors, and of the tasks that may run on several CPUs. */
 u64 client_vtimes[FLEXNET_CLIENTS_MAX];

@@ -31,8 +31,8 @@ pub struct Options {
     #[arg(long, value_name = "DESIGN", default_value = "flexnet")]
     pub design: Choice,
 
-    /// In the default design, one more core is granted when the oldest queued message has waited
-    /// longer than this and an executor waits for a core (µs, 1 to 1000000).
+    /// In the default design, one more core is granted when the oldest queued message of a latency
+    /// flow has waited longer than this and an executor waits for a core (µs, 1 to 1000000).
     #[arg(long, value_name = "US", default_value_t = 50, value_parser = value_parser!(u64).range(1..=1_000_000))]
     pub objective_us: u64,
 

@@ -23,7 +23,9 @@ use std::time::Duration;
 /// In the order of `enum flexnet_class`.
 pub const CLASSES: [&str; 5] = ["normal", "latency", "batch", "executor", "kthread"];
 /// In the order of `enum flexnet_reason`.
-const REASONS: [&str; 6] = ["none", "arrival", "delay", "calm", "idle", "limit"];
+const REASONS: [&str; 7] = [
+    "none", "arrival", "delay", "calm", "idle", "limit", "pressure",
+];
 /// How long the daemon's thread may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 

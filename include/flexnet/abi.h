@@ -110,7 +110,7 @@ struct flexnet_page_grant {
 	__u32 attached;		/* 1 while the scheduler schedules, else 0 */
 	__u32 executors_wanted; /* how many of this client's executors should run */
 	__u32 cores_granted;	/* cores granted to the executor class, all clients together */
-	__u32 saturated;	/* 1: no more cores can be granted, and executors wait for one */
+	__u32 saturated; /* 1: its executors wait, and no more cores can be granted to them */
 	__u32 reserved[10];
 } FLEXNET_LINE;
 

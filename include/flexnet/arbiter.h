@@ -46,6 +46,14 @@ typedef int flexnet_s32;
 /* Where only stalled flows keep the timer armed, its period doubles up to
  * interval << this: a peer that stopped reading must not cost a tick. */
 #define FLEXNET_BACKOFF_SHIFT_MAX 7
+/* A general task waits for a CPU all the time. The machine is under pressure when
+ * one waited for more than half of the idle delay. A task that a latency task
+ * preempts does not wait in this sense. */
+#define FLEXNET_PRESSURE_ALL (1ULL << 32)
+#define FLEXNET_PRESSURE_MAX (FLEXNET_PRESSURE_ALL / 2)
+/* One sample stands for at most this part of the idle delay (1 / this): so that it
+ * takes several to change the answer, however far apart they are. */
+#define FLEXNET_PRESSURE_SAMPLES 8
 /* Cores are saturated when more executors than cores are runnable and the
  * oldest message is so many objectives old. */
 #define FLEXNET_SATURATED_OBJECTIVES 10
@@ -63,11 +71,19 @@ typedef int flexnet_s32;
 /* Why the number of granted cores changed. */
 enum flexnet_reason {
 	FLEXNET_REASON_NONE = 0,
-	FLEXNET_REASON_ARRIVAL = 1, /* work came and no core was granted */
-	FLEXNET_REASON_DELAY = 2,   /* the oldest message is over the objective */
-	FLEXNET_REASON_CALM = 3,    /* fewer cores carry the load */
-	FLEXNET_REASON_IDLE = 4,    /* no work for the idle delay */
-	FLEXNET_REASON_LIMIT = 5,   /* the operator's bounds, hotplug */
+	FLEXNET_REASON_ARRIVAL = 1,  /* work came and no core was granted */
+	FLEXNET_REASON_DELAY = 2,    /* the oldest message is over the objective */
+	FLEXNET_REASON_CALM = 3,     /* fewer cores carry the load */
+	FLEXNET_REASON_IDLE = 4,     /* no work for the idle delay */
+	FLEXNET_REASON_LIMIT = 5,    /* the operator's bounds, hotplug */
+	FLEXNET_REASON_PRESSURE = 6, /* general tasks wait, and only throughput flows have work */
+};
+
+/* Which clients shall do their large sends themselves. */
+enum flexnet_saturated {
+	FLEXNET_SATURATED_NONE = 0,
+	FLEXNET_SATURATED_EXCESS = 1, /* clients whose executors find no core */
+	FLEXNET_SATURATED_ALL = 2,    /* all clients with throughput flows */
 };
 
 /* The operator's numbers; times in ns. */
@@ -86,27 +102,35 @@ struct flexnet_arbiter_sample {
 	flexnet_u64 delay_ns; /* age of the oldest queued message, 0: none */
 	flexnet_u64 busy_ns;  /* executor CPU time since the last round */
 	flexnet_u64 depth;    /* messages queued */
-	flexnet_u32 runnable; /* executors running or waiting for a core */
-	flexnet_u32 granted;  /* cores granted now */
-	flexnet_u32 idle;     /* cores with nothing to do */
+	/* Of these two, the part of latency flows. */
+	flexnet_u64 latency_delay_ns;
+	flexnet_u64 latency_busy_ns;
+	flexnet_u32 runnable;	      /* executors running or waiting for a core */
+	flexnet_u32 latency_runnable; /* of these, with latency flows */
+	flexnet_u32 granted;	      /* cores granted now */
+	flexnet_u32 idle;	      /* cores with nothing to do */
+	flexnet_u32 waiting;	      /* general tasks that wait for a CPU */
 	flexnet_u32 reserved;
 };
 
 /* Between rounds. Starts as zeros. */
 struct flexnet_arbiter_memory {
-	flexnet_u64 round_ns;	      /* when the last round was */
-	flexnet_u64 calm_since_ns;    /* since when delay is under the low mark, 0: it is not */
-	flexnet_u64 idle_since_ns;    /* since when there is no work, 0: there is */
-	flexnet_u64 pressed_since_ns; /* since when more cores are wanted, 0: not */
-	flexnet_u64 average;	      /* busy cores * FLEXNET_CORE */
-	flexnet_u32 pressed_rounds;   /* rounds since then */
-	flexnet_s32 direction;	      /* of the last round: +1, 0, -1 */
-	flexnet_u32 backoff;	      /* rounds in a row with stalled flows only, capped */
-	flexnet_u64 saturated_ns;     /* cores were last too few, 0: never */
+	flexnet_u64 round_ns;	   /* when the last round was */
+	flexnet_u64 calm_since_ns; /* since when delay is under the low mark, 0: it is not */
+	flexnet_u64 idle_since_ns; /* since when there is no work, 0: there is */
+	flexnet_u64 latency_idle_since_ns; /* the same of latency flows */
+	flexnet_u64 pressed_since_ns;	   /* since when more cores are wanted, 0: not */
+	flexnet_u64 average;		   /* busy cores * FLEXNET_CORE */
+	flexnet_u64 latency_average;	   /* of these, by latency flows */
+	flexnet_u32 pressed_rounds;	   /* rounds since then */
+	flexnet_s32 direction;		   /* of the last round: +1, 0, -1 */
+	flexnet_u32 backoff;		   /* rounds in a row with stalled flows only, capped */
+	flexnet_u64 saturated_ns;	   /* cores were last too few, 0: never */
 	flexnet_u64
 		cores_idle_since_ns; /* since when some had nothing to do, 0: no hold, or none had */
 	flexnet_u32 saturated_shift; /* of the hold since then */
-	flexnet_u32 reserved;
+	flexnet_u32 saturated;	     /* enum flexnet_saturated, while it holds */
+	flexnet_u64 pressure; /* share of the time that tasks wait, of FLEXNET_PRESSURE_ALL */
 };
 
 /* What a round decides. */
@@ -157,20 +181,46 @@ FLEXNET_INLINE flexnet_u64 flexnet_next_round(const struct flexnet_arbiter_param
 	return params->interval_ns << shift;
 }
 
-/* Does this sample say that another core is wanted, and could it help? One more
- * core than runnable executors would only idle. */
-FLEXNET_INLINE int flexnet_wants_core(const struct flexnet_arbiter_params *params,
-				      const struct flexnet_arbiter_sample *sample)
+/* Do general tasks wait for CPUs, so that a core for throughput flows would be
+ * taken from tasks that use it as well? */
+FLEXNET_INLINE int flexnet_under_pressure(const struct flexnet_arbiter_memory *memory)
 {
-	if (sample->granted == 0)
-		return sample->runnable > 0;
-	return sample->runnable > sample->granted && sample->delay_ns > params->objective_ns;
+	return memory->pressure > FLEXNET_PRESSURE_MAX;
 }
 
-/* Are the cores that may be granted too few for the executors, or were they a
- * short while ago? What comes on top does better in its application than in the
- * queue for a core; and once it went there, its executors want none. Called
- * once a round. */
+/* Does this sample say that another core is wanted, and could it help? One more
+ * core than runnable executors would only idle. Latency flows get cores by delay,
+ * throughput flows by utilisation, and only those that nobody waits for: a
+ * blocking write of megabytes is always old. */
+FLEXNET_INLINE int flexnet_wants_core(const struct flexnet_arbiter_params *params,
+				      const struct flexnet_arbiter_sample *sample,
+				      const struct flexnet_arbiter_memory *memory)
+{
+	if (sample->runnable <= sample->granted)
+		return 0;
+	if (sample->granted == 0)
+		return sample->latency_runnable || !flexnet_under_pressure(memory);
+	if (sample->latency_delay_ns > params->objective_ns)
+		return 1;
+	return memory->average > (flexnet_u64)sample->granted * FLEXNET_UTILISATION_MAX &&
+	       !flexnet_under_pressure(memory);
+}
+
+/* A hold begins or is renewed now. */
+FLEXNET_INLINE flexnet_u32 flexnet_saturate(struct flexnet_arbiter_memory *memory,
+					    flexnet_u64 now_ns, flexnet_u32 saturated)
+{
+	memory->saturated_ns = now_ns;
+	memory->cores_idle_since_ns = 0;
+	memory->saturated = saturated;
+	return saturated;
+}
+
+/* Which clients' work does better in the application than in the queue for a core:
+ * enum flexnet_saturated. The cores that may be granted are too few for the executors,
+ * or the machine is under pressure, or that was so a short while ago: once work
+ * went back to its application, its executors want no core. Called once a round,
+ * after the round. */
 FLEXNET_INLINE flexnet_u32 flexnet_is_saturated(const struct flexnet_arbiter_params *params,
 						const struct flexnet_arbiter_sample *sample,
 						struct flexnet_arbiter_memory *memory)
@@ -179,19 +229,22 @@ FLEXNET_INLINE flexnet_u32 flexnet_is_saturated(const struct flexnet_arbiter_par
 	flexnet_u64 now = sample->now_ns;
 	flexnet_u64 since = now > memory->saturated_ns ? now - memory->saturated_ns : 0;
 	flexnet_u32 holds = memory->saturated_ns && since < hold;
+	flexnet_u32 all = flexnet_under_pressure(memory) && params->cores_max &&
+			  (sample->runnable > sample->latency_runnable ||
+			   (holds && memory->saturated == FLEXNET_SATURATED_ALL));
+	flexnet_u32 excess = sample->granted && sample->granted >= params->cores_max &&
+			     sample->runnable > sample->granted &&
+			     sample->delay_ns > FLEXNET_SATURATED_OBJECTIVES * params->objective_ns;
 
-	if (sample->granted && sample->granted >= params->cores_max &&
-	    sample->runnable > sample->granted &&
-	    sample->delay_ns > FLEXNET_SATURATED_OBJECTIVES * params->objective_ns) {
+	if (all || excess) {
 		if (!holds && memory->saturated_ns && since < 2 * hold) {
 			if (memory->saturated_shift < FLEXNET_SATURATED_SHIFT_MAX)
 				memory->saturated_shift++;
 		} else if (!holds) {
 			memory->saturated_shift = 0;
 		}
-		memory->saturated_ns = now;
-		memory->cores_idle_since_ns = 0;
-		return 1;
+		return flexnet_saturate(memory, now,
+					all ? FLEXNET_SATURATED_ALL : FLEXNET_SATURATED_EXCESS);
 	}
 	if (!sample->idle || !holds)
 		memory->cores_idle_since_ns = 0;
@@ -199,7 +252,34 @@ FLEXNET_INLINE flexnet_u32 flexnet_is_saturated(const struct flexnet_arbiter_par
 		memory->cores_idle_since_ns = now;
 	else if (now > memory->cores_idle_since_ns + FLEXNET_SATURATED_IDLE_NS)
 		memory->saturated_ns = holds = 0;
-	return holds;
+	return holds ? memory->saturated : (flexnet_u32)FLEXNET_SATURATED_NONE;
+}
+
+/* An average of busy cores, with what they did in `elapsed_ns` folded in. */
+FLEXNET_INLINE flexnet_u64 flexnet_average(flexnet_u64 average, flexnet_u64 busy_ns,
+					   flexnet_u64 elapsed_ns)
+{
+	flexnet_u64 busy = busy_ns * FLEXNET_CORE / elapsed_ns;
+
+	return average - (average >> FLEXNET_AVERAGE_SHIFT) + (busy >> FLEXNET_AVERAGE_SHIFT);
+}
+
+/* Folds into the pressure whether tasks wait, by its part of the idle delay. */
+FLEXNET_INLINE void flexnet_observe_pressure(const struct flexnet_arbiter_params *params,
+					     const struct flexnet_arbiter_sample *sample,
+					     struct flexnet_arbiter_memory *memory,
+					     flexnet_u64 elapsed_ns)
+{
+	flexnet_u64 part = FLEXNET_PRESSURE_ALL / FLEXNET_PRESSURE_SAMPLES;
+
+	/* In steps of 256 ns, so that hours do not overflow. */
+	if (elapsed_ns < params->idle_delay_ns / FLEXNET_PRESSURE_SAMPLES)
+		part = (elapsed_ns << 24) / ((params->idle_delay_ns >> 8) | 1);
+	memory->pressure -= (memory->pressure * part) >> 32;
+	if (sample->waiting)
+		memory->pressure += part;
+	if (memory->pressure > FLEXNET_PRESSURE_ALL)
+		memory->pressure = FLEXNET_PRESSURE_ALL;
 }
 
 /* Folds one sample into the averages and the times since when. */
@@ -209,24 +289,28 @@ FLEXNET_INLINE void flexnet_arbiter_observe(const struct flexnet_arbiter_params 
 {
 	flexnet_u64 elapsed =
 		sample->now_ns > memory->round_ns ? sample->now_ns - memory->round_ns : 1;
-	flexnet_u64 busy;
 
-	/* After a pause the average of before it means nothing. */
+	/* After a pause the averages of before it mean nothing. */
 	if (!memory->round_ns || elapsed > params->idle_delay_ns + params->interval_ns) {
-		memory->average = 0;
+		memory->average = memory->latency_average = memory->pressure = 0;
 		elapsed = params->interval_ns ? params->interval_ns : 1;
 	}
-	busy = sample->busy_ns * FLEXNET_CORE / elapsed;
-	memory->average -= memory->average >> FLEXNET_AVERAGE_SHIFT;
-	memory->average += busy >> FLEXNET_AVERAGE_SHIFT;
+	flexnet_observe_pressure(params, sample, memory, elapsed);
+	memory->average = flexnet_average(memory->average, sample->busy_ns, elapsed);
+	memory->latency_average =
+		flexnet_average(memory->latency_average, sample->latency_busy_ns, elapsed);
 	memory->round_ns = sample->now_ns;
 
 	if (sample->runnable || sample->depth)
 		memory->idle_since_ns = 0;
 	else if (!memory->idle_since_ns)
 		memory->idle_since_ns = sample->now_ns;
+	if (sample->latency_runnable || sample->latency_delay_ns)
+		memory->latency_idle_since_ns = 0;
+	else if (!memory->latency_idle_since_ns)
+		memory->latency_idle_since_ns = sample->now_ns;
 
-	if (sample->delay_ns >= params->low_mark_ns)
+	if (sample->latency_delay_ns >= params->low_mark_ns)
 		memory->calm_since_ns = 0;
 	else if (!memory->calm_since_ns)
 		memory->calm_since_ns = sample->now_ns;
@@ -238,7 +322,7 @@ FLEXNET_INLINE void flexnet_arbiter_observe(const struct flexnet_arbiter_params 
 	else if (memory->backoff < FLEXNET_BACKOFF_SHIFT_MAX)
 		memory->backoff++;
 
-	if (!flexnet_wants_core(params, sample)) {
+	if (!flexnet_wants_core(params, sample, memory)) {
 		memory->pressed_since_ns = 0;
 		memory->pressed_rounds = 0;
 	} else {
@@ -248,15 +332,48 @@ FLEXNET_INLINE void flexnet_arbiter_observe(const struct flexnet_arbiter_params 
 	}
 }
 
+/* How busy the cores are with work that counts. */
+FLEXNET_INLINE flexnet_u64 flexnet_needed_average(const struct flexnet_arbiter_memory *memory)
+{
+	return flexnet_under_pressure(memory) ? memory->latency_average : memory->average;
+}
+
+/* Cores that nobody needs any more: all of them, or one. Under pressure the work
+ * of throughput flows is no need. Called where the last round took none. */
+FLEXNET_INLINE void flexnet_arbiter_shrink(const struct flexnet_arbiter_params *params,
+					   const struct flexnet_arbiter_sample *sample,
+					   struct flexnet_arbiter_memory *memory,
+					   struct flexnet_arbiter_decision *decision)
+{
+	flexnet_u32 pressure = flexnet_under_pressure(memory);
+	flexnet_u64 idle_since = pressure ? memory->latency_idle_since_ns : memory->idle_since_ns;
+	flexnet_u64 now = sample->now_ns;
+
+	if (idle_since && now - idle_since >= params->idle_delay_ns) {
+		decision->cores = 0;
+		decision->reason =
+			memory->idle_since_ns ? FLEXNET_REASON_IDLE : FLEXNET_REASON_PRESSURE;
+		decision->cause_ns = idle_since;
+	} else if (sample->granted > 1 && memory->calm_since_ns &&
+		   now - memory->calm_since_ns >= params->idle_delay_ns) {
+		decision->cores = sample->granted - 1;
+		decision->reason = FLEXNET_REASON_CALM;
+		decision->cause_ns = memory->calm_since_ns;
+		/* The next core goes back only after another calm spell. */
+		memory->calm_since_ns = now;
+	}
+}
+
 /*
  * One round of the default design's rule.
  *
- * Grow by one when the oldest message is older than the objective, or at once
- * when work arrives and no core is granted. Shrink by one when the delay stayed
- * under the low mark for the idle delay and the remaining cores carry the
- * utilisation; give all back when there was no work for the idle delay. Never
- * two opposite decisions in consecutive rounds: a round between them decides
- * nothing.
+ * Grow by one at once when work arrives and no core is granted, when the oldest
+ * message of a latency flow is older than the objective, or when the cores are
+ * busy with throughput flows and no general task waits. Shrink by one when the
+ * delay stayed under the low mark for the idle delay and the remaining cores
+ * carry the utilisation; give all back when there was no work for the idle
+ * delay. Under pressure only the work of latency flows counts. Never two opposite
+ * decisions in consecutive rounds: a round between them decides nothing.
  */
 FLEXNET_INLINE void flexnet_arbiter_round(const struct flexnet_arbiter_params *params,
 					  const struct flexnet_arbiter_sample *sample,
@@ -269,6 +386,10 @@ FLEXNET_INLINE void flexnet_arbiter_round(const struct flexnet_arbiter_params *p
 	if (sample->now_ns >= memory->round_ns + 2 * params->interval_ns)
 		last = 0;
 	flexnet_arbiter_observe(params, sample, memory);
+	if (sample->granted > 1 &&
+	    flexnet_needed_average(memory) >
+		    (flexnet_u64)(sample->granted - 1) * FLEXNET_UTILISATION_MAX)
+		memory->calm_since_ns = 0;
 	memory->direction = 0;
 	decision->cores = sample->granted;
 	decision->reason = FLEXNET_REASON_NONE;
@@ -283,20 +404,8 @@ FLEXNET_INLINE void flexnet_arbiter_round(const struct flexnet_arbiter_params *p
 		decision->reason = sample->granted ? FLEXNET_REASON_DELAY : FLEXNET_REASON_ARRIVAL;
 		decision->cause_ns = memory->pressed_since_ns;
 		decision->rounds = memory->pressed_rounds;
-	} else if (sample->granted && last <= 0 && memory->idle_since_ns &&
-		   sample->now_ns - memory->idle_since_ns >= params->idle_delay_ns) {
-		decision->cores = 0;
-		decision->reason = FLEXNET_REASON_IDLE;
-		decision->cause_ns = memory->idle_since_ns;
-	} else if (sample->granted > 1 && last <= 0 && memory->calm_since_ns &&
-		   sample->now_ns - memory->calm_since_ns >= params->idle_delay_ns &&
-		   memory->average <=
-			   (flexnet_u64)(sample->granted - 1) * FLEXNET_UTILISATION_MAX) {
-		decision->cores = sample->granted - 1;
-		decision->reason = FLEXNET_REASON_CALM;
-		decision->cause_ns = memory->calm_since_ns;
-		/* The next core goes back only after another calm spell. */
-		memory->calm_since_ns = sample->now_ns;
+	} else if (sample->granted && last <= 0) {
+		flexnet_arbiter_shrink(params, sample, memory, decision);
 	}
 	if (decision->cores != sample->granted)
 		memory->direction = decision->cores > sample->granted ? 1 : -1;

@@ -277,6 +277,7 @@ FLEXNET_INLINE void flexnet_design_round(const struct flexnet_design_params *par
 					 struct flexnet_arbiter_decision *decision)
 {
 	struct flexnet_arbiter_params arbiter = params->arbiter;
+	struct flexnet_arbiter_sample all = *sample;
 	struct flexnet_design_wish wish;
 	flexnet_u64 elapsed;
 	flexnet_s32 last = memory->direction;
@@ -295,7 +296,9 @@ FLEXNET_INLINE void flexnet_design_round(const struct flexnet_design_params *par
 	 * delay is seldom under another design's low mark. */
 	if (params->design == FLEXNET_DESIGN_SNAP_COMPACTING)
 		arbiter.low_mark_ns = params->high_ns / 2;
-	flexnet_arbiter_observe(&arbiter, sample, memory);
+	/* These rules know no classes of flows. */
+	all.latency_delay_ns = sample->delay_ns;
+	flexnet_arbiter_observe(&arbiter, &all, memory);
 	memory->direction = 0;
 	flexnet_design_wishes(&wish, sample->granted, FLEXNET_REASON_NONE, sample->now_ns);
 	flexnet_design_ask(params, sample, memory, elapsed, last, &wish);

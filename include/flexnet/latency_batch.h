@@ -82,4 +82,33 @@ FLEXNET_INLINE int flexnet_latency_batch_lasts(const struct flexnet_latency_batc
 	return batch->id && used_ns < latency_batch_ns && used_ns < starvation_ns;
 }
 
+/* Periods over which wakeups are counted. */
+#define FLEXNET_WAKEUP_PERIODS 4
+
+/* A count is remembered over a pause of so many spans: a virtual CPU may stand still for some. */
+#define FLEXNET_WAKEUP_PAUSE 16
+
+/* How often a task wakes. Starts as zeros. */
+struct flexnet_wakeups {
+	flexnet_u64 since_ns; /* when the count began */
+	flexnet_u32 count;    /* wakeups since then */
+	flexnet_u32 before;   /* of the count before, if there was no long pause */
+};
+
+/* Counts a wakeup at now_ns. Does the task wake more than once a period in the mean? */
+FLEXNET_INLINE int flexnet_wakes_often(struct flexnet_wakeups *wakeups, flexnet_u64 now_ns,
+				       flexnet_u64 period_ns)
+{
+	flexnet_u64 span = FLEXNET_WAKEUP_PERIODS * period_ns;
+	flexnet_u64 since = now_ns > wakeups->since_ns ? now_ns - wakeups->since_ns : 0;
+
+	if (since >= span) {
+		wakeups->before = since < FLEXNET_WAKEUP_PAUSE * span ? wakeups->count : 0;
+		wakeups->count = 0;
+		wakeups->since_ns = now_ns;
+	}
+	wakeups->count++;
+	return wakeups->count > FLEXNET_WAKEUP_PERIODS || wakeups->before > FLEXNET_WAKEUP_PERIODS;
+}
+
 #endif /* FLEXNET_LATENCY_BATCH_H */

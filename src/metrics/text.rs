@@ -120,8 +120,8 @@ fn cores(registry: &mut Registry, snapshot: &Snapshot) {
         ),
         (
             "cores_saturated",
-            "1: executors wait and no more cores can be granted",
-            arbiter.saturated,
+            "1: clients are told to send by themselves for want of cores",
+            u32::from(arbiter.saturated != 0),
         ),
         (
             "clients",

@@ -58,6 +58,30 @@ pub fn a_latency_task_waits_less_than_a_slice() {
     assert!(good, "{rounds:?}");
 }
 
+/// A latency task that is bound to a CPU goes before the normal tasks there, which keep a part of it.
+pub fn a_bound_latency_task_goes_first() {
+    const SLICE_NS: u64 = 4_000_000;
+    share("slice-us = 4000\n");
+    let hogs: Vec<Task> = (0..4).map(|_| Task::hog()).collect();
+    let (ping, pair) = (run_as("latency", &["ping"]), run_as("latency", &["pair"]));
+    let bound = online_cpus()[0];
+    for task in hogs.iter().chain([&ping, &pair]) {
+        task.pin(&[bound]);
+    }
+    let before = ping.waits();
+    let ran = |task: &Task| task.schedstat(0);
+    let (hogs_before, pair_before) = (hogs.iter().map(ran).sum::<u64>(), pair.waits().1);
+    eventually("200 wakeups", || ping.waits().1 > before.1 + 200);
+    let now = ping.waits();
+    let average = (now.0 - before.0) / (now.1 - before.1);
+    let hogs_ran = hogs.iter().map(ran).sum::<u64>() - hogs_before;
+    let turns = pair.waits().1 - pair_before;
+    println!("  waits {average} ns, hogs ran {hogs_ran} ns beside {turns} turns of a pair");
+    assert!(average < SLICE_NS, "it waits {average} ns");
+    assert!(hogs_ran > 10 * SLICE_NS, "hogs ran {hogs_ran} ns");
+    assert!(turns > 20, "{turns} turns");
+}
+
 /// Latency tasks that wake all the time preempt hogs once in a preemption cooldown and no
 /// more often, and have their turns all the same.
 pub fn a_preemption_cooldown_spares_the_running_task() {

@@ -273,6 +273,38 @@ fn run_on(core: usize, names: [&str; 2], apps: &mut [Task; 2]) -> ([u64; 2], u32
     (shares, there, elsewhere)
 }
 
+/// Throughput flows have a core that no other task waits for. Beside hogs their executors give it
+/// back and are tasks among others, and their applications are told to send by themselves. A latency
+/// flow has its core all the same. The executors that are left over are no reason to give it back.
+pub fn throughput_flows_use_spare_cores_only() {
+    share("");
+    let mut bulk = ["one", "two", "three"].map(|name| Task::bulk_app(name, 1));
+    for app in &mut bulk {
+        app.ask("load 300 64 500");
+    }
+    let saturated = |app: &mut Task| app.sample()["page"]["saturated"] == 1;
+    eventually("a core", || status().cores_granted > 0);
+    let hogs: Vec<Task> = (0..3 * online_cpus().len()).map(|_| Task::hog()).collect();
+    eventually("the cores' return", || status().cores_granted == 0);
+    for app in &mut bulk {
+        eventually("word to send by itself", || saturated(app));
+    }
+    let mut service = Task::app("service", 1);
+    service.ask("load 300 4 0");
+    granted_core(&mut service);
+    assert!(!saturated(&mut service), "a latency flow was sent away");
+    service.ask("idle");
+    eventually("the core's return", || status().cores_granted == 0);
+    // What is left leaves CPUs to spare.
+    drop(hogs);
+    let [last, rest @ ..] = &mut bulk;
+    for app in rest {
+        app.ask("idle");
+    }
+    eventually("a core again", || status().cores_granted > 0);
+    eventually("word that the application has it", || !saturated(last));
+}
+
 /// The operator's weights divide a core, also when they change under load.
 pub fn the_operators_weights_divide_a_core() {
     let weights = |left, right| {
@@ -323,9 +355,13 @@ pub fn too_few_cores_are_reported_and_not_steered_to() {
     for app in &mut apps[1..] {
         app.ask("load 300 64 0");
     }
-    for app in &mut apps {
-        eventually("word of too few cores", || saturated(app));
-    }
+    // The core carries one, and the others do without it.
+    eventually("word of too few cores", || {
+        apps.iter_mut()
+            .filter_map(|app| saturated(app).then_some(()))
+            .count()
+            == 2
+    });
     eventually("the device's own steering", || !steered());
     for app in &mut apps {
         app.ask("idle");
@@ -334,4 +370,18 @@ pub fn too_few_cores_are_reported_and_not_steered_to() {
         eventually("word of enough cores", || !saturated(app));
     }
     daemon.stop();
+}
+
+/// On a core that is always wanted, latency flows have four fifths and throughput flows the rest.
+pub fn latency_flows_go_first_within_their_budget() {
+    share(&format!("max-net-cores = 1\n{STAYS}"));
+    let hogs = 3 * online_cpus().len();
+    let _hogs: Vec<Task> = (0..hogs).map(|_| Task::hog()).collect();
+    let names = ["latency", "throughput"];
+    let mut apps = [Task::app(names[0], 1), Task::bulk_app(names[1], 1)];
+    let core = saturate_one_core(&mut apps);
+    let (shares, ..) = run_on(core, names, &mut apps);
+    println!("  shares {shares:?}");
+    assert!(2 * shares[0] > 3 * shares[1], "shares {shares:?}");
+    assert!(shares[1] > shares[0] / 10, "shares {shares:?}");
 }

@@ -69,6 +69,7 @@ const SHARING: &[Test] = tests! {
     classes:
         a_class_is_inherited on [2],
         a_latency_task_waits_less_than_a_slice on [2] => time,
+        a_bound_latency_task_goes_first on [1, 2] => time,
         a_preemption_cooldown_spares_the_running_task on [2] => time,
         a_latency_batch_serves_every_waiting_task on [2] => time,
         a_task_that_keeps_waking_has_two_turns_per_latency_batch on [2] => time,
@@ -89,8 +90,10 @@ const SHARING: &[Test] = tests! {
         lent_cores_serve_all on [2],
         a_submitter_on_the_lent_core_hands_over_many on [2],
         an_idle_system_stays_idle on [2] => time,
+        throughput_flows_use_spare_cores_only on [2, 4],
         two_applications_share_a_core on [4] => time,
-        the_operators_weights_divide_a_core on [4] => time;
+        the_operators_weights_divide_a_core on [4] => time,
+        latency_flows_go_first_within_their_budget on [4] => time;
     designs:
         every_design_serves on [2],
         a_switch_changes_how_cores_are_granted on [4],

@@ -384,7 +384,7 @@ pub fn a_receive_livelock_starves_nobody() {
         let ratio = share("a hog", &mut || hog.run_ns());
         assert!((0.3..6.0).contains(&ratio), "{ratio}");
     } else {
-        let mut app = Task::app("beside", 1);
+        let mut app = Task::bulk_app("beside", 1);
         app.ask("load 300 64 0");
         let ratio = share("an executor", &mut || client("beside").unwrap().run_ns);
         assert!((0.3..3.0).contains(&ratio), "{ratio}");

@@ -8,6 +8,7 @@
 //!   pair                        two threads that wake each other, for ever
 //!   app NAME EXECUTORS [CORES]  an application with executors, and guaranteed
 //!                               cores; see `app`
+//!   bulk-app NAME EXECUTORS     one with throughput flows
 //!   stream NAME EXECUTORS PORT  sends a pattern over TCP until asked to stop
 //!   reader                      stays long in RCU read-side critical sections
 //!   packets DEVICE BURST US     sends frames into a device, for ever
@@ -15,6 +16,7 @@
 //! its handle, and with the tests.
 
 use crate::daemon::{eventually, wait};
+use flexnet::abi::FlowClass::{self, Latency, Throughput};
 use flexnet::abi::{Page, SOCKET_PATH};
 use flexnet::client::Client;
 use flexnet::executor::{Flow, Link, Runtime};
@@ -92,9 +94,14 @@ impl Task {
         task
     }
 
-    /// An application of so many executors.
+    /// An application of so many executors, with latency flows.
     pub fn app(name: &str, executors: usize) -> Self {
         Self::play(&[], &["app", name, &executors.to_string()])
+    }
+
+    /// The same with throughput flows.
+    pub fn bulk_app(name: &str, executors: usize) -> Self {
+        Self::play(&[], &["bulk-app", name, &executors.to_string()])
     }
 
     /// Tells it something and gives back its answer.
@@ -151,7 +158,7 @@ impl Task {
         self.schedstat_of(tid, 2)
     }
 
-    fn schedstat(&self, field: usize) -> u64 {
+    pub fn schedstat(&self, field: usize) -> u64 {
         let of = |tid| self.schedstat_of(tid, field);
         threads(self.pid()).into_iter().map(of).sum()
     }
@@ -308,9 +315,11 @@ pub fn play(role: &str, rest: &[&str]) {
             one.write_all(&[0]).unwrap();
             pass_on(&mut one);
         }
-        ("app", [name, executors]) => app(name, executors.parse().unwrap(), 0),
+        ("app", [name, executors]) => app(name, executors.parse().unwrap(), 0, Latency),
+        ("bulk-app", [name, executors]) => app(name, executors.parse().unwrap(), 0, Throughput),
         ("app", [name, executors, cores]) => {
-            app(name, executors.parse().unwrap(), cores.parse().unwrap());
+            let executors = executors.parse().unwrap();
+            app(name, executors, cores.parse().unwrap(), Latency);
         }
         ("stream", [name, executors, port]) => {
             stream(name, executors.parse().unwrap(), port.parse().unwrap());
@@ -417,11 +426,12 @@ impl Load {
 ///                         most at once, PAUSE us after each
 ///   idle                  no more; answers when all are done
 ///   sample                its page and counts as JSON
-fn app(name: &str, executors: usize, cores: u32) {
+fn app(name: &str, executors: usize, cores: u32, class: FlowClass) {
     let client = Client::connect_with_guarantee(SOCKET_PATH.as_ref(), name, cores).unwrap();
     let runtime = Runtime::builder()
         .name(name)
         .executors(executors)
+        .flow_class(class)
         .link(client.clone())
         .build()
         .unwrap();

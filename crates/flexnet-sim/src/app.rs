@@ -199,18 +199,24 @@ impl App {
         self.work(now, 0);
         let waiting = self.queues.queued + self.blocked.len();
         let view = self.queues.view(now);
+        let delay_ns = self.queues.delay_ns(now);
+        let busy_ns = std::mem::take(&mut self.busy_ns);
+        let runnable = self
+            .design
+            .runnable(&view, self.running)
+            .min(self.core_of.len()) as u32;
+        // All flows are latency flows here, and no other task waits.
         Sample {
             now_ns: now,
-            delay_ns: self.queues.delay_ns(now),
-            busy_ns: std::mem::take(&mut self.busy_ns),
+            delay_ns,
+            busy_ns,
             depth: (waiting + self.running) as u64,
-            runnable: self
-                .design
-                .runnable(&view, self.running)
-                .min(self.core_of.len()) as u32,
+            latency_delay_ns: delay_ns,
+            latency_busy_ns: busy_ns,
+            runnable,
+            latency_runnable: runnable,
             granted: self.queues.target as u32,
-            idle: 0,
-            reserved: 0,
+            ..Sample::default()
         }
     }
 

@@ -61,9 +61,13 @@ pub(super) struct Sample {
     pub delay_ns: u64,
     pub busy_ns: u64,
     pub depth: u64,
+    pub latency_delay_ns: u64,
+    pub latency_busy_ns: u64,
     pub runnable: u32,
+    pub latency_runnable: u32,
     pub granted: u32,
     pub idle: u32,
+    pub waiting: u32,
     pub reserved: u32,
 }
 
@@ -71,7 +75,7 @@ pub(super) struct Sample {
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(super) struct Memory {
-    words: [u64; 5],
+    words: [u64; 7],
     pressed_rounds: u32,
     direction: i32,
     backoff: u32,
@@ -80,7 +84,8 @@ pub(super) struct Memory {
     saturated_ns: u64,
     cores_idle_since_ns: u64,
     saturated_shift: u32,
-    reserved: u32,
+    saturated: u32,
+    pressure: u64,
 }
 
 /// `struct flexnet_arbiter_decision`.
@@ -180,8 +185,8 @@ impl Case {
 const _: () = assert!(
     CASE_BYTES == size_of::<DesignParams>() + size_of::<Sample>() + size_of::<Memory>() + 24
         && size_of::<DesignParams>() == 8 * 11
-        && size_of::<Sample>() == 8 * 6
-        && size_of::<Memory>() == 8 * 10
+        && size_of::<Sample>() == 8 * 9
+        && size_of::<Memory>() == 8 * 13
         && size_of::<Decision>() == 24
 );
 
@@ -247,9 +252,13 @@ fn plausible(rule: CoreRule, random: &mut Random, now: &mut u64, granted: u32) -
             delay_ns: random.below(120_000) as u64 * u64::from(runnable > 0),
             busy_ns: random.below(100_000) as u64 * u64::from(granted),
             depth: random.below(200) as u64 * u64::from(runnable > 0),
+            latency_delay_ns: random.below(120_000) as u64 * u64::from(runnable > 2),
+            latency_busy_ns: random.below(50_000) as u64 * u64::from(granted),
             runnable,
+            latency_runnable: runnable.saturating_sub(2),
             granted,
             idle: random.below(3) as u32,
+            waiting: random.below(2) as u32,
             reserved: 0,
         },
         memory: Memory::default(),
@@ -264,11 +273,14 @@ fn anything(mut case: Case, random: &mut Random) -> Case {
     case.sample.delay_ns = any();
     case.sample.busy_ns = any();
     case.sample.depth = any();
+    case.sample.latency_delay_ns = any();
+    case.sample.latency_busy_ns = any();
     case.sample.granted = any() as u32 % 9;
-    case.memory.words = [any(), any(), any(), any(), any()];
+    case.memory.words = std::array::from_fn(|_| any());
     case.memory.direction = any() as i32 % 3 - 1;
     case.memory.pressed_rounds = any() as u32;
     case.memory.backoff = any() as u32;
+    case.memory.pressure = any() >> 20;
     case.params.arbiter.interval_ns = any() >> 20;
     case.params.arbiter.idle_delay_ns = any() >> 10;
     case

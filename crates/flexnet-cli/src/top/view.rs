@@ -57,7 +57,15 @@ pub(super) struct App {
 }
 
 /// In the order of `enum flexnet_reason`.
-const REASONS: [&str; 6] = ["", "work arrived", "delay", "calm", "no work", "limit"];
+const REASONS: [&str; 7] = [
+    "",
+    "work arrived",
+    "delay",
+    "calm",
+    "no work",
+    "limit",
+    "pressure",
+];
 
 /// A change of the grants, in words.
 fn change(of: &StatusChange) -> String {

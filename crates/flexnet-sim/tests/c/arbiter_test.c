@@ -44,7 +44,10 @@ static void run_rows(const char *name, const struct row *rows, size_t count)
 			.delay_ns = row->delay_ns,
 			.busy_ns = row->busy_ns,
 			.depth = row->depth,
+			.latency_delay_ns = row->delay_ns,
+			.latency_busy_ns = row->busy_ns,
 			.runnable = row->runnable,
+			.latency_runnable = row->runnable,
 			.granted = granted,
 		};
 		struct flexnet_arbiter_decision decision;
@@ -131,6 +134,105 @@ static void test_shrink(void)
 	}
 }
 
+/* Throughput flows whose oldest message is always old: how many cores in the end? */
+static void test_throughput_flows(void)
+{
+	static const struct {
+		const char *what;
+		flexnet_u64 busy_permille, latency_busy_permille; /* of one core */
+		flexnet_u32 runnable, latency_runnable, waiting, granted;
+		flexnet_u32 cores, reason, saturated; /* expected; the reason of the last change */
+	} table[] = {
+		{ "one core carries them", 600, 0, 3, 0, 0, 0, 1, FLEXNET_REASON_ARRIVAL, 0 },
+		{ "one is too few", 900, 0, 3, 0, 0, 0, 2, FLEXNET_REASON_DELAY, 0 },
+		{ "no more cores than executors", 2000, 0, 2, 0, 0, 0, 2, FLEXNET_REASON_DELAY, 0 },
+		{ "three are too many", 1500, 0, 4, 0, 0, 3, 2, FLEXNET_REASON_CALM, 0 },
+		{ "general tasks wait", 2000, 0, 3, 0, 1, 2, 0, FLEXNET_REASON_PRESSURE,
+		  FLEXNET_SATURATED_ALL },
+		{ "no first core then", 0, 0, 3, 0, 1, 0, 0, 0, FLEXNET_SATURATED_ALL },
+		{ "latency flows keep theirs", 3000, 900, 3, 1, 1, 3, 2, FLEXNET_REASON_CALM,
+		  FLEXNET_SATURATED_ALL },
+		{ "and have one first", 0, 0, 1, 1, 1, 0, 1, FLEXNET_REASON_ARRIVAL, 0 },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct flexnet_arbiter_memory memory = {
+			.round_ns = 1,
+			.pressure = FLEXNET_PRESSURE_ALL * table[i].waiting,
+		};
+		struct flexnet_arbiter_sample sample = {
+			.delay_ns = 40 * MS,
+			.depth = 9,
+			.runnable = table[i].runnable,
+			.latency_runnable = table[i].latency_runnable,
+			.waiting = table[i].waiting,
+			.granted = table[i].granted,
+		};
+		struct flexnet_arbiter_decision decision;
+		flexnet_u32 reason = 0, saturated = 0;
+		int round;
+
+		for (round = 0; round < 1000; round++) {
+			sample.now_ns = 1 * MS + round * params.interval_ns;
+			sample.busy_ns = params.interval_ns * table[i].busy_permille / 1000;
+			sample.latency_busy_ns =
+				params.interval_ns * table[i].latency_busy_permille / 1000;
+			flexnet_arbiter_round(&params, &sample, &memory, &decision);
+			saturated = flexnet_is_saturated(&params, &sample, &memory);
+			if (decision.cores != sample.granted)
+				reason = decision.reason;
+			sample.granted = decision.cores;
+		}
+		EXPECT(sample.granted == table[i].cores && reason == table[i].reason &&
+			       saturated == table[i].saturated,
+		       "%s: %u cores for reason %u, saturated %u", table[i].what, sample.granted,
+		       reason, saturated);
+	}
+}
+
+/* Pressure is what lasts for more than half of the idle delay, whatever that and the interval are,
+ * and it ends as it began. */
+static void test_pressure(void)
+{
+	static const struct {
+		flexnet_u64 interval_ns, idle_delay_ns;
+	} times[] = { { 100 * US, 20 * MS }, { 20 * US, 20 * MS },   { 100 * US, 1 * MS },
+		      { 10 * MS, 20 * MS },  { 100 * US, 200 * MS }, { 1 * MS, 60000 * MS } };
+	static const struct {
+		flexnet_u32 waits, of; /* rounds */
+		int pressure;	       /* expected */
+	} table[] = { { 10, 10, 1 }, { 0, 10, 0 }, { 6, 10, 1 }, { 4, 10, 0 }, { 1, 10, 0 } };
+	size_t i, k;
+
+	for (k = 0; k < sizeof(times) / sizeof(times[0]); k++) {
+		struct flexnet_arbiter_params own = params;
+		struct flexnet_arbiter_memory memory = { .round_ns = 1 };
+		struct flexnet_arbiter_sample sample = { .now_ns = 1 };
+		flexnet_u64 rounds = 10 * times[k].idle_delay_ns / times[k].interval_ns + 200;
+		flexnet_u64 round;
+
+		own.interval_ns = times[k].interval_ns;
+		own.idle_delay_ns = times[k].idle_delay_ns;
+		/* Where one sample is an eighth of the average, a run of them is much. */
+		for (i = 0; i < (rounds > 300 ? sizeof(table) / sizeof(table[0]) : 2); i++) {
+			for (round = 0; round < rounds; round++) {
+				sample.now_ns += own.interval_ns;
+				sample.waiting = round % table[i].of < table[i].waits;
+				flexnet_arbiter_observe(&own, &sample, &memory);
+			}
+			EXPECT(flexnet_under_pressure(&memory) == table[i].pressure,
+			       "times %zu, %u of %u rounds: %llu", k, table[i].waits, table[i].of,
+			       (unsigned long long)memory.pressure);
+		}
+		/* One task that waits at the first sample after a pause says nothing. */
+		sample.now_ns += 3 * own.idle_delay_ns;
+		sample.waiting = 1;
+		flexnet_arbiter_observe(&own, &sample, &memory);
+		EXPECT(!flexnet_under_pressure(&memory), "times %zu, after a pause", k);
+	}
+}
+
 static void test_no_opposites(void)
 {
 	struct flexnet_arbiter_memory memory = { 0 };
@@ -149,6 +251,9 @@ static void test_no_opposites(void)
 		sample.delay_ns = sample.depth ? (seed >> 16) % (200 * US) : 0;
 		if ((round / 1000) % 2)
 			sample.runnable = sample.depth = sample.delay_ns = 0;
+		sample.latency_delay_ns = (seed >> 6) % 2 ? sample.delay_ns : 0;
+		sample.latency_runnable = sample.runnable > 2 ? sample.runnable - 2 : 0;
+		sample.waiting = round / 500 % 3 == 0;
 		sample.busy_ns = sample.runnable * params.interval_ns / 2;
 		sample.granted = granted;
 		flexnet_arbiter_round(&params, &sample, &memory, &decision);
@@ -396,6 +501,8 @@ int main(void)
 	test_growth();
 	test_idle();
 	test_shrink();
+	test_throughput_flows();
+	test_pressure();
 	test_no_opposites();
 	test_limit();
 	test_small_functions();

@@ -115,8 +115,39 @@ static void test_ids(void)
 	EXPECT(here.id == id && here.tasks == 3, "it goes on");
 }
 
+/* The last of some wakeups at a fixed distance: does the task wake often? */
+static void test_wakeups(void)
+{
+	static const struct {
+		flexnet_u64 apart_ns;
+		unsigned int wakeups;
+		int often; /* expected */
+	} table[] = {
+		{ 100000, 4, 0 },    { 100000, 5, 1 },	   { 100000, 1000, 1 },
+		{ 900000, 1000, 1 }, { 1100000, 1000, 0 }, { 2500000, 1000, 0 },
+	};
+	size_t row;
+
+	for (row = 0; row < sizeof(table) / sizeof(table[0]); row++) {
+		struct flexnet_wakeups wakeups = { 0 };
+		flexnet_u64 now = 1000000000;
+		unsigned int i;
+		int often = 0;
+
+		for (i = 0; i < table[row].wakeups; i++, now += table[row].apart_ns)
+			often = flexnet_wakes_often(&wakeups, now, 1000000);
+		EXPECT(often == table[row].often, "wakeups, row %zu: %d", row, often);
+		/* A short pause changes nothing, and after a long one it does not. */
+		EXPECT(flexnet_wakes_often(&wakeups, now + 20000000, 1000000) == often,
+		       "wakeups, row %zu: after a short pause", row);
+		EXPECT(!flexnet_wakes_often(&wakeups, now + 200000000, 1000000),
+		       "wakeups, row %zu: after a long pause", row);
+	}
+}
+
 int main(void)
 {
+	test_wakeups();
 	test_turns();
 	test_length();
 	test_ids();

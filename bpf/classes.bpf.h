@@ -10,31 +10,6 @@
 #ifndef FLEXNET_CLASSES_BPF_H
 #define FLEXNET_CLASSES_BPF_H
 
-static void set_cgroup_weight(struct cgroup *cgrp, u32 weight)
-{
-	u32 *entry =
-		bpf_cgrp_storage_get(&cgroup_weights, cgrp, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-
-	if (entry)
-		*entry = weight;
-	__sync_fetch_and_add(&cgroup_epoch, 1);
-}
-
-static void refresh_cgroup_weight(struct task_struct *p, struct task_ctx *tctx)
-{
-	struct cgroup *cgrp = scx_bpf_task_cgroup(p);
-	u32 *entry;
-
-	tctx->cgroup_epoch = cgroup_epoch;
-	tctx->cgroup_weight = 100;
-	if (!cgrp)
-		return;
-	entry = bpf_cgrp_storage_get(&cgroup_weights, cgrp, NULL, 0);
-	if (entry && *entry)
-		tctx->cgroup_weight = *entry;
-	bpf_cgroup_release(cgrp);
-}
-
 /* A new task has its parent's class, an executor's child none; what ran before
  * the scheduler did is normal. */
 static void classify_new_task(struct task_struct *p, struct task_ctx *tctx, bool fork)
@@ -44,7 +19,6 @@ static void classify_new_task(struct task_struct *p, struct task_ctx *tctx, bool
 
 	tctx->task_class = FLEXNET_CLASS_NORMAL;
 	tctx->class_origin = FLEXNET_ORIGIN_DEFAULT;
-	tctx->cgroup_weight = 100;
 	if (is_percpu_kthread(p)) {
 		tctx->task_class = FLEXNET_CLASS_KTHREAD;
 		tctx->class_origin = FLEXNET_ORIGIN_KERNEL;
@@ -224,7 +198,7 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 		if (dedicated) {
 			quanta_account(cctx, now - ran, now);
 		} else {
-			tctx->vtime += flexnet_scale_by_weight(ran, weight_of(p, tctx));
+			tctx->vtime += virtual_ns(p, tctx, ran);
 			/* What waits has its turn beside it, too. */
 			cctx->higher_used_ns =
 				is_normal_executor(tctx) ? 0 : cctx->higher_used_ns + ran;
@@ -233,9 +207,7 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 		executor_stops(tctx, cctx, ran, runnable);
 		return;
 	}
-	if (tctx->cgroup_epoch != cgroup_epoch)
-		refresh_cgroup_weight(p, tctx);
-	tctx->vtime += flexnet_scale_by_weight(ran, weight_of(p, tctx));
+	tctx->vtime += virtual_ns(p, tctx, ran);
 	if (tctx->backlog) {
 		__sync_fetch_and_add(&backlog.run_ns, ran);
 		cctx->latency_end_ns = now;

@@ -82,19 +82,6 @@ static __always_inline u64 slice_of(u32 task_class)
 	return task_class == FLEXNET_CLASS_LATENCY ? settings.latency_slice_ns : settings.slice_ns;
 }
 
-/* Weight of a task: nice and its cgroup's cpu.weight; a batch task counts a
- * quarter. */
-static __always_inline u32 weight_of(struct task_struct *p, struct task_ctx *tctx)
-{
-	u32 weight = p->scx.weight;
-
-	if (tctx->cgroup_weight != 100 && tctx->cgroup_weight)
-		weight = weight * tctx->cgroup_weight / 100;
-	if (tctx->task_class == FLEXNET_CLASS_BATCH)
-		weight /= 4;
-	return weight ? weight : 1;
-}
-
 /* An idle CPU this task may use and should: a general one first, then a granted
  * one where those are lent. Claims it. -1: none. */
 static s32 idle_cpu_for(struct task_struct *p, s32 prev_cpu, u64 wake_flags)
@@ -130,9 +117,17 @@ static __always_inline u64 clock_now(u32 clock)
 	return cctx ? cctx->vtime_now : vtime_now;
 }
 
-/* Virtual time of a task that is queued for this CPU only (`pinned`) or for all. */
-static __always_inline u64 start_vtime(struct task_ctx *tctx, u32 task_class, s32 cpu, bool pinned)
+/* How far behind the clock a task may be that wants a CPU all the time, in slices. It is behind where
+ * it waited while others had more: a thread that is owed a CPU of its own needs room for that, or it
+ * would lose what it waited each time. */
+#define BEHIND_SLICES_MAX 64
+
+/* Virtual time of a task that is queued for this CPU only (`pinned`) or for all. One that has slept
+ * may be a slice behind. */
+static __always_inline u64 start_vtime(struct task_ctx *tctx, u32 task_class, s32 cpu, bool pinned,
+				       bool slept)
 {
+	u64 behind = slice_of(task_class) * (slept ? 1 : BEHIND_SLICES_MAX);
 	u32 clock = pinned ? cpu + 1 : 0;
 	u64 now = clock_now(clock), own = tctx->vtime;
 
@@ -140,7 +135,7 @@ static __always_inline u64 start_vtime(struct task_ctx *tctx, u32 task_class, s3
 		own = flexnet_move_vtime(own, clock_now(tctx->clock), now);
 		tctx->clock = clock;
 	}
-	return flexnet_wakeup_vtime(own, now, slice_of(task_class));
+	return flexnet_wakeup_vtime(own, now, behind);
 }
 
 /* Virtual time by the shared clock, as this CPU's clock counts it. Where one clock stood for long,
@@ -195,7 +190,7 @@ static __always_inline void begin_next_turn(struct task_struct *p, struct task_c
 	if (stats && task_class < FLEXNET_CLASS_COUNT)
 		stats->run_ns[task_class] += ran;
 	turn_ends(tctx, ran, false);
-	tctx->vtime += flexnet_scale_by_weight(ran, weight_of(p, tctx));
+	tctx->vtime += virtual_ns(p, tctx, ran);
 	tctx->run_start_ns = now;
 	tctx->slice_ns = settings.slice_ns;
 	tctx->yielded_ns = 0;
@@ -310,10 +305,18 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	}
 	tctx->vtime += tctx->yielded_ns;
 	tctx->yielded_ns = 0;
-	tctx->vtime = vtime = start_vtime(tctx, task_class, prev_cpu, pinned);
+	tctx->vtime = vtime = start_vtime(tctx, task_class, prev_cpu, pinned,
+					    enq_flags & SCX_ENQ_WAKEUP);
 	/* What an executor ran elsewhere does not move this clock, and is no debt here. */
 	if (class_of(tctx) == FLEXNET_CLASS_EXECUTOR && !is_kernel_client(tctx->client)) {
 		u64 most = clock_now(tctx->clock) + settings.slice_ns;
+
+		if (time_before(most, vtime))
+			tctx->vtime = vtime = most;
+	}
+	/* Nor is what it was charged for when its group had more tasks, or less weight. */
+	if (tctx->group != GROUP_ROOT) {
+		u64 most = clock_now(tctx->clock) + virtual_ns(p, tctx, 2 * settings.slice_ns);
 
 		if (time_before(most, vtime))
 			tctx->vtime = vtime = most;
@@ -367,7 +370,7 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 static bool goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *prev, u64 now)
 {
 	struct task_ctx *tctx;
-	u64 first, other, ran, vtime;
+	u64 pinned, other, vtime;
 
 	if (!prev || !(prev->scx.flags & SCX_TASK_QUEUED) || cctx->kick_claim_ns ||
 	    queued(DSQ_GENERAL_LATENCY) || !bpf_cpumask_test_cpu(cpu, prev->cpus_ptr))
@@ -376,13 +379,13 @@ static bool goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *prev, u64
 	if (!tctx ||
 	    (class_of(tctx) != FLEXNET_CLASS_NORMAL && class_of(tctx) != FLEXNET_CLASS_BATCH))
 		return false;
-	first = first_vtime(pinned_dsq(cpu));
-	other = first_general_vtime(cctx);
-	if (other < first)
-		first = other;
-	ran = turn_run_ns(tctx, now);
-	vtime = tctx->vtime + flexnet_scale_by_weight(ran, weight_of(prev, tctx));
-	if (first == ~0ULL || vtime >= first || tctx->yielded_ns)
+	vtime = virtual_ns(prev, tctx, turn_run_ns(tctx, now));
+	pinned = first_vtime(pinned_dsq(cpu));
+	/* Tasks of one clock are compared by that clock. */
+	other = tctx->clock ? first_general_vtime(cctx) : first_vtime(DSQ_GENERAL);
+	if ((pinned == ~0ULL && other == ~0ULL) || tctx->vtime + vtime >= other ||
+	    (tctx->clock ? tctx->vtime : vtime_here(cctx, tctx->vtime)) + vtime >= pinned ||
+	    tctx->yielded_ns)
 		return false;
 	begin_next_turn(prev, tctx, cctx, now);
 	return true;

@@ -23,6 +23,7 @@
  *   designs.bpf.h    switching the design while it runs
  *   latency_batch.bpf.h  which task a latency task preempts, and how often
  *   pinned.bpf.h     latency tasks that can run on one CPU only
+ *   groups.bpf.h     shares of cgroups
  *   general.bpf.h    all other tasks
  *   rules.bpf.h      the operator's rules
  *   classes.bpf.h    class, weight and accounting of a task
@@ -31,6 +32,7 @@
 #include "intf.h"
 #include <flexnet/latency_batch.h>
 #include <flexnet/designs.h>
+#include <flexnet/shares.h>
 
 char _license[] SEC("license") = "GPL";
 UEI_DEFINE(uei);
@@ -48,6 +50,7 @@ UEI_DEFINE(uei);
 #include "dedicated.bpf.h"
 #include "latency_batch.bpf.h"
 #include "pinned.bpf.h"
+#include "groups.bpf.h"
 #include "general.bpf.h"
 #include "classes.bpf.h"
 #include "rules.bpf.h"
@@ -79,7 +82,7 @@ s32 BPF_STRUCT_OPS(flexnet_select_cpu, struct task_struct *p, s32 prev_cpu, u64 
 	task_waits(tctx, now);
 	waits_in(tctx, FLEXNET_QUEUE_DIRECT);
 	tctx->slice_ns = slice_of(task_class);
-	tctx->vtime = start_vtime(tctx, task_class, cpu, is_pinned(p));
+	tctx->vtime = start_vtime(tctx, task_class, cpu, is_pinned(p), true);
 	tctx->out_of_order = false;
 	scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, tctx->slice_ns, enq_flags);
 	stat_add(direct_dispatches, 1);
@@ -251,12 +254,28 @@ bool BPF_STRUCT_OPS(flexnet_yield, struct task_struct *from, struct task_struct 
 	    (class_of(tctx) != FLEXNET_CLASS_NORMAL && class_of(tctx) != FLEXNET_CLASS_BATCH))
 		return false;
 	ran = turn_run_ns(tctx, now);
-	rest = flexnet_scale_by_weight(tctx->slice_ns > ran ? tctx->slice_ns - ran : 0,
-				       weight_of(from, tctx));
+	rest = virtual_ns(from, tctx, tctx->slice_ns > ran ? tctx->slice_ns - ran : 0);
 	tctx->yielded_ns = rest < settings.slice_ns ? rest + 1 : settings.slice_ns;
 	/* There is nothing to go on with. */
 	tctx->slice_ns = 0;
 	return false;
+}
+
+/* A task wants a CPU, now and until it sleeps. */
+void BPF_STRUCT_OPS(flexnet_runnable, struct task_struct *p, u64 enq_flags)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (tctx)
+		group_task_wakes(p, tctx);
+}
+
+void BPF_STRUCT_OPS(flexnet_quiescent, struct task_struct *p, u64 deq_flags)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (tctx)
+		group_task_sleeps(tctx);
 }
 
 void BPF_STRUCT_OPS(flexnet_running, struct task_struct *p)
@@ -283,8 +302,7 @@ void BPF_STRUCT_OPS(flexnet_enable, struct task_struct *p)
 	struct task_ctx *tctx = task_ctx_of(p);
 
 	if (tctx && !tctx->vtime)
-		tctx->vtime = vtime_now +
-			      flexnet_scale_by_weight(settings.slice_ns / 2, weight_of(p, tctx));
+		tctx->vtime = vtime_now + virtual_ns(p, tctx, settings.slice_ns / 2);
 }
 
 /* It left for another scheduling class, or the scheduler goes. */
@@ -321,13 +339,21 @@ void BPF_STRUCT_OPS(flexnet_exit_task, struct task_struct *p, struct scx_exit_ta
 s32 BPF_STRUCT_OPS_SLEEPABLE(flexnet_cgroup_init, struct cgroup *cgrp,
 			     struct scx_cgroup_init_args *args)
 {
-	set_cgroup_weight(cgrp, args->weight);
-	return 0;
+	return group_starts(cgrp, args->weight);
+}
+
+void BPF_STRUCT_OPS(flexnet_cgroup_exit, struct cgroup *cgrp)
+{
+	group_ends(cgrp);
 }
 
 void BPF_STRUCT_OPS(flexnet_cgroup_set_weight, struct cgroup *cgrp, u32 weight)
 {
-	set_cgroup_weight(cgrp, weight);
+	struct group_ctx *group = group_of(group_index_of(cgrp));
+
+	/* The weight of one that is a part of its parent is nobody's. */
+	if (group && group->level == cgrp->level)
+		group_set_weight(group_index_of(cgrp), weight, group->idle);
 }
 
 void BPF_STRUCT_OPS(flexnet_cgroup_move, struct task_struct *p, struct cgroup *from,
@@ -335,8 +361,10 @@ void BPF_STRUCT_OPS(flexnet_cgroup_move, struct task_struct *p, struct cgroup *f
 {
 	struct task_ctx *tctx = task_ctx_of(p);
 
-	if (tctx)
-		tctx->cgroup_epoch = 0;
+	if (!tctx)
+		return;
+	tctx->group = group_index_of(to);
+	tctx->group_known = true;
 }
 
 /* RT or deadline tasks took the CPU: what waits in its local queue goes on
@@ -394,10 +422,12 @@ void BPF_STRUCT_OPS(flexnet_exit, struct scx_exit_info *info)
 
 SCX_OPS_DEFINE(flexnet_ops, .select_cpu = (void *)flexnet_select_cpu,
 	       .enqueue = (void *)flexnet_enqueue, .dispatch = (void *)flexnet_dispatch,
+	       .runnable = (void *)flexnet_runnable, .quiescent = (void *)flexnet_quiescent,
 	       .running = (void *)flexnet_running, .stopping = (void *)flexnet_stopping,
 	       .yield = (void *)flexnet_yield, .enable = (void *)flexnet_enable,
 	       .disable = (void *)flexnet_disable, .init_task = (void *)flexnet_init_task,
 	       .exit_task = (void *)flexnet_exit_task, .cgroup_init = (void *)flexnet_cgroup_init,
+	       .cgroup_exit = (void *)flexnet_cgroup_exit,
 	       .cgroup_set_weight = (void *)flexnet_cgroup_set_weight,
 	       .cgroup_move = (void *)flexnet_cgroup_move,
 	       .cpu_release = (void *)flexnet_cpu_release, .dump = (void *)flexnet_dump,

@@ -63,8 +63,11 @@ struct task_ctx {
 	u64 vtime;	       /* its virtual time among general tasks; 0: none yet */
 	u64 yielded_ns;	       /* what it pays when it is queued: it has yielded; 0: it has not */
 	u32 clock;	       /* of its virtual time: CPU + 1, 0 for the shared one */
-	u32 cgroup_weight;     /* cpu.weight of its cgroup */
-	u32 cgroup_epoch;      /* the epoch this was read in */
+	u32 group;	       /* its cgroup's index among the groups, once that is known */
+	u32 group_known;
+	u32 counted_load;      /* what the sum of a group has of it, 0: it wants no CPU */
+	u32 counted_group;     /* that group, and its sequence then */
+	u32 counted_sequence;
 	u32 class_origin;      /* enum flexnet_class_origin: what gave it task_class */
 	/* Where its class comes from: class + 1 each, 0 for none. */
 	u8 asked;	 /* its process asked for it */
@@ -97,14 +100,6 @@ struct {
 	__type(key, int);
 	__type(value, struct flexnet_registration);
 } registrations SEC(".maps");
-
-/* cpu.weight by cgroup. */
-struct {
-	__uint(type, BPF_MAP_TYPE_CGRP_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, u32);
-} cgroup_weights SEC(".maps");
 
 /* The clients' pages. The template must be a real variable in .maps, or libbpf
  * cannot size the inner maps. */
@@ -225,8 +220,6 @@ u64 napi_devices;
 /* The kernel has detached this scheduler: its maps live on while its successor
  * attaches, its timers must not. */
 u32 detached;
-/* Moves with each change of any cgroup's weight. */
-u32 cgroup_epoch = 1;
 
 static __always_inline struct cpu_ctx *cpu_ctx_of(s32 cpu)
 {

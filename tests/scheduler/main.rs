@@ -4,7 +4,7 @@
 //!
 //!   daemon      scx_flexnet as a child: start, stop, status, statistics
 //!   tasks       the tasks under test: this program again, in another role
-//!   attach, attackers, classes, control, designs, executors, fairness, loss, napi, programs,
+//!   attach, attackers, classes, control, designs, executors, fairness, groups, loss, napi, programs,
 //!   readers, reload, rules, shown, stress, takeover, unsteady: the tests
 //!
 //! A test panics to fail, and a test that fails once fails the run. It waits for what
@@ -26,6 +26,7 @@ mod daemon;
 mod designs;
 mod executors;
 mod fairness;
+mod groups;
 mod loss;
 mod napi;
 mod programs;
@@ -82,6 +83,10 @@ const SHARING: &[Test] = tests! {
     fairness:
         a_light_task_elsewhere_changes_no_weights on [2] => time,
         a_thread_that_yields_gives_way on [2];
+    groups:
+        weights_divide_at_every_level on [1, 2] => time,
+        a_group_of_many_has_no_more on [1, 2] => time,
+        an_idle_group_has_the_rest on [1, 2] => time;
     executors:
         cores_follow_load on [2, 4] => time,
         an_executor_may_exclude_the_granted_core on [2],

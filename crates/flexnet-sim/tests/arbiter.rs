@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! Compiles include/flexnet/arbiter.h, latency_batch.h and designs.h for the host, as C11 and as
-//! C++17 without a warning, and runs its tables: the source is the one BPF runs.
+//! Compiles include/flexnet/arbiter.h, latency_batch.h, shares.h and designs.h for the host, as C11
+//! and as C++17 without a warning, and runs its tables: the source is the one BPF runs.
 
 use std::path::Path;
 use std::process::Command;
@@ -40,6 +40,11 @@ fn tables_of_latency_batches_hold() {
 }
 
 #[test]
+fn tables_of_shares_hold() {
+    tables_hold("shares_test");
+}
+
+#[test]
 fn tables_of_the_designs_hold() {
     tables_hold("designs_test");
 }
@@ -47,7 +52,7 @@ fn tables_of_the_designs_hold() {
 #[test]
 fn headers_are_valid_c_and_cpp() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for header in ["arbiter.h", "latency_batch.h", "designs.h", "abi.h"] {
+    for header in ["arbiter.h", "latency_batch.h", "shares.h", "designs.h", "abi.h"] {
         for (language, standard) in [("c", "-std=c11"), ("c++", "-std=c++17")] {
             run(Command::new("cc")
                 .args(["-fsyntax-only", "-Wall", "-Wextra", "-Werror", standard])

@@ -572,9 +572,9 @@ static bool executor_stays(s32 cpu, struct cpu_ctx *cctx, struct task_struct *pr
 	if (others > 0 && (!latency || latency_budget_spent(cctx, ran)))
 		return false;
 	first = first_vtime(latency ? DSQ_EXECUTOR_LATENCY : DSQ_EXECUTOR_THROUGHPUT);
-	if (first == ~0ULL ? !others :
-			     *vtime + flexnet_scale_by_weight(ran, client_weight(client, page)) >=
-				     first)
+	if (first == ~0ULL ?
+		    !others :
+		    *vtime + flexnet_scale_by_weight(ran, client_weight(client, page)) >= first)
 		return false;
 	executor_goes_on(tctx, now);
 	/* The client that claimed the core has been looked at. */

@@ -117,17 +117,9 @@ static __always_inline u64 clock_now(u32 clock)
 	return cctx ? cctx->vtime_now : vtime_now;
 }
 
-/* How far behind the clock a task may be that wants a CPU all the time, in slices. It is behind where
- * it waited while others had more: a thread that is owed a CPU of its own needs room for that, or it
- * would lose what it waited each time. */
-#define BEHIND_SLICES_MAX 64
-
-/* Virtual time of a task that is queued for this CPU only (`pinned`) or for all. One that has slept
- * may be a slice behind. */
-static __always_inline u64 start_vtime(struct task_ctx *tctx, u32 task_class, s32 cpu, bool pinned,
-				       bool slept)
+/* Virtual time of a task that is queued for this CPU only (`pinned`) or for all. */
+static __always_inline u64 start_vtime(struct task_ctx *tctx, u32 task_class, s32 cpu, bool pinned)
 {
-	u64 behind = slice_of(task_class) * (slept ? 1 : BEHIND_SLICES_MAX);
 	u32 clock = pinned ? cpu + 1 : 0;
 	u64 now = clock_now(clock), own = tctx->vtime;
 
@@ -135,7 +127,7 @@ static __always_inline u64 start_vtime(struct task_ctx *tctx, u32 task_class, s3
 		own = flexnet_move_vtime(own, clock_now(tctx->clock), now);
 		tctx->clock = clock;
 	}
-	return flexnet_wakeup_vtime(own, now, behind);
+	return flexnet_wakeup_vtime(own, now, slice_of(task_class));
 }
 
 /* Virtual time by the shared clock, as this CPU's clock counts it. Where one clock stood for long,
@@ -305,8 +297,7 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	}
 	tctx->vtime += tctx->yielded_ns;
 	tctx->yielded_ns = 0;
-	tctx->vtime = vtime = start_vtime(tctx, task_class, prev_cpu, pinned,
-					    enq_flags & SCX_ENQ_WAKEUP);
+	tctx->vtime = vtime = start_vtime(tctx, task_class, prev_cpu, pinned);
 	/* What an executor ran elsewhere does not move this clock, and is no debt here. */
 	if (class_of(tctx) == FLEXNET_CLASS_EXECUTOR && !is_kernel_client(tctx->client)) {
 		u64 most = clock_now(tctx->clock) + settings.slice_ns;

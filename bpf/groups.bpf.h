@@ -305,7 +305,8 @@ static __always_inline u64 virtual_ns(struct task_struct *p, struct task_ctx *tc
 
 	if (tctx->group == GROUP_ROOT)
 		return flexnet_scale_by_weight(ran, weight);
-	return flexnet_scale_by_share(ran, group_share(p, tctx->group, flexnet_load(weight, false)));
+	return flexnet_scale_by_share(ran,
+				      group_share(p, tctx->group, flexnet_load(weight, false)));
 }
 
 #endif /* FLEXNET_GROUPS_BPF_H */

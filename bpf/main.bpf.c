@@ -82,7 +82,7 @@ s32 BPF_STRUCT_OPS(flexnet_select_cpu, struct task_struct *p, s32 prev_cpu, u64 
 	task_waits(tctx, now);
 	waits_in(tctx, FLEXNET_QUEUE_DIRECT);
 	tctx->slice_ns = slice_of(task_class);
-	tctx->vtime = start_vtime(tctx, task_class, cpu, is_pinned(p), true);
+	tctx->vtime = start_vtime(tctx, task_class, cpu, is_pinned(p));
 	tctx->out_of_order = false;
 	scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, tctx->slice_ns, enq_flags);
 	stat_add(direct_dispatches, 1);

@@ -65,10 +65,10 @@ struct task_ctx {
 	u32 clock;	       /* of its virtual time: CPU + 1, 0 for the shared one */
 	u32 group;	       /* its cgroup's index among the groups, once that is known */
 	u32 group_known;
-	u32 counted_load;      /* what the sum of a group has of it, 0: it wants no CPU */
-	u32 counted_group;     /* that group, and its sequence then */
+	u32 counted_load;  /* what the sum of a group has of it, 0: it wants no CPU */
+	u32 counted_group; /* that group, and its sequence then */
 	u32 counted_sequence;
-	u32 class_origin;      /* enum flexnet_class_origin: what gave it task_class */
+	u32 class_origin; /* enum flexnet_class_origin: what gave it task_class */
 	/* Where its class comes from: class + 1 each, 0 for none. */
 	u8 asked;	 /* its process asked for it */
 	u8 ruled;	 /* by its own rule */

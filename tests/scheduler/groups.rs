@@ -83,7 +83,10 @@ pub fn weights_divide_at_every_level() {
     share("");
     let many = 2 * online_cpus().len();
     {
-        let leaves = [Leaf::new("light/inner", many), Leaf::new("heavy/inner", many)];
+        let leaves = [
+            Leaf::new("light/inner", many),
+            Leaf::new("heavy/inner", many),
+        ];
         set("light/cpu.weight", "10");
         set("heavy/cpu.weight", "1000");
         assert_shares("parents 10:1000", &leaves, &[0.0099, 0.9901]);

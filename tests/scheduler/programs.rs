@@ -38,7 +38,13 @@ pub fn an_unmodified_program_is_granted_a_core() {
     let port = listener.local_addr().unwrap().port().to_string();
     let daemon = Daemon::start(&[]);
     // Two CPUs are full of the writer and its receiver: throughput flows would have no core.
-    let run = ["flexnet", "run", "--offload=always", "--class=latency", "--"];
+    let run = [
+        "flexnet",
+        "run",
+        "--offload=always",
+        "--class=latency",
+        "--",
+    ];
     let mut writer = Task::play(&run, &["writer", &port]);
     let receiver = receive(listener.accept().unwrap().0);
     let granted = || {

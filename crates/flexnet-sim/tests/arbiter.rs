@@ -52,7 +52,13 @@ fn tables_of_the_designs_hold() {
 #[test]
 fn headers_are_valid_c_and_cpp() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for header in ["arbiter.h", "latency_batch.h", "shares.h", "designs.h", "abi.h"] {
+    for header in [
+        "arbiter.h",
+        "latency_batch.h",
+        "shares.h",
+        "designs.h",
+        "abi.h",
+    ] {
         for (language, standard) in [("c", "-std=c11"), ("c++", "-std=c++17")] {
             run(Command::new("cc")
                 .args(["-fsyntax-only", "-Wall", "-Wextra", "-Werror", standard])

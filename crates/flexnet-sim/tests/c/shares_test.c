@@ -28,8 +28,8 @@ static void test_loads(void)
 	size_t i;
 
 	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		EXPECT(flexnet_load(rows[i].weight, rows[i].idle) == rows[i].load, "loads, row %zu (%s)",
-		       i, rows[i].what);
+		EXPECT(flexnet_load(rows[i].weight, rows[i].idle) == rows[i].load,
+		       "loads, row %zu (%s)", i, rows[i].what);
 }
 
 /* A task of weight 100 among `tasks` equals, in a group among `siblings` equals of its weight, in
@@ -53,7 +53,9 @@ static void test_trees(void)
 		{ "alone in a group of a light one", { { 100, 1 }, { 10, 1 } }, 10 },
 		{ "one of four in one of two", { { 100, 4 }, { 50, 2 } }, 16 },
 		{ "one of a thousand in the lightest", { { 1, 1000 } }, 100000 },
-		{ "six levels of two", { { 100, 2 }, { 100, 2 }, { 100, 2 }, { 100, 2 }, { 100, 2 }, { 100, 2 } }, 64 },
+		{ "six levels of two",
+		  { { 100, 2 }, { 100, 2 }, { 100, 2 }, { 100, 2 }, { 100, 2 }, { 100, 2 } },
+		  64 },
 		{ "nothing is left of it", { { 1, 1000 }, { 1, 1000 }, { 1, 1000 } }, 26214400 },
 	};
 	size_t i, level;
@@ -66,13 +68,14 @@ static void test_trees(void)
 		for (level = 0; level < LEVELS && rows[i].levels[level].weight; level++) {
 			flexnet_u64 members = rows[i].levels[level].members;
 
-			share = flexnet_share_in_group(share, members * flexnet_load(own, 0),
-						       flexnet_load(rows[i].levels[level].weight, 0));
+			share = flexnet_share_in_group(
+				share, members * flexnet_load(own, 0),
+				flexnet_load(rows[i].levels[level].weight, 0));
 			own = rows[i].levels[level].weight;
 		}
 		ns = (double)flexnet_scale_by_share(4 * MS, share);
-		EXPECT(ns > 0.99 * expected && ns < 1.01 * expected, "trees, row %zu (%s): %g, not %g", i,
-		       rows[i].what, ns, expected);
+		EXPECT(ns > 0.99 * expected && ns < 1.01 * expected,
+		       "trees, row %zu (%s): %g, not %g", i, rows[i].what, ns, expected);
 	}
 }
 
@@ -82,7 +85,8 @@ static void test_bounds(void)
 	flexnet_u32 most = flexnet_load(10000, 0), least = flexnet_load(1, 0);
 	flexnet_u64 share = flexnet_share_of_load(most);
 
-	EXPECT(flexnet_share_in_group(share, 0, most) == share, "a sum of nothing is the task alone");
+	EXPECT(flexnet_share_in_group(share, 0, most) == share,
+	       "a sum of nothing is the task alone");
 	EXPECT(flexnet_share_in_group(share, most / 2, least) == flexnet_share_of_load(least),
 	       "nothing has more than its group");
 	EXPECT(flexnet_share_in_group(1, ~0ull >> 16, least) == 1, "a share is at least 1");

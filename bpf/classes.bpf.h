@@ -91,6 +91,10 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 	u64 *vtime;
 
 	tctx->run_start_ns = now;
+	tctx->bandwidth_charged_ns = 0;
+	/* It was let out behind others that have used up what there was. */
+	if (bandwidth_account(p, tctx, now))
+		scx_bpf_kick_cpu(cpu, SCX_KICK_PREEMPT);
 	tctx->slice_left_ns = 0;
 	tctx->yielded_ns = 0;
 	if (cctx) {
@@ -175,6 +179,7 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 	u64 ran = turn_run_ns(tctx, now);
 	bool dedicated;
 
+	bandwidth_account(p, tctx, now);
 	tctx->run_start_ns = 0;
 	tctx->latency_batch.slept = !runnable;
 	if (stats && task_class < FLEXNET_CLASS_COUNT)
@@ -231,6 +236,7 @@ static s32 create_queues(void)
 	error = error ?: scx_bpf_create_dsq(DSQ_EXECUTOR_THROUGHPUT, -1);
 	error = error ?: scx_bpf_create_dsq(DSQ_GENERAL_LATENCY, -1);
 	error = error ?: scx_bpf_create_dsq(DSQ_GENERAL, -1);
+	error = error ?: scx_bpf_create_dsq(DSQ_HELD, -1);
 	bpf_for(cpu, 0, machine.cpus) {
 		if (error)
 			break;

@@ -409,7 +409,8 @@ static __always_inline bool borrower_stays(struct cpu_ctx *cctx, u32 flow_class,
 
 /* Where a waking executor should go at once: an idle granted core it may use,
  * else a granted core that is lent or runs a lower flow class. */
-static s32 granted_core_for(struct task_struct *p, struct task_ctx *tctx, u64 now, bool *idle)
+__noinline s32 granted_core_for(struct task_struct *p __arg_trusted, u32 flow_class, u64 now,
+				bool *idle __arg_nonnull)
 {
 	struct bpf_cpumask *mask;
 	s32 cpu = -1;
@@ -439,11 +440,11 @@ static s32 granted_core_for(struct task_struct *p, struct task_ctx *tctx, u64 no
 		if (cctx->current_class != FLEXNET_CLASS_EXECUTOR &&
 		    cctx->current_class != FLEXNET_CLASS_KTHREAD &&
 		    cctx->current_class != CLASS_NONE) {
-			if (submitter_here(p, cpu) || borrower_stays(cctx, tctx->flow_class, now))
+			if (submitter_here(p, cpu) || borrower_stays(cctx, flow_class, now))
 				continue;
 			return cpu;
 		}
-		if (tctx->flow_class == FLEXNET_FLOW_LATENCY && cctx->executor) {
+		if (flow_class == FLEXNET_FLOW_LATENCY && cctx->executor) {
 			struct executor_ctx *running = executor_ctx_of(cctx->executor - 1);
 
 			if (running && running->flow_class == FLEXNET_FLOW_THROUGHPUT)
@@ -484,7 +485,7 @@ static void enqueue_executor(struct task_struct *p, struct task_ctx *tctx, u64 e
 		*vtime = flexnet_wakeup_vtime(*vtime, executor_vtime_now, settings.quantum_ns);
 	queue_used(dsq);
 	scx_bpf_dsq_insert_vtime(p, dsq, settings.slice_ns, vtime ? *vtime : 0, enq_flags);
-	cpu = granted_core_for(p, tctx, now, &idle);
+	cpu = granted_core_for(p, tctx->flow_class, now, &idle);
 	if (cpu < 0)
 		return;
 	if (idle) {

@@ -118,7 +118,8 @@ static __always_inline u64 clock_now(u32 clock)
 }
 
 /* Virtual time of a task that is queued for this CPU only (`pinned`) or for all. */
-static __always_inline u64 start_vtime(struct task_ctx *tctx, u32 task_class, s32 cpu, bool pinned)
+__noinline u64 start_vtime(struct task_ctx *tctx __arg_nonnull, u32 task_class, s32 cpu,
+			   bool pinned)
 {
 	u32 clock = pinned ? cpu + 1 : 0;
 	u64 now = clock_now(clock), own = tctx->vtime;
@@ -184,6 +185,8 @@ static __always_inline void begin_next_turn(struct task_struct *p, struct task_c
 	turn_ends(tctx, ran, false);
 	tctx->vtime += virtual_ns(p, tctx, ran);
 	tctx->run_start_ns = now;
+	/* Charged when the CPU began to look for its next task. */
+	tctx->bandwidth_charged_ns = 0;
 	tctx->slice_ns = settings.slice_ns;
 	tctx->yielded_ns = 0;
 	/* It is the first, or no other task waits. */
@@ -193,26 +196,28 @@ static __always_inline void begin_next_turn(struct task_struct *p, struct task_c
 }
 
 /* Makes sure that somebody will look at the queue the task was put into. */
-static void kick_for(struct task_struct *p, u32 task_class, s32 prev_cpu, bool pinned, u64 now)
+__noinline int kick_for(struct task_struct *p __arg_trusted, u32 task_class, s32 prev_cpu,
+			bool pinned, u64 now)
 {
 	s32 cpu;
 
 	if (pinned) {
 		if (task_class != FLEXNET_CLASS_LATENCY || !preempt_for_pinned(prev_cpu, now))
 			scx_bpf_kick_cpu(prev_cpu, SCX_KICK_IDLE);
-		return;
+		return 0;
 	}
 	cpu = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
 	if (cpu >= 0) {
 		stat_add(kicks, 1);
 		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
-		return;
+		return 0;
 	}
 	if (task_class != FLEXNET_CLASS_LATENCY)
-		return;
+		return 0;
 	cpu = victim_for(p, prev_cpu, now, true);
 	if (cpu >= 0)
 		preempt_cpu(cpu, now);
+	return 0;
 }
 
 /* Does a task of a lower class wait that could run here? */
@@ -278,10 +283,12 @@ static __always_inline u64 resumed_vtime(void)
 	return (vtime_now < first ? vtime_now : first) - settings.slice_ns;
 }
 
-/* Puts a task that found no idle CPU into its queue. */
-static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 task_class,
-			    u64 enq_flags, u64 now)
+/* Puts a task that found no idle CPU into its queue. Not static: so the verifier checks it once, and
+ * not for each way that leads here. */
+__noinline int enqueue_general(struct task_struct *p __arg_trusted, u32 task_class, u64 enq_flags,
+			       u64 now)
 {
+	struct task_ctx *tctx = task_ctx_of(p);
 	s32 prev_cpu = scx_bpf_task_cpu(p);
 	/* Queued anew by another BPF program, the task it runs in looks as if
 	 * it could not migrate. The shared queue holds one that cannot, too. */
@@ -290,10 +297,10 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	u64 slice = slice_of(task_class);
 	u64 dsq = DSQ_GENERAL, vtime;
 
-	if (!cctx) {
+	if (!cctx || !tctx) {
 		/* Cannot be. Any queue beats a stall. */
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, slice, enq_flags);
-		return;
+		return 0;
 	}
 	tctx->vtime += tctx->yielded_ns;
 	tctx->yielded_ns = 0;
@@ -331,7 +338,7 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 			waits_in(tctx, FLEXNET_QUEUE_CPU);
 			queue_used(pinned_dsq(prev_cpu));
 			scx_bpf_dsq_insert_vtime(p, pinned_dsq(prev_cpu), slice, vtime, enq_flags);
-			return;
+			return 0;
 		}
 		vtime = pinned ? resumed_vtime_here(cctx, prev_cpu) : resumed_vtime();
 	}
@@ -340,7 +347,7 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	/* Executors wait by virtual time: a network thread would take the CPU from its senders. */
 	if (pinned && class_of(tctx) == FLEXNET_CLASS_LATENCY) {
 		if (place_pinned_latency(p, tctx, prev_cpu, cctx, slice, enq_flags, now))
-			return;
+			return 0;
 		vtime -= PINNED_LATENCY_AHEAD;
 	}
 	if (pinned)
@@ -353,6 +360,7 @@ static void enqueue_general(struct task_struct *p, struct task_ctx *tctx, u32 ta
 	queue_used(dsq);
 	scx_bpf_dsq_insert_vtime(p, dsq, slice, vtime, enq_flags);
 	kick_for(p, task_class, prev_cpu, pinned, now);
+	return 0;
 }
 
 /* Does the task whose turn is over go on? The kernel queues it only after the

@@ -39,6 +39,7 @@ struct group_ctx {
 	u32 sequence;	  /* moves with each new use of the entry */
 	u64 task_load;	  /* of its own runnable tasks */
 	u64 child_load;	  /* of its groups with runnable tasks */
+	struct flexnet_bandwidth bandwidth;
 } __attribute__((aligned(64)));
 
 struct {
@@ -60,7 +61,8 @@ struct {
 u32 groups_free[GROUPS_MAX];
 u32 groups_free_count;
 u32 groups_used = 1; /* entries that were in use at some time */
-u32 groups_merged;   /* some group is a part of its parent */
+u32 groups_merged;   /* groups that are a part of their parent */
+u32 groups_limited;  /* groups with a limit (bandwidth.bpf.h) */
 
 /* What the kernel says of cpu.idle: without a callback in 6.18. */
 struct task_group___flexnet {
@@ -78,6 +80,15 @@ static u32 group_index_of(struct cgroup *cgrp)
 	u32 *entry = bpf_cgrp_storage_get(&group_indices, cgrp, NULL, 0);
 
 	return entry ? *entry : GROUP_ROOT;
+}
+
+/* The same, but the root where the cgroup is a part of its parent. */
+static u32 own_group_of(struct cgroup *cgrp)
+{
+	u32 index = group_index_of(cgrp);
+	struct group_ctx *group = group_of(index);
+
+	return group && group->level == cgrp->level ? index : GROUP_ROOT;
 }
 
 static __always_inline bool group_is_runnable(struct group_ctx *group)
@@ -200,6 +211,10 @@ static void group_ends(struct cgroup *cgrp)
 	group->child_load = 0;
 	group_changed(index);
 	group->level = 0;
+	if (group->bandwidth.quota_ns) {
+		group->bandwidth.quota_ns = 0;
+		__sync_fetch_and_sub(&groups_limited, 1);
+	}
 	if (groups_free_count < GROUPS_MAX)
 		groups_free[groups_free_count++ & (GROUPS_MAX - 1)] = index;
 }
@@ -227,35 +242,39 @@ static void group_find(struct task_struct *p, struct task_ctx *tctx)
 }
 
 /* A task wants a CPU from now on. */
-static __always_inline void group_task_wakes(struct task_struct *p, struct task_ctx *tctx)
+__noinline int group_wakes(struct task_struct *p __arg_trusted)
 {
+	struct task_ctx *tctx = task_ctx_of(p);
 	struct group_ctx *group;
 	u32 load;
 
+	if (!tctx)
+		return 0;
 	if (!tctx->group_known)
 		group_find(p, tctx);
 	if (tctx->group == GROUP_ROOT || tctx->counted_load)
-		return;
+		return 0;
 	group = group_of(tctx->group);
 	if (!group)
-		return;
+		return 0;
 	load = flexnet_load(weight_of(p, tctx), false);
 	tctx->counted_load = load;
 	tctx->counted_group = tctx->group;
 	tctx->counted_sequence = group->sequence;
 	if (!__sync_fetch_and_add(&group->task_load, load))
 		group_changed(tctx->group);
+	return 0;
 }
 
 /* It wants none any more. */
 static __always_inline void group_task_sleeps(struct task_ctx *tctx)
 {
 	struct group_ctx *group;
-	u64 load = tctx->counted_load;
+	u64 load;
 
-	if (!load)
+	if (!tctx->counted_load)
 		return;
-	tctx->counted_load = 0;
+	load = __sync_lock_test_and_set(&tctx->counted_load, 0);
 	group = group_of(tctx->counted_group);
 	if (!group || group->sequence != tctx->counted_sequence)
 		return;

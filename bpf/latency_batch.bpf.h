@@ -167,7 +167,7 @@ static void cancel_cooldown_timers(void)
  * work, else one that runs normal work. -1: none now; with `arm` a timer is started for the CPU whose
  * preemption cooldown ends first. Granted cores are left to executors and to the tasks they are
  * lent to: a latency task there would itself be preempted soon. */
-static s32 victim_for(struct task_struct *p, s32 prev_cpu, u64 now, bool arm)
+__noinline s32 victim_for(struct task_struct *p __arg_trusted, s32 prev_cpu, u64 now, bool arm)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(prev_cpu);
 	bool general = may_run_general(p);

@@ -25,12 +25,14 @@
  *   pinned.bpf.h     latency tasks that can run on one CPU only
  *   groups.bpf.h     shares of cgroups
  *   general.bpf.h    all other tasks
+ *   bandwidth.bpf.h  limits of cgroups
  *   rules.bpf.h      the operator's rules
  *   classes.bpf.h    class, weight and accounting of a task
  */
 #include <scx/common.bpf.h>
 #include "intf.h"
 #include <flexnet/latency_batch.h>
+#include <flexnet/bandwidth.h>
 #include <flexnet/designs.h>
 #include <flexnet/shares.h>
 
@@ -52,6 +54,7 @@ UEI_DEFINE(uei);
 #include "pinned.bpf.h"
 #include "groups.bpf.h"
 #include "general.bpf.h"
+#include "bandwidth.bpf.h"
 #include "classes.bpf.h"
 #include "rules.bpf.h"
 #include "rounds.bpf.h"
@@ -72,7 +75,7 @@ s32 BPF_STRUCT_OPS(flexnet_select_cpu, struct task_struct *p, s32 prev_cpu, u64 
 	if (!tctx)
 		return prev_cpu;
 	task_class = class_of(tctx);
-	if (task_class == FLEXNET_CLASS_EXECUTOR)
+	if (task_class == FLEXNET_CLASS_EXECUTOR || bandwidth_account(p, tctx, now))
 		return prev_cpu;
 	cpu = idle_cpu_for(p, prev_cpu, wake_flags);
 	if (cpu < 0 && task_class == FLEXNET_CLASS_LATENCY)
@@ -93,7 +96,7 @@ s32 BPF_STRUCT_OPS(flexnet_select_cpu, struct task_struct *p, s32 prev_cpu, u64 
 void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 {
 	struct task_ctx *tctx = task_ctx_of(p);
-	u64 now = scx_bpf_now();
+	u64 now = scx_bpf_now(), until;
 	u32 task_class;
 
 	if (!tctx) {
@@ -102,7 +105,19 @@ void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 		return;
 	}
 	task_class = class_now(p, tctx);
+	until = bandwidth_account(p, tctx, now);
+	if (until) {
+		bandwidth_hold(p, until, enq_flags, now);
+		return;
+	}
 	task_waits(tctx, now);
+	/* The last one here, and let go of for a limit that was lifted meanwhile. */
+	if (enq_flags & SCX_ENQ_LAST) {
+		waits_in(tctx, FLEXNET_QUEUE_DIRECT);
+		tctx->slice_ns = slice_of(task_class);
+		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, tctx->slice_ns, enq_flags);
+		return;
+	}
 	/* Per-CPU kernel threads work for everybody on their CPU, and others
 	 * wait for them: first come, first served ahead of the queues. But one
 	 * that used up its turn (ksoftirqd, a backlog NAPI thread in a receive
@@ -126,7 +141,7 @@ void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 		task_class =
 			is_normal_executor(tctx) ? FLEXNET_CLASS_NORMAL : FLEXNET_CLASS_LATENCY;
 	}
-	enqueue_general(p, tctx, task_class, enq_flags, now);
+	enqueue_general(p, task_class, enq_flags, now);
 }
 
 /* Serves the first task of a queue that no general core is in the affinity of. */
@@ -191,6 +206,9 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 
 	if (!cctx)
 		return;
+	/* It gives way, to no other task if there is none. */
+	if (bandwidth_is_spent(prev, now))
+		prev = NULL;
 	if (READ_ONCE(cctx->granted)) {
 		/* Tasks that wait on a CPU which a real-time task has, too: this may be the only
 		 * other CPU. */
@@ -264,10 +282,7 @@ bool BPF_STRUCT_OPS(flexnet_yield, struct task_struct *from, struct task_struct 
 /* A task wants a CPU, now and until it sleeps. */
 void BPF_STRUCT_OPS(flexnet_runnable, struct task_struct *p, u64 enq_flags)
 {
-	struct task_ctx *tctx = task_ctx_of(p);
-
-	if (tctx)
-		group_task_wakes(p, tctx);
+	group_wakes(p);
 }
 
 void BPF_STRUCT_OPS(flexnet_quiescent, struct task_struct *p, u64 deq_flags)
@@ -339,7 +354,12 @@ void BPF_STRUCT_OPS(flexnet_exit_task, struct task_struct *p, struct scx_exit_ta
 s32 BPF_STRUCT_OPS_SLEEPABLE(flexnet_cgroup_init, struct cgroup *cgrp,
 			     struct scx_cgroup_init_args *args)
 {
-	return group_starts(cgrp, args->weight);
+	s32 error = group_starts(cgrp, args->weight);
+
+	if (!error && bpf_core_field_exists(args->bw_quota_us))
+		group_set_bandwidth(own_group_of(cgrp), args->bw_period_us, args->bw_quota_us,
+				    args->bw_burst_us);
+	return error;
 }
 
 void BPF_STRUCT_OPS(flexnet_cgroup_exit, struct cgroup *cgrp)
@@ -349,11 +369,17 @@ void BPF_STRUCT_OPS(flexnet_cgroup_exit, struct cgroup *cgrp)
 
 void BPF_STRUCT_OPS(flexnet_cgroup_set_weight, struct cgroup *cgrp, u32 weight)
 {
-	struct group_ctx *group = group_of(group_index_of(cgrp));
+	struct group_ctx *group = group_of(own_group_of(cgrp));
 
-	/* The weight of one that is a part of its parent is nobody's. */
-	if (group && group->level == cgrp->level)
-		group_set_weight(group_index_of(cgrp), weight, group->idle);
+	if (group)
+		group_set_weight(own_group_of(cgrp), weight, group->idle);
+}
+
+/* cpu.max or cpu.max.burst was written. */
+void BPF_STRUCT_OPS(flexnet_cgroup_set_bandwidth, struct cgroup *cgrp, u64 period_us, u64 quota_us,
+		    u64 burst_us)
+{
+	group_set_bandwidth(own_group_of(cgrp), period_us, quota_us, burst_us);
 }
 
 void BPF_STRUCT_OPS(flexnet_cgroup_move, struct task_struct *p, struct cgroup *from,
@@ -396,6 +422,7 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(flexnet_init)
 	if (error)
 		return error;
 	error = create_cooldown_timers();
+	error = error ?: create_bandwidth_timer();
 	if (error)
 		return error;
 	timer = bpf_map_lookup_elem(&round_timers, &zero);
@@ -418,6 +445,7 @@ void BPF_STRUCT_OPS(flexnet_exit, struct scx_exit_info *info)
 	if (timer)
 		bpf_timer_cancel(&timer->timer);
 	cancel_cooldown_timers();
+	cancel_bandwidth_timer();
 }
 
 SCX_OPS_DEFINE(flexnet_ops, .select_cpu = (void *)flexnet_select_cpu,
@@ -429,6 +457,7 @@ SCX_OPS_DEFINE(flexnet_ops, .select_cpu = (void *)flexnet_select_cpu,
 	       .exit_task = (void *)flexnet_exit_task, .cgroup_init = (void *)flexnet_cgroup_init,
 	       .cgroup_exit = (void *)flexnet_cgroup_exit,
 	       .cgroup_set_weight = (void *)flexnet_cgroup_set_weight,
+	       .cgroup_set_bandwidth = (void *)flexnet_cgroup_set_bandwidth,
 	       .cgroup_move = (void *)flexnet_cgroup_move,
 	       .cpu_release = (void *)flexnet_cpu_release, .dump = (void *)flexnet_dump,
 	       .init = (void *)flexnet_init, .exit = (void *)flexnet_exit, .timeout_ms = 10000,

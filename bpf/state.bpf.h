@@ -19,6 +19,7 @@ enum dsq {
 	DSQ_EXECUTOR_THROUGHPUT = 1, /* executors with throughput flows */
 	DSQ_GENERAL_LATENCY = 2,     /* latency tasks */
 	DSQ_GENERAL = 3,	     /* normal and batch tasks */
+	DSQ_HELD = 512,		     /* tasks of groups without CPU time, by when they have some */
 	DSQ_PINNED = 1024,	     /* + CPU: tasks that can run there only */
 };
 
@@ -68,7 +69,8 @@ struct task_ctx {
 	u32 counted_load;  /* what the sum of a group has of it, 0: it wants no CPU */
 	u32 counted_group; /* that group, and its sequence then */
 	u32 counted_sequence;
-	u32 class_origin; /* enum flexnet_class_origin: what gave it task_class */
+	u64 bandwidth_charged_ns; /* what its groups' limits were charged of this turn */
+	u32 class_origin;	  /* enum flexnet_class_origin: what gave it task_class */
 	/* Where its class comes from: class + 1 each, 0 for none. */
 	u8 asked;	 /* its process asked for it */
 	u8 ruled;	 /* by its own rule */

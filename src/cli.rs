@@ -83,6 +83,11 @@ pub struct Options {
     #[arg(long, value_name = "MS", default_value_t = 20, value_parser = value_parser!(u64).range(1..=5_000))]
     pub starvation_ms: u64,
 
+    /// Start although cgroups have a limit (cpu.max) that this kernel does not tell a scheduler of.
+    /// They run without it. From Linux 6.17 on limits are enforced.
+    #[arg(long)]
+    pub ignore_cpu_max: bool,
+
     /// Cores that are never granted to executors (1 or more).
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..))]
     pub min_general_cores: u32,

@@ -1,20 +1,41 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! cgroups with a limit of CPU time (`cpu.max`), which this scheduler does not enforce.
+//! cgroups with a limit of CPU time (`cpu.max`) on kernels that tell no scheduler of it.
 //!
-//! Promises a warning that names them, and no warning where there is none. It reads the tree once,
-//! at the start. What the limits come to is left to the operator.
+//! Promises that a start fails there and names the cgroups, unless the operator ignores the limits.
+//! It reads the tree once, at the start. Where the kernel tells the limits, bpf/bandwidth.bpf.h
+//! enforces them.
 
+use anyhow::{Result, bail};
+use scx_utils::compat;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where cgroup v2 is mounted.
 const ROOT: &str = "/sys/fs/cgroup";
-/// cgroups that a warning names.
+/// cgroups that a message names.
 const NAMED: usize = 3;
 
-/// What to warn of, if any cgroup has a limit.
-pub fn warning() -> Option<String> {
-    text(&limited(Path::new(ROOT)))
+/// Whether the kernel tells a sched_ext scheduler the limits: from 6.17 on.
+pub fn are_told() -> bool {
+    compat::struct_has_field("sched_ext_ops", "cgroup_set_bandwidth").unwrap_or(false)
+}
+
+/// What to warn of. An error, where a cgroup has a limit that cannot be enforced and that nobody
+/// ignores.
+pub fn check(ignored: bool) -> Result<Option<String>> {
+    if are_told() {
+        return Ok(None);
+    }
+    match text(&limited(Path::new(ROOT))) {
+        Some(names) if !ignored => bail!(
+            "this kernel tells no scheduler of cpu.max: {names} would run without its limit; \
+             use Linux 6.17 or later, or start with --ignore-cpu-max"
+        ),
+        Some(names) => Ok(Some(format!(
+            "cpu.max is not enforced while this scheduler runs: {names}"
+        ))),
+        None => Ok(None),
+    }
 }
 
 /// The cgroups below `root` with a limit, by path. A cgroup that goes meanwhile is left out.
@@ -49,10 +70,7 @@ fn text(limited: &[PathBuf]) -> Option<String> {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let names = names.join(", ");
-    Some(format!(
-        "cpu.max is not enforced while this scheduler runs: {names}{more}"
-    ))
+    Some(format!("{}{more}", names.join(", ")))
 }
 
 #[cfg(test)]
@@ -77,12 +95,12 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_names_three_and_counts_the_rest() {
+    fn a_message_names_three_and_counts_the_rest() {
         let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
         assert_eq!(text(&[]), None);
         let two = text(&paths(&["/a", "/b"])).unwrap();
-        assert!(two.ends_with("runs: /a, /b"), "{two}");
+        assert_eq!(two, "/a, /b");
         let five = text(&paths(&["/a", "/b", "/c", "/d", "/e"])).unwrap();
-        assert!(five.ends_with("runs: /a, /b, /c and 2 more"), "{five}");
+        assert_eq!(five, "/a, /b, /c and 2 more");
     }
 }

@@ -4,7 +4,7 @@
 //!
 //!   cli, config  the command line and the configuration file; renamed: old names
 //!   preflight    what must hold before anything is loaded
-//!   limits       cgroups with a limit that is not enforced
+//!   limits       cgroups with a limit that cannot be enforced
 //!   rules        which tasks are of which class, what applications are given
 //!   cpus         which CPUs may be granted
 //!   scheduler    load, attach, detach
@@ -145,7 +145,7 @@ fn run(config: &mut Config) -> Result<()> {
     preflight::check(options.replace).map_err(|line| anyhow!(line))?;
     start_logging(options)?;
     raise_descriptor_limit();
-    if let Some(warning) = limits::warning() {
+    if let Some(warning) = limits::check(options.ignore_cpu_max)? {
         log::warn!("{warning}");
     }
 

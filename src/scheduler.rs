@@ -9,6 +9,7 @@ use crate::bpf_skel::{BpfSkel, BpfSkelBuilder, types};
 use crate::cli::{IdleCores, Options};
 use crate::cpus::{self, Cpu, Plan};
 use crate::kernel::Kernel;
+use crate::limits;
 use crate::napi;
 use crate::preflight;
 use anyhow::{Context, Result, bail};
@@ -160,6 +161,11 @@ fn load<'obj>(
     // Or the kernel takes a task that a real-time task preempts for one that
     // cannot migrate (6.16, 6.18), and it waits there as long as that runs.
     ops.flags |= *compat::SCX_OPS_ENQ_MIGRATION_DISABLED;
+    // A task of a group without CPU time leaves its CPU, even where no other task waits.
+    ops.flags |= *compat::SCX_OPS_ENQ_LAST;
+    if !limits::are_told() {
+        ops.cgroup_set_bandwidth = std::ptr::null_mut();
+    }
     skel.progs
         .napi_polled
         .set_autoload(!options.napi.is_empty());

@@ -16,19 +16,27 @@
 #ifndef FLEXNET_ARBITER_H
 #define FLEXNET_ARBITER_H
 
+/* FLEXNET_SEPARATE is a function of many paths, which the verifier checks once and not on each path
+ * that calls it. So it is not static in BPF, and returns a number: 0. */
 #ifdef __BPF__
 #define FLEXNET_INLINE static inline __attribute__((always_inline))
+#define FLEXNET_SEPARATE __attribute__((noinline)) int
+#define FLEXNET_NONNULL __attribute__((btf_decl_tag("arg:nonnull")))
 #else
 #include <stdint.h>
 #define FLEXNET_INLINE static inline
+#define FLEXNET_SEPARATE static inline int
+#define FLEXNET_NONNULL
 typedef uint64_t flexnet_u64;
 typedef uint32_t flexnet_u32;
 typedef int32_t flexnet_s32;
+typedef int64_t flexnet_s64;
 #endif
 #ifdef __BPF__
 typedef unsigned long long flexnet_u64;
 typedef unsigned int flexnet_u32;
 typedef int flexnet_s32;
+typedef long long flexnet_s64;
 #endif
 
 /* One core's worth of utilisation in fixed point. */
@@ -283,9 +291,10 @@ FLEXNET_INLINE void flexnet_observe_pressure(const struct flexnet_arbiter_params
 }
 
 /* Folds one sample into the averages and the times since when. */
-FLEXNET_INLINE void flexnet_arbiter_observe(const struct flexnet_arbiter_params *params,
-					    const struct flexnet_arbiter_sample *sample,
-					    struct flexnet_arbiter_memory *memory)
+FLEXNET_SEPARATE flexnet_arbiter_observe(
+	const struct flexnet_arbiter_params *params FLEXNET_NONNULL,
+	const struct flexnet_arbiter_sample *sample FLEXNET_NONNULL,
+	struct flexnet_arbiter_memory *memory FLEXNET_NONNULL)
 {
 	flexnet_u64 elapsed =
 		sample->now_ns > memory->round_ns ? sample->now_ns - memory->round_ns : 1;
@@ -330,6 +339,7 @@ FLEXNET_INLINE void flexnet_arbiter_observe(const struct flexnet_arbiter_params 
 			memory->pressed_since_ns = sample->now_ns;
 		memory->pressed_rounds++;
 	}
+	return 0;
 }
 
 /* How busy the cores are with work that counts. */

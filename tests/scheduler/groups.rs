@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What cgroups divide the CPUs by: cpu.weight at every level, and cpu.idle.
+//! What cgroups divide the CPUs by: cpu.weight at every level, cpu.idle and cpu.max.
 
-use crate::daemon::{eventually, share};
+use crate::attach::told_limits;
+use crate::daemon::{client, eventually, share, status};
 use crate::rules::Cgroup;
 use crate::tasks::{Task, online_cpus};
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// CPU time that is divided, of all groups (ns).
@@ -22,8 +24,11 @@ struct Leaf {
 
 impl Leaf {
     fn new(path: &'static str, hogs: usize) -> Self {
+        Self::of(path, (0..hogs).map(|_| Task::hog()).collect())
+    }
+
+    fn of(path: &'static str, hogs: Vec<Task>) -> Self {
         let group = (!path.is_empty()).then(|| Cgroup::new(path));
-        let hogs = (0..hogs).map(|_| Task::hog()).collect();
         let leaf = Self {
             path,
             hogs,
@@ -135,4 +140,75 @@ pub fn an_idle_group_has_the_rest() {
     let [lazy, ordinary] = leaves;
     drop(ordinary);
     assert_shares("alone", &[lazy], &[1.0]);
+}
+
+/// What each of the groups ran for in some seconds of the machine's time, in CPUs.
+fn used(leaves: &[&Leaf], seconds: f64) -> Vec<f64> {
+    let run_ns = || -> Vec<u64> { leaves.iter().map(|leaf| leaf.run_ns()).collect() };
+    let (start, before) = (Instant::now(), run_ns());
+    eventually("time", || start.elapsed().as_secs_f64() > seconds);
+    let (elapsed, now) = (start.elapsed().as_nanos() as f64, run_ns());
+    let used = now.iter().zip(&before);
+    used.map(|(now, before)| (now - before) as f64 / elapsed)
+        .collect()
+}
+
+/// A group runs for its quota, at every level and with as many tasks as it likes, and others have
+/// the rest. When the limit is lifted it has its share again.
+pub fn a_limit_is_enforced() {
+    share("");
+    if !told_limits() {
+        return;
+    }
+    let cpus = online_cpus().len();
+    let inner = Leaf::new("limited/inner", 2 * cpus);
+    let outer = Leaf::new("limited/beside", 1);
+    let other = Leaf::new("other", cpus);
+    set("limited/inner/cpu.max", "10000 100000");
+    let leaves = [&inner, &outer, &other];
+    // What the last tick ran too much has been paid.
+    used(&leaves, 1.0);
+    let shares = used(&leaves, 8.0);
+    println!("  CPUs: 0.1 are {:.4}", shares[0]);
+    assert!((0.095..0.105).contains(&shares[0]), "{shares:?}");
+    set("limited/cpu.max", "60000 200000");
+    used(&leaves, 1.0);
+    let shares = used(&leaves, 8.0);
+    println!("  CPUs: 0.3 are {:.4}", shares[0] + shares[1]);
+    assert!(shares[0] < 0.105, "{shares:?}");
+    assert!(
+        (0.285..0.315).contains(&(shares[0] + shares[1])),
+        "{shares:?}"
+    );
+    assert!(shares[2] > 0.5 * (cpus as f64 - 0.3), "{shares:?}");
+    // Each task of it has a part.
+    let parts = inner.hogs.iter().map(Task::run_ns);
+    let parts: Vec<u64> = parts.collect();
+    assert!(parts.iter().all(|part| *part > 0), "{parts:?}");
+    set("limited/inner/cpu.max", "max");
+    set("limited/cpu.max", "max");
+    drop(other);
+    let shares = used(&[&inner, &outer], 3.0);
+    assert!(shares[0] + shares[1] > 0.5 * cpus as f64, "{shares:?}");
+}
+
+/// A group that is alone on its CPUs is held, too, and executors on a granted core are.
+pub fn a_limit_holds_on_idle_cpus_and_granted_cores() {
+    share("");
+    if !told_limits() {
+        return;
+    }
+    let mut app = Task::app("limited", 1);
+    app.ask("load 300 64 0");
+    eventually("a core", || status().cores_granted > 0);
+    let group = Leaf::of("limited", vec![app]);
+    set("limited/cpu.max", "20000 100000");
+    used(&[&group], 1.0);
+    let before = client("limited").unwrap().run_ns;
+    let start = Instant::now();
+    eventually("time", || start.elapsed().as_secs_f64() > 5.0);
+    let ran = client("limited").unwrap().run_ns - before;
+    let executor = ran as f64 / start.elapsed().as_nanos() as f64;
+    println!("  the executor had {executor:.3} CPUs");
+    assert!((0.05..0.21).contains(&executor), "{executor}");
 }

@@ -86,7 +86,9 @@ const SHARING: &[Test] = tests! {
     groups:
         weights_divide_at_every_level on [1, 2] => time,
         a_group_of_many_has_no_more on [1, 2] => time,
-        an_idle_group_has_the_rest on [1, 2] => time;
+        an_idle_group_has_the_rest on [1, 2] => time,
+        a_limit_is_enforced on [1, 2] => time,
+        a_limit_holds_on_idle_cpus_and_granted_cores on [2] => time;
     executors:
         cores_follow_load on [2, 4] => time,
         an_executor_may_exclude_the_granted_core on [2],

@@ -8,23 +8,23 @@
  * timer lets it out then, into the queue that it would have waited in. A task is stopped at a tick
  * only, so a group may run more than it has: that is a debt, and it waits for longer.
  *
- * A task waits for HOLD_NS_MAX at most. It is then let out, and stopped again as soon as it
+ * A task waits for THROTTLE_NS_MAX at most. It is then let out, and stopped again as soon as it
  * starts. So the kernel's watchdog sees no stall, whatever the limits are.
  *
  * What it promises: over many periods a group runs for its quota, on whatever cores and as whatever
- * class. That includes executors on granted cores, which hold none of these while they wait. While no
- * group has a limit, all this costs one load. A task inside an RCU section is not held: others would
+ * class. That includes executors on granted cores, and a throttled one holds no core. While no
+ * group has a limit, all this costs one load. A task inside an RCU section is not throttled: others would
  * wait for it. What it leaves to others: shares (groups.bpf.h), and the queues (general.bpf.h).
  */
 #ifndef FLEXNET_BANDWIDTH_BPF_H
 #define FLEXNET_BANDWIDTH_BPF_H
 
-/* A task is held for so long at a time: a fifth of the watchdog's limit. */
-#define HOLD_NS_MAX 2000000000ULL
+/* A task is throttled for so long at a time: a fifth of the watchdog's limit. */
+#define THROTTLE_NS_MAX 2000000000ULL
 /* Tasks that the timer lets out at a time. */
 #define RELEASE_MAX 256
 /* When it tries again where it could not, ns. */
-#define HOLD_AGAIN_NS 1000000ULL
+#define UNTHROTTLE_AGAIN_NS 1000000ULL
 
 struct bandwidth_timer {
 	struct bpf_timer timer;
@@ -42,7 +42,7 @@ static u64 bandwidth_armed_ns;
 u32 bandwidth_scanned;
 
 /* The kernel told a group's limit. */
-static void group_set_bandwidth(u32 index, u64 period_us, u64 quota_us, u64 burst_us)
+static void group_set_bandwidth(u32 index, u64 period_us, u64 quota_us, u64 burst_limit_us)
 {
 	struct group_ctx *group = group_of(index);
 	u64 before, quota = 0;
@@ -53,7 +53,8 @@ static void group_set_bandwidth(u32 index, u64 period_us, u64 quota_us, u64 burs
 		quota = quota_us * 1000;
 	before = group->bandwidth.quota_ns;
 	group->bandwidth.period_ns = period_us * 1000;
-	group->bandwidth.burst_ns = burst_us <= FLEXNET_QUOTA_US_MAX ? burst_us * 1000 : 0;
+	group->bandwidth.burst_limit_ns =
+		burst_limit_us <= FLEXNET_QUOTA_US_MAX ? burst_limit_us * 1000 : 0;
 	group->bandwidth.period_start_ns = scx_bpf_now();
 	group->bandwidth.left_ns = quota;
 	group->bandwidth.quota_ns = quota;
@@ -170,8 +171,8 @@ __noinline int bandwidth_arm(u64 until, u64 now)
 }
 
 /* Has a task wait until its groups have CPU time again. */
-__noinline int bandwidth_hold(struct task_struct *p __arg_trusted, u64 until, u64 enq_flags,
-			      u64 now)
+__noinline int bandwidth_throttle(struct task_struct *p __arg_trusted, u64 until, u64 enq_flags,
+				  u64 now)
 {
 	struct task_ctx *tctx = task_ctx_of(p);
 	struct executor_ctx *ectx;
@@ -185,9 +186,9 @@ __noinline int bandwidth_hold(struct task_struct *p __arg_trusted, u64 until, u6
 	}
 	/* Its siblings divide what it leaves. */
 	group_task_sleeps(tctx);
-	if (until > now + HOLD_NS_MAX)
-		until = now + HOLD_NS_MAX;
-	scx_bpf_dsq_insert_vtime(p, DSQ_HELD, settings.slice_ns, until, enq_flags);
+	if (until > now + THROTTLE_NS_MAX)
+		until = now + THROTTLE_NS_MAX;
+	scx_bpf_dsq_insert_vtime(p, DSQ_THROTTLED, settings.slice_ns, until, enq_flags);
 	return bandwidth_arm(until, now);
 }
 
@@ -215,15 +216,15 @@ static __always_inline u64 release_queue(struct task_struct *p, struct task_ctx 
 						     DSQ_GENERAL;
 }
 
-/* Lets out tasks whose time has come. Returns when the next one may run, 0: none is held. */
-__noinline u64 release_held(u64 now)
+/* Lets out tasks whose time has come. Returns when the next one may run, 0: none is throttled. */
+__noinline u64 bandwidth_unthrottle(u64 now)
 {
 	struct task_struct *p;
 	u64 next = 0;
 
 	bandwidth_scanned = 0;
 	bpf_rcu_read_lock();
-	bpf_for_each(scx_dsq, p, DSQ_HELD, 0) {
+	bpf_for_each(scx_dsq, p, DSQ_THROTTLED, 0) {
 		struct task_ctx *tctx = task_ctx_of(p);
 		u64 until = p->scx.dsq_vtime, dsq;
 		s32 cpu;
@@ -242,7 +243,7 @@ __noinline u64 release_held(u64 now)
 		if (!scx_bpf_dsq_move_vtime(BPF_FOR_EACH_ITER, p, dsq, 0)) {
 			/* It has gone, or this is no time to move it. */
 			group_task_sleeps(tctx);
-			next = now + HOLD_AGAIN_NS;
+			next = now + UNTHROTTLE_AGAIN_NS;
 			continue;
 		}
 		cpu = is_pinned(p) ? scx_bpf_task_cpu(p) : scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
@@ -260,7 +261,7 @@ static int bandwidth_returns(void *map, u32 *key, struct bandwidth_timer *timer)
 	if (READ_ONCE(detached))
 		return 0;
 	WRITE_ONCE(bandwidth_armed_ns, 0);
-	next = release_held(now);
+	next = bandwidth_unthrottle(now);
 	if (next)
 		bandwidth_arm(next, now);
 	return 0;

@@ -236,7 +236,7 @@ static s32 create_queues(void)
 	error = error ?: scx_bpf_create_dsq(DSQ_EXECUTOR_THROUGHPUT, -1);
 	error = error ?: scx_bpf_create_dsq(DSQ_GENERAL_LATENCY, -1);
 	error = error ?: scx_bpf_create_dsq(DSQ_GENERAL, -1);
-	error = error ?: scx_bpf_create_dsq(DSQ_HELD, -1);
+	error = error ?: scx_bpf_create_dsq(DSQ_THROTTLED, -1);
 	bpf_for(cpu, 0, machine.cpus) {
 		if (error)
 			break;

@@ -14,10 +14,9 @@
  * the sums to arbiter.h and acts on its answer.
  *
  * What it promises: one round at a time. An event arms the timer, the first one
- * by compare-and-swap on `timer_armed`; `round_now` may bring it forward. It is
- * cancelled when the kernel detaches the scheduler (flexnet_exit in main.bpf.c).
- * What it leaves to others: the arithmetic (arbiter.h, designs.h) and everything
- * that is no executor (general.bpf.h).
+ * by compare-and-swap on `timer_armed`; `round_after` may bring it forward. It is
+ * cancelled when the kernel detaches the scheduler (flexnet_exit in main.bpf.c). What it leaves
+ * to others: the arithmetic (arbiter.h, designs.h), and all that is no executor (general.bpf.h).
  */
 #ifndef FLEXNET_DEDICATED_BPF_H
 #define FLEXNET_DEDICATED_BPF_H

@@ -107,7 +107,7 @@ void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 	task_class = class_now(p, tctx);
 	until = bandwidth_account(p, tctx, now);
 	if (until) {
-		bandwidth_hold(p, until, enq_flags, now);
+		bandwidth_throttle(p, until, enq_flags, now);
 		return;
 	}
 	task_waits(tctx, now);
@@ -377,9 +377,9 @@ void BPF_STRUCT_OPS(flexnet_cgroup_set_weight, struct cgroup *cgrp, u32 weight)
 
 /* cpu.max or cpu.max.burst was written. */
 void BPF_STRUCT_OPS(flexnet_cgroup_set_bandwidth, struct cgroup *cgrp, u64 period_us, u64 quota_us,
-		    u64 burst_us)
+		    u64 burst_limit_us)
 {
-	group_set_bandwidth(own_group_of(cgrp), period_us, quota_us, burst_us);
+	group_set_bandwidth(own_group_of(cgrp), period_us, quota_us, burst_limit_us);
 }
 
 void BPF_STRUCT_OPS(flexnet_cgroup_move, struct task_struct *p, struct cgroup *from,

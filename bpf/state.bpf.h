@@ -19,7 +19,7 @@ enum dsq {
 	DSQ_EXECUTOR_THROUGHPUT = 1, /* executors with throughput flows */
 	DSQ_GENERAL_LATENCY = 2,     /* latency tasks */
 	DSQ_GENERAL = 3,	     /* normal and batch tasks */
-	DSQ_HELD = 512,		     /* tasks of groups without CPU time, by when they have some */
+	DSQ_THROTTLED = 512,	     /* tasks of groups without CPU time, by when they have some */
 	DSQ_PINNED = 1024,	     /* + CPU: tasks that can run there only */
 };
 

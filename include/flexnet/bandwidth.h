@@ -24,7 +24,7 @@
 struct flexnet_bandwidth {
 	flexnet_u64 quota_ns;	     /* CPU time a period, 0: no limit */
 	flexnet_u64 period_ns;	     /* 1 ms to 1 s */
-	flexnet_u64 burst_ns;	     /* what may be kept of earlier periods */
+	flexnet_u64 burst_limit_ns;  /* what may be kept of earlier periods */
 	flexnet_u64 period_start_ns; /* of the present period */
 	flexnet_s64 left_ns;	     /* CPU time that is left; below zero: a debt */
 };
@@ -42,7 +42,7 @@ FLEXNET_INLINE flexnet_u64 flexnet_bandwidth_periods(const struct flexnet_bandwi
 FLEXNET_INLINE flexnet_s64 flexnet_bandwidth_refill(const struct flexnet_bandwidth *bandwidth,
 						    flexnet_s64 left_ns, flexnet_u64 periods)
 {
-	flexnet_s64 most = (flexnet_s64)(bandwidth->quota_ns + bandwidth->burst_ns);
+	flexnet_s64 most = (flexnet_s64)(bandwidth->quota_ns + bandwidth->burst_limit_ns);
 	flexnet_u64 missing = left_ns < most ? (flexnet_u64)(most - left_ns) : 0;
 
 	if (!bandwidth->quota_ns || periods > missing / bandwidth->quota_ns)

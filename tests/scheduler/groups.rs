@@ -192,7 +192,7 @@ pub fn a_limit_is_enforced() {
     assert!(shares[0] + shares[1] > 0.5 * cpus as f64, "{shares:?}");
 }
 
-/// A group that is alone on its CPUs is held, too, and executors on a granted core are.
+/// A task that is alone on its CPU is throttled, too, and an executor on a granted core is.
 pub fn a_limit_holds_on_idle_cpus_and_granted_cores() {
     share("");
     if !told_limits() {

@@ -45,6 +45,11 @@ fn tables_of_shares_hold() {
 }
 
 #[test]
+fn tables_of_bandwidth_hold() {
+    tables_hold("bandwidth_test");
+}
+
+#[test]
 fn tables_of_the_designs_hold() {
     tables_hold("designs_test");
 }
@@ -56,6 +61,7 @@ fn headers_are_valid_c_and_cpp() {
         "arbiter.h",
         "latency_batch.h",
         "shares.h",
+        "bandwidth.h",
         "designs.h",
         "abi.h",
     ] {

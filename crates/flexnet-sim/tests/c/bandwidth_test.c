@@ -39,7 +39,7 @@ static void test_periods(void)
 		struct flexnet_bandwidth bandwidth = {
 			.quota_ns = rows[i].quota * MS,
 			.period_ns = 100 * MS,
-			.burst_ns = rows[i].burst * MS,
+			.burst_limit_ns = rows[i].burst * MS,
 		};
 		flexnet_u64 start = 1000 * MS, now = start + rows[i].since * MS;
 		flexnet_u64 periods = flexnet_bandwidth_periods(&bandwidth, start, now), until;

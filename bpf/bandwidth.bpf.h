@@ -38,8 +38,12 @@ struct {
 
 /* When it fires, 0: it is not armed. */
 static u64 bandwidth_armed_ns;
+/* A limit has changed: all that are throttled are let out, to be stopped by what holds now. */
+static u32 bandwidth_changed;
 /* Of a release. In memory, as cpu_ctx.scanned. */
 u32 bandwidth_scanned;
+
+__noinline int bandwidth_arm(u64 until, u64 now);
 
 /* The kernel told a group's limit. */
 static void group_set_bandwidth(u32 index, u64 period_us, u64 quota_us, u64 burst_limit_us)
@@ -62,6 +66,10 @@ static void group_set_bandwidth(u32 index, u64 period_us, u64 quota_us, u64 burs
 		__sync_fetch_and_add(&groups_limited, 1);
 	else if (before && !quota)
 		__sync_fetch_and_sub(&groups_limited, 1);
+	if (before) {
+		WRITE_ONCE(bandwidth_changed, 1);
+		bandwidth_arm(scx_bpf_now(), scx_bpf_now());
+	}
 }
 
 /* Adds what the periods since the last call give. */
@@ -219,6 +227,7 @@ static __always_inline u64 release_queue(struct task_struct *p, struct task_ctx 
 /* Lets out tasks whose time has come. Returns when the next one may run, 0: none is throttled. */
 __noinline u64 bandwidth_unthrottle(u64 now)
 {
+	u32 all = __sync_lock_test_and_set(&bandwidth_changed, 0);
 	struct task_struct *p;
 	u64 next = 0;
 
@@ -229,8 +238,10 @@ __noinline u64 bandwidth_unthrottle(u64 now)
 		u64 until = p->scx.dsq_vtime, dsq;
 		s32 cpu;
 
-		if (until > now || bandwidth_scanned++ >= RELEASE_MAX) {
-			next = until > now ? until : now;
+		if ((!all && until > now) || bandwidth_scanned++ >= RELEASE_MAX) {
+			if (all)
+				WRITE_ONCE(bandwidth_changed, 1);
+			next = !all && until > now ? until : now;
 			break;
 		}
 		if (!tctx)

@@ -10,8 +10,9 @@ use std::path::Path;
 use std::time::Instant;
 
 const ROOT: &str = "/sys/fs/cgroup";
-/// CPU time that is divided, of all groups (ns).
-const DIVIDED: u64 = 4_000_000_000;
+/// CPU time of all groups that is divided in an interval (ns), and the number of these.
+const DIVIDED: u64 = 1_000_000_000;
+const INTERVALS: usize = 5;
 /// A task that was worth less waits for so long at most (ns): AGED_NS of bpf/general.bpf.h.
 const SETTLES: u64 = 2_500_000_000;
 
@@ -57,29 +58,31 @@ fn set(path: &str, value: &str) {
     fs::write(Path::new(ROOT).join(path), value).unwrap();
 }
 
-/// Each has the expected share of what all of them have.
+/// Each has the expected share of what all of them have, in the median of some intervals: the run of a
+/// task whose virtual CPU stands still counts as its own.
 fn assert_shares(what: &str, leaves: &[Leaf], expected: &[f64]) {
     let run_ns = || -> Vec<u64> { leaves.iter().map(Leaf::run_ns).collect() };
-    let divide = |least: u64| {
+    let divide = |least: u64| -> Vec<f64> {
         let before = run_ns();
-        let mut shares = Vec::new();
+        let mut ran = Vec::new();
         eventually("CPU time", || {
             let now = run_ns();
-            shares = now.iter().zip(&before).map(|(n, b)| n - b).collect();
-            shares.iter().sum::<u64>() > least
+            ran = now.iter().zip(&before).map(|(n, b)| n - b).collect();
+            ran.iter().sum::<u64>() > least
         });
-        shares
+        let all = ran.iter().sum::<u64>() as f64;
+        ran.iter().map(|ns| *ns as f64 / all).collect()
     };
     // What they had before is forgotten by then.
     divide(SETTLES * online_cpus().len() as u64);
-    let shares = divide(DIVIDED);
-    let all: u64 = shares.iter().sum();
-    for ((leaf, ns), expected) in leaves.iter().zip(&shares).zip(expected) {
-        let share = *ns as f64 / all as f64;
+    let intervals: Vec<_> = (0..INTERVALS).map(|_| divide(DIVIDED)).collect();
+    for (index, (leaf, expected)) in leaves.iter().zip(expected).enumerate() {
+        let mut shares: Vec<f64> = intervals.iter().map(|shares| shares[index]).collect();
+        shares.sort_by(f64::total_cmp);
+        let share = shares[INTERVALS / 2];
         println!("  {what}: {:?} has {share:.4} of {expected:.4}", leaf.path);
-        let most = 1.1 * expected + 0.01;
-        let least = 0.9 * expected - 0.01;
-        assert!((least..most).contains(&share), "{what}: {:?}", leaf.path);
+        let allowed = 0.75 * expected - 0.02..1.25 * expected + 0.02;
+        assert!(allowed.contains(&share), "{what}: {:?}", leaf.path);
     }
 }
 
@@ -170,12 +173,12 @@ pub fn a_limit_is_enforced() {
     used(&leaves, 1.0);
     let shares = used(&leaves, 8.0);
     println!("  CPUs: 0.1 are {:.4}", shares[0]);
-    assert!((0.095..0.105).contains(&shares[0]), "{shares:?}");
+    assert!((0.075..0.11).contains(&shares[0]), "{shares:?}");
     set("limited/cpu.max", "60000 200000");
     used(&leaves, 1.0);
     let shares = used(&leaves, 8.0);
     println!("  CPUs: 0.3 are {:.4}", shares[0] + shares[1]);
-    assert!(shares[0] < 0.105, "{shares:?}");
+    assert!(shares[0] < 0.11, "{shares:?}");
     assert!(
         (0.285..0.315).contains(&(shares[0] + shares[1])),
         "{shares:?}"
@@ -185,11 +188,15 @@ pub fn a_limit_is_enforced() {
     let parts = inner.hogs.iter().map(Task::run_ns);
     let parts: Vec<u64> = parts.collect();
     assert!(parts.iter().all(|part| *part > 0), "{parts:?}");
+    // A limit that is lifted throttles no longer. This one would for a second.
+    drop(other);
+    set("limited/inner/cpu.max", "1000 1000000");
+    used(&[&inner, &outer], 0.1);
     set("limited/inner/cpu.max", "max");
     set("limited/cpu.max", "max");
-    drop(other);
-    let shares = used(&[&inner, &outer], 3.0);
-    assert!(shares[0] + shares[1] > 0.5 * cpus as f64, "{shares:?}");
+    let shares = used(&[&inner, &outer], 1.0);
+    println!("  CPUs: {cpus} are {:.4}", shares[0] + shares[1]);
+    assert!(shares[0] > 0.5 * cpus as f64, "{shares:?}");
 }
 
 /// A task that is alone on its CPU is throttled, too, and an executor on a granted core is.

@@ -485,6 +485,11 @@ static void enqueue_executor(struct task_struct *p, struct task_ctx *tctx, u64 e
 	queue_used(dsq);
 	scx_bpf_dsq_insert_vtime(p, dsq, settings.slice_ns, vtime ? *vtime : 0, enq_flags);
 	cpu = granted_core_for(p, tctx->flow_class, now, &idle);
+	if (cpu < 0) {
+		/* A general core with nothing to do serves it meanwhile. */
+		cpu = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+		idle = true;
+	}
 	if (cpu < 0)
 		return;
 	if (idle) {

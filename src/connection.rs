@@ -47,35 +47,46 @@ impl Listener {
             if is_served(path)? {
                 bail!("another daemon serves {}", path.display());
             }
-            fs::remove_file(path)?;
+            fs::remove_file(path)
+                .with_context(|| format!("cannot make the socket {}", path.display()))?;
         }
-        let listener = Self::bound(path, path)?;
+        let listener = Self::bound(path)?;
         // Nobody can connect before listen(): the mode is right by then.
         listener.belong_to(group)?;
         listen(&listener, 64)?;
         Ok(listener)
     }
 
-    /// Listens beside a path, for root alone. A process that listened there before is no longer
-    /// found.
+    /// Listens beside a path, for root alone, where nobody finds it before [`show`].
+    ///
+    /// [`show`]: Listener::show
     pub fn door(path: &Path) -> Result<Self> {
         let path = root_door(path);
         make_directory(&path)?;
         let new = path.with_extension("new");
         let _ = fs::remove_file(&new);
-        let listener = Self::bound(&new, &path)?;
+        let listener = Self::bound(&new)?;
         fs::set_permissions(&new, Permissions::from_mode(0o600))?;
         listen(&listener, 64)?;
-        fs::rename(&new, &path)?;
         Ok(listener)
     }
 
-    /// A socket bound at a place, which will be found at a path.
-    fn bound(at: &Path, path: &Path) -> Result<Self> {
+    /// Has root's door beside a path found there. A process that listened there before is no
+    /// longer found.
+    pub fn show(mut self, path: &Path) -> Result<Self> {
+        let path = root_door(path);
+        fs::rename(&self.path, &path)
+            .with_context(|| format!("cannot make the socket {}", path.display()))?;
+        self.path = path;
+        Ok(self)
+    }
+
+    /// A socket bound at a path.
+    fn bound(path: &Path) -> Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        bind(&socket, &SocketAddrUnix::new(at)?)
-            .with_context(|| format!("cannot make the socket {}", at.display()))?;
+        bind(&socket, &SocketAddrUnix::new(path)?)
+            .with_context(|| format!("cannot make the socket {}", path.display()))?;
         Ok(Self::with(socket, path))
     }
 
@@ -357,8 +368,12 @@ mod tests {
     #[test]
     fn roots_door_is_roots_and_takes_the_place_of_another() {
         let path = path();
-        let first = Listener::door(&path).unwrap();
-        let second = Listener::door(&path).unwrap();
+        let door = || Listener::door(&path).unwrap();
+        let first = door().show(&path).unwrap();
+        // One that is not shown is in nobody's way, and neither is its end.
+        drop(door());
+        assert!(Connection::connect(&root_door(&path)).is_ok());
+        let second = door().show(&path).unwrap();
         assert_eq!(mode(&root_door(&path)), 0o600);
         let mut first = first;
         first.leave();

@@ -96,7 +96,6 @@ impl Daemon {
         doors: [Listener; 2],
         steer: Steer,
         mut napi: Napi,
-        metrics: Option<&Source>,
     ) -> Result<Self> {
         let (kernel, config) = (&scheduler.kernel, &kept.config);
         let options = &config.options;
@@ -118,13 +117,9 @@ impl Daemon {
         )?;
         napi.adopt(kernel, &mut control)?;
         kernel.backlog();
-        let desk = StatsDesk::launch(snapshot(kernel, &control)?)?;
-        if let Some(metrics) = metrics {
-            metrics.set(desk.asker());
-        }
         Ok(Self {
             events: Events::new(kernel)?,
-            desk,
+            desk: StatsDesk::launch(snapshot(kernel, &control)?)?,
             control,
             steer,
             napi,
@@ -134,6 +129,13 @@ impl Daemon {
             kept,
             plan: scheduler.plan.clone(),
         })
+    }
+
+    /// Answers scrapes from now on.
+    pub fn answer_metrics(&self, metrics: Option<&Source>) {
+        if let Some(metrics) = metrics {
+            metrics.set(self.desk.asker());
+        }
     }
 
     /// Serves until the end is asked for or the scheduler is gone.

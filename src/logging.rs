@@ -49,10 +49,12 @@ pub fn warn(warning: &dyn Display) {
 
 fn say(level: Level, text: &dyn Display) {
     let text = format!("scx_flexnet: {text}");
-    match connected_to_journal() {
-        true => eprint!("{}", lines(level, &text)),
-        false => eprintln!("{text}"),
-    }
+    let text = match connected_to_journal() {
+        true => lines(level, &text),
+        false => format!("{text}\n"),
+    };
+    // Nobody is left to be told.
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// The journal, by its socket for records with fields if that is there.

@@ -68,6 +68,7 @@ use crate::config::Config;
 use crate::connection::Listener;
 use crate::daemon::{Daemon, Stop};
 use crate::napi::Napi;
+use crate::pages::PageMap;
 use crate::scheduler::Scheduler;
 use crate::stats::monotonic_ns;
 use crate::steer::Steer;
@@ -201,7 +202,7 @@ fn schedule(
     let state = options.socket.with_file_name("steer.state");
     let napi_state = options.socket.with_file_name("napi.state");
     let mut object = MaybeUninit::uninit();
-    let (mut scheduler, doors, steer, gap_ns);
+    let (mut scheduler, doors, steer, gap_ns, predecessor);
     let mut napi;
     // What can fail by the operator's mistake comes before the attach; a
     // client that connects already waits for it.
@@ -210,41 +211,46 @@ fn schedule(
         let mut devices = Steer::new(&options.steer, state, true)?;
         napi = Napi::find(&options.napi, napi_state, true)?;
         scheduler = Scheduler::load(&options, &mut object)?;
-        let (predecessor, taken) = Predecessor::ask(&options.socket)?;
+        let door = Listener::door(&options.socket)?;
+        let (old, taken) = Predecessor::ask(&options.socket)?;
         devices.take_on(monotonic_ns());
         napi.take_on()?;
         scheduler.attach()?;
-        gap_ns = predecessor.gap_ns();
+        gap_ns = old.gap_ns();
         let ms = gap_ns as f64 / 1e6;
         log::info!("took over: {ms:.0} ms under the kernel's own scheduler");
         scheduler.kernel.follow_rules(&config.rules.rules)?;
         taken.belong_to(options.socket_group.as_deref())?;
-        let door = Listener::door(&options.socket)?;
-        predecessor.relieve();
-        (doors, steer) = ([taken, door], devices);
-        // No reason to leave all to the kernel now.
-        if let Err(error) = serve_metrics(&options, metrics) {
-            log::warn!("{error:#}");
-        }
+        (doors, steer) = ([taken, door.show(&options.socket)?], devices);
+        predecessor = Some(old);
     } else {
         gap_ns = 0;
         serve_metrics(&options, metrics)?;
         let everybody = Listener::new(&options.socket, options.socket_group.as_deref())?;
-        doors = [everybody, Listener::door(&options.socket)?];
+        let door = Listener::door(&options.socket)?.show(&options.socket)?;
+        doors = [everybody, door];
         steer = Steer::new(&options.steer, state, false)?;
         napi = Napi::find(&options.napi, napi_state, false)?;
         napi.switch_on()?;
         scheduler = Scheduler::load(&options, &mut object)?;
         scheduler.attach()?;
         scheduler.kernel.follow_rules(&config.rules.rules)?;
+        predecessor = None;
     }
     let kept = daemon::Kept {
         config: config.clone(),
         gap_ns,
     };
-    let mut daemon = Daemon::new(kept, &scheduler, doors, steer, napi, metrics.as_ref())?;
-    println!("scx_flexnet attached");
-    std::io::stdout().flush()?;
+    let mut daemon = Daemon::new(kept, &scheduler, doors, steer, napi)?;
+    if let Some(old) = predecessor {
+        // Not before: until here it goes on where this one fails.
+        old.relieve();
+        if let Err(error) = serve_metrics(&options, metrics) {
+            log::warn!("{error:#}");
+        }
+    }
+    daemon.answer_metrics(metrics.as_ref());
+    announce();
     notify::notify("READY=1");
 
     let served = daemon.run(&scheduler.kernel, stop);
@@ -256,11 +262,7 @@ fn schedule(
     let (pages, napi, successor) = daemon.detach(&scheduler.kernel);
     let detached_ns = monotonic_ns();
     let end = scheduler.detach();
-    for page in pages {
-        if let Err(errno) = page.mark_detached() {
-            log::warn!("cannot mark a page detached: {errno}");
-        }
-    }
+    pages.iter().for_each(mark_detached);
     drop(napi);
     // Not before: its clients' pages are the other's from here on.
     if let Some(successor) = successor {
@@ -268,6 +270,19 @@ fn schedule(
     }
     served?;
     Ok(end?.should_restart() && !stop.asked())
+}
+
+fn mark_detached(page: &PageMap) {
+    if let Err(errno) = page.mark_detached() {
+        log::warn!("cannot mark a page detached: {errno}");
+    }
+}
+
+/// Says on standard output that it schedules. That nobody reads it, or that the disk is full, is
+/// no reason not to.
+fn announce() {
+    let mut output = std::io::stdout();
+    let _ = writeln!(output, "scx_flexnet attached").and_then(|()| output.flush());
 }
 
 /// Once in the life of the process.

@@ -291,7 +291,8 @@ impl Asker {
 
 /// The server, and the requests to it.
 pub struct StatsDesk {
-    _server: StatsServer<(), ()>,
+    /// `None` where it cannot be: nobody needs statistics to schedule.
+    _server: Option<StatsServer<(), ()>>,
     asker: Asker,
     asked: Receiver<SyncSender<Snapshot>>,
     wake: Arc<Wake>,
@@ -317,9 +318,10 @@ impl StatsDesk {
             Ok(read)
         });
         let data = data().add_ops("top", StatsOps { open, close: None });
-        let server = StatsServer::new(data)
-            .launch()
-            .context("cannot serve statistics")?;
+        let server = StatsServer::new(data).launch();
+        let server = server
+            .inspect_err(|error| log::warn!("cannot serve statistics: {error:#}"))
+            .ok();
         Ok(Self {
             _server: server,
             asker,

@@ -7,7 +7,7 @@
 //! and when, is steer.rs's and napi.rs's.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -67,6 +67,8 @@ pub struct Settings {
     found: Vec<Setting>,
     state: PathBuf,
     saved: bool,
+    /// Another daemon has changed them, and what it found is found here.
+    taken: bool,
 }
 
 impl Settings {
@@ -85,36 +87,38 @@ impl Settings {
             found: find()?,
             state,
             saved: false,
+            taken: false,
         })
     }
 
     /// Leaves all as it is, for the daemon that takes over.
     pub fn leave(&mut self) {
-        self.saved = false;
+        (self.saved, self.taken) = (false, false);
     }
 
     /// Takes on what another daemon has left: what it found is what was found of
     /// those that are ours, too, and the rest is written back. Is there any?
     ///
     /// # Errors
-    /// The file's.
+    /// The file's, which is as the other daemon left it then.
     pub fn take_on(&mut self) -> io::Result<bool> {
-        let mut any = false;
-        for left in left_in(&self.state) {
+        let left = left_in(&self.state);
+        for left in left.iter().cloned() {
             let mut found = self.found.iter_mut();
             match found.find(|found| found.device == left.device && found.file == left.file) {
                 Some(found) => {
                     found.value = left.value;
-                    any = true;
+                    self.taken = true;
                 }
                 None => left.write_back(),
             }
         }
-        let _ = fs::remove_file(&self.state);
-        if any {
-            self.save()?;
+        match self.taken {
+            true if left == self.found => self.saved = true,
+            true => self.save()?,
+            false => drop(fs::remove_file(&self.state)),
         }
-        Ok(any)
+        Ok(self.taken)
     }
 
     /// The files, with the values found.
@@ -142,7 +146,13 @@ impl Settings {
     fn remember(&self) -> io::Result<()> {
         let line = |found: &Setting| format!("{} {} {}\n", found.device, found.file, found.value);
         let text: String = self.found.iter().map(line).collect();
-        fs::write(&self.state, text)
+        // On a full disk the file stays as it was.
+        let new = self.state.with_extension("new");
+        let _ = fs::remove_file(&new);
+        let written = fs::File::create_new(&new)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .and_then(|()| fs::rename(&new, &self.state));
+        written.inspect_err(|_| drop(fs::remove_file(&new)))
     }
 
     /// Takes another for the one at this place: its device was made anew.
@@ -161,10 +171,10 @@ impl Settings {
 
     /// Writes the found values back.
     pub fn restore(&mut self) {
-        if self.saved {
+        if self.saved || self.taken {
             self.found.iter().for_each(Setting::write_back);
             let _ = fs::remove_file(&self.state);
-            self.saved = false;
+            (self.saved, self.taken) = (false, false);
         }
     }
 
@@ -264,6 +274,40 @@ mod tests {
         ] {
             assert_eq!(parse_left(line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_written_stays_as_it_was() {
+        let place = std::env::temp_dir().join(format!("flexnet-state-{}", std::process::id()));
+        let state = place.join("it.state");
+        // In the way of the file that is to replace it.
+        fs::create_dir_all(place.join("it.new")).unwrap();
+        let setting = |device: &str, value: &str| Setting {
+            device: device.to_owned(),
+            file: "threaded".to_owned(),
+            value: value.to_owned(),
+        };
+        fs::write(&state, "no-device-0 threaded 0\n").unwrap();
+        let found = |list: Vec<Setting>| move || Ok::<_, io::Error>(list);
+        let find = found(vec![
+            setting("no-device-0", "1"),
+            setting("no-device-1", "1"),
+        ]);
+        let mut settings = Settings::new(state.clone(), true, find).unwrap();
+        assert!(settings.take_on().is_err());
+        assert_eq!(settings.found[0].value, "0");
+        assert_eq!(left_in(&state), [setting("no-device-0", "0")]);
+        // It is given back all the same.
+        drop(settings);
+        assert!(!state.exists());
+        // Where nothing is to be written, nothing can fail.
+        fs::write(&state, "no-device-0 threaded 0\n").unwrap();
+        let find = found(vec![setting("no-device-0", "1")]);
+        let mut settings = Settings::new(state.clone(), true, find).unwrap();
+        assert!(settings.take_on().unwrap());
+        drop(settings);
+        assert!(!state.exists());
+        fs::remove_dir_all(place).unwrap();
     }
 
     #[test]

@@ -131,9 +131,12 @@ impl Steer {
     /// where they are ours, too, and are given back in the end as it found them.
     pub fn take_on(&mut self, now_ns: u64) {
         match self.queues.take_on() {
-            Ok(true) => self.follower.written_by_another(now_ns),
             Ok(false) => {}
-            Err(error) => self.cannot_save(&error),
+            Ok(true) => self.follower.written_by_another(now_ns),
+            Err(error) => {
+                self.follower.written_by_another(now_ns);
+                self.cannot_save(&error);
+            }
         }
     }
 

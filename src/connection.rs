@@ -9,6 +9,7 @@ use crate::front::{Arrival, Front};
 use crate::message::REQUEST_BYTES;
 use crate::packets;
 use crate::peer::Peer;
+use crate::why::Walk;
 use anyhow::{Context, Result, bail};
 use flexnet::abi::Message;
 use flexnet::client::root_door;
@@ -250,6 +251,8 @@ pub struct Connection {
     pub client: Option<u32>,
     /// The HELLO whose page is being placed; nothing else is read meanwhile.
     pub hello: Option<Message>,
+    /// The walk over a process' threads that it has asked for.
+    pub walk: Option<Walk>,
     /// When it last asked for something.
     pub heard: Instant,
 }
@@ -274,6 +277,7 @@ impl Connection {
             peer,
             client: None,
             hello: None,
+            walk: None,
             heard: Instant::now(),
         }
     }

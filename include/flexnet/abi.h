@@ -386,7 +386,7 @@ struct flexnet_status_rules {
 
 struct flexnet_why_ask {
 	struct flexnet_message message;
-	__u32 after; /* threads with higher ids; 0: from the first on */
+	__u32 after; /* the last reply's last thread; 0: from the first on */
 	__u32 reserved;
 };
 
@@ -417,8 +417,8 @@ struct flexnet_why_thread {
 struct flexnet_why {
 	struct flexnet_message message;
 	__u32 pid;
-	__u32 threads; /* entries used, lowest id first */
-	__u32 more;    /* 1: there are higher ones; ask again after the last */
+	__u32 threads; /* entries used */
+	__u32 more;    /* 1: ask again over this connection; 0: that was all */
 	__u32 reserved;
 	struct flexnet_why_thread thread[FLEXNET_WHY_THREADS];
 };

@@ -300,15 +300,16 @@ impl Control {
     }
 
     fn why(
-        &self,
+        &mut self,
         kernel: &Kernel<'_>,
         number: u64,
         after: u32,
         pidfd: Option<OwnedFd>,
     ) -> Result<Why, Errno> {
-        let connection = self.connections.get(&number).ok_or(Errno::NOTCONN)?;
+        let connection = self.connections.get_mut(&number).ok_or(Errno::NOTCONN)?;
         let pidfd = pidfd.ok_or(Errno::BADF)?;
-        why::explain(kernel, connection.peer.uid, pidfd.as_fd(), after)
+        let (asker, walk) = (connection.peer.uid, &mut connection.walk);
+        why::explain(kernel, asker, pidfd.as_fd(), after, walk)
     }
 
     fn client_of(&self, number: u64) -> Result<u32, Errno> {

@@ -280,6 +280,7 @@ pub fn why(path: &Path, pid: i32) -> io::Result<Vec<WhyThread>> {
         let reported = (reply.threads as usize).min(reply.thread.len());
         threads.extend_from_slice(&reply.thread[..reported]);
         if reply.more == 0 || reported == 0 {
+            threads.sort_unstable_by_key(|thread| thread.tid);
             return Ok(threads);
         }
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! cgroups with a limit of CPU time (`cpu.max`) on kernels that tell no scheduler of it.
+//! cgroups with a limit of CPU time (`cpu.max`, in version 1 `cpu.cfs_quota_us`) on kernels that
+//! tell no scheduler of it.
 //!
 //! Promises that a start fails there and names the cgroups, unless the operator ignores the limits.
 //! It reads the tree once, at the start. Where the kernel tells the limits, bpf/bandwidth.bpf.h
@@ -10,8 +11,10 @@ use scx_utils::compat;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where cgroup v2 is mounted.
+/// Where cgroups are mounted.
 const ROOT: &str = "/sys/fs/cgroup";
+/// The files of a limit, and how they begin without one.
+const FILES: [(&str, &str); 2] = [("cpu.max", "max"), ("cpu.cfs_quota_us", "-1")];
 /// cgroups that a message names.
 const NAMED: usize = 3;
 
@@ -43,8 +46,11 @@ fn limited(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut waiting = vec![root.to_owned()];
     while let Some(directory) = waiting.pop() {
-        let limit = fs::read_to_string(directory.join("cpu.max"));
-        if limit.is_ok_and(|limit| !limit.starts_with("max")) {
+        let has_limit = FILES.iter().any(|(file, no_limit)| {
+            let limit = fs::read_to_string(directory.join(file));
+            limit.is_ok_and(|limit| !limit.starts_with(no_limit))
+        });
+        if has_limit {
             let below = directory.strip_prefix(root).unwrap_or(&directory);
             found.push(Path::new("/").join(below));
         }
@@ -81,17 +87,19 @@ mod tests {
     fn cgroups_with_a_limit_are_named() {
         let root = std::env::temp_dir().join(format!("flexnet-limits-{}", std::process::id()));
         let limits = [
-            ("a", "max 100000"),
-            ("a/deep", "10000 100000"),
-            ("b", "200000 100000"),
+            ("a", "cpu.max", "max 100000"),
+            ("a/deep", "cpu.max", "10000 100000"),
+            ("b", "cpu.max", "200000 100000"),
+            ("cpu/c", "cpu.cfs_quota_us", "-1"),
+            ("cpu/d", "cpu.cfs_quota_us", "50000"),
         ];
-        for (name, limit) in limits {
+        for (name, file, limit) in limits {
             fs::create_dir_all(root.join(name)).unwrap();
-            fs::write(root.join(name).join("cpu.max"), limit).unwrap();
+            fs::write(root.join(name).join(file), limit).unwrap();
         }
         let found = limited(&root);
         fs::remove_dir_all(&root).unwrap();
-        assert_eq!(found, [Path::new("/a/deep"), Path::new("/b")]);
+        assert_eq!(found, ["/a/deep", "/b", "/cpu/d"].map(Path::new));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -112,6 +113,12 @@ impl Daemon {
         self.signal(Signal::KILL);
         wait(&mut self.child, "scx_flexnet after SIGKILL");
         await_detached();
+    }
+
+    /// Waits for its end by the kernel's hand.
+    pub fn await_kill(mut self) {
+        let status = wait(&mut self.child, "the end of scx_flexnet");
+        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()));
     }
 
     /// Has it read its configuration anew.

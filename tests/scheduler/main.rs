@@ -4,8 +4,8 @@
 //!
 //!   daemon      scx_flexnet as a child: start, stop, status, statistics
 //!   tasks       the tasks under test: this program again, in another role
-//!   attach, attackers, classes, control, designs, executors, fairness, groups, loss, napi, programs,
-//!   readers, reload, rules, shown, stress, takeover, unsteady: the tests
+//!   attach, attackers, classes, control, designs, executors, fairness, groups, hardship, loss,
+//!   napi, programs, readers, reload, rules, shown, stress, takeover, unsteady: the tests
 //!
 //! A test panics to fail, and a test that fails once fails the run. It waits for what
 //! it asserts with a generous deadline, because a virtual CPU may stand still for a second.
@@ -27,6 +27,7 @@ mod designs;
 mod executors;
 mod fairness;
 mod groups;
+mod hardship;
 mod loss;
 mod napi;
 mod programs;
@@ -125,7 +126,10 @@ const SHARING: &[Test] = tests! {
         a_stopped_client_keeps_nothing_from_others on [2] => time,
         pages_that_lie_harm_nobody_else on [2],
         a_client_that_changes_stays_one_or_ends on [2],
-        killed_clients_leave_nothing on [2],
+        killed_clients_leave_nothing on [2];
+    hardship:
+        many_threads_slow_nobody on [2],
+        a_fork_storm_of_latency_tasks_starves_nobody on [2],
         many_connections_leave_nothing on [2];
     programs:
         a_c_program_is_granted_a_core on [2],
@@ -184,6 +188,11 @@ const OWN: &[Test] = tests! {
     attackers:
         a_file_that_does_not_answer_holds_nobody on [2],
         the_metrics_survive_strangers on [2];
+    hardship:
+        a_read_only_run_stops_no_daemon on [2],
+        a_full_disk_stops_no_daemon on [2],
+        a_full_output_ends_no_daemon on [2],
+        a_daemon_without_memory_takes_nobody_along on [2];
     programs:
         an_unmodified_program_is_granted_a_core on [2];
     shown:

@@ -336,6 +336,11 @@ pub fn play(role: &str, rest: &[&str]) {
         ("liar", [seed]) => crate::unsteady::liar(seed.parse().unwrap()),
         ("changer", [how]) => crate::unsteady::changer(how),
         ("kills", [count]) => crate::unsteady::kills(count.parse().unwrap()),
+        ("crowd", [count]) => crate::hardship::crowd(count.parse().unwrap()),
+        ("askers", [pid, count]) => {
+            crate::hardship::askers(pid.parse().unwrap(), count.parse().unwrap());
+        }
+        ("storm", [alive]) => crate::hardship::storm(alive.parse().unwrap()),
         ("at-times", []) => crate::fairness::at_times(),
         ("yielders", []) => crate::fairness::yielders(),
         ("reader", []) => crate::readers::reader(),

@@ -278,8 +278,7 @@ static void timer_arm(void)
 		__sync_fetch_and_add(&arbiter.timer_starts, 1);
 }
 
-/* The design's rule for cores. Not static: the rules of all designs are many paths,
- * and what follows a call of this is verified once and not once a path. */
+/* The rule for cores. Not static: what follows its many paths is verified once. */
 __noinline int design_round(const struct flexnet_design_params *params __arg_nonnull,
 			    const struct flexnet_arbiter_sample *sample __arg_nonnull,
 			    struct flexnet_arbiter_memory *memory __arg_nonnull,
@@ -353,8 +352,7 @@ static __always_inline void refresh_flow_class(struct task_ctx *tctx)
 		tctx->flow_class = executor_flow_class(executor);
 }
 
-/* An executor became runnable. Grants the first core at once; all else is the
- * rounds' business. */
+/* An executor became runnable. Grants the first core at once; rounds do all else. */
 static __always_inline void executor_woke(struct task_ctx *tctx, u32 index, s32 near)
 {
 	struct executor_ctx *ectx = executor_ctx_of(index);
@@ -406,8 +404,7 @@ static __always_inline bool borrower_stays(struct cpu_ctx *cctx, u32 flow_class,
 	       now < start + settings.latency_slice_ns;
 }
 
-/* Where a waking executor should go at once: an idle granted core it may use,
- * else a granted core that is lent or runs a lower flow class. */
+/* Where a waking executor should go at once: an idle granted core, else a lent one or a lower class's. */
 __noinline s32 granted_core_for(struct task_struct *p __arg_trusted, u32 flow_class, u64 now,
 				bool *idle __arg_nonnull)
 {
@@ -469,8 +466,7 @@ static __always_inline bool may_run_granted(struct task_struct *p)
 	return ret;
 }
 
-/* Puts a runnable executor into the queue of its flow class, by its client's
- * virtual time. */
+/* Puts a runnable executor into the queue of its flow class, by its client's virtual time. */
 static void enqueue_executor(struct task_struct *p, struct task_ctx *tctx, u64 enq_flags, u64 now)
 {
 	u64 *vtime = client_vtime_of(tctx->client), dsq;
@@ -500,8 +496,8 @@ static void enqueue_executor(struct task_struct *p, struct task_ctx *tctx, u64 e
 	}
 }
 
-/* Serves, on a general core, an executor that waits for a granted one in vain:
- * the only one in its affinity was given back, or a real-time task holds it. */
+/* Serves, on a general core, an executor that waits for a granted one in vain: the only one in its
+ * affinity was given back, or a real-time task holds it. */
 __noinline int serve_starved_executor(s32 cpu, u64 dsq, u64 now)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
@@ -543,10 +539,9 @@ static __always_inline bool latency_budget_spent(struct cpu_ctx *cctx, u64 ran)
 					 queued(DSQ_EXECUTOR_THROUGHPUT) > 0);
 }
 
-/* Does the executor whose turn on a granted core is over have another, since by
- * its client's weight it is still behind those that wait? The kernel queues it
- * only after the CPU has looked for its next task: without this, two would take
- * turns whatever their weights and flow classes. Between classes the budget decides. */
+/* Does the executor whose turn on a granted core is over have another, since by its client's weight
+ * it is still behind those that wait? The kernel queues it only after the CPU has looked for its next
+ * task: without this, two would take turns whatever their weights and flow classes. */
 static bool executor_stays(s32 cpu, struct cpu_ctx *cctx, struct task_struct *prev, u64 now)
 {
 	struct flexnet_client_state *client;

@@ -71,6 +71,7 @@ static __always_inline void task_leaves(struct task_ctx *tctx)
 	struct executor_ctx *ectx;
 
 	tctx->enqueued_ns = 0;
+	group_task_sleeps(tctx);
 	if (class_of(tctx) != FLEXNET_CLASS_EXECUTOR)
 		return;
 	ectx = executor_ctx_of(executor_index(tctx));
@@ -182,6 +183,8 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 	bandwidth_account(p, tctx, now);
 	tctx->run_start_ns = 0;
 	tctx->latency_batch.slept = !runnable;
+	if (!runnable)
+		group_task_sleeps(tctx);
 	if (stats && task_class < FLEXNET_CLASS_COUNT)
 		stats->run_ns[task_class] += ran;
 	turn_ends(tctx, ran, runnable && cctx && cctx->kick_claim_ns);

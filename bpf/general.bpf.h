@@ -285,10 +285,10 @@ static __always_inline u64 resumed_vtime(void)
 
 /* Puts a task that found no idle CPU into its queue. Not static: so the verifier checks it once, and
  * not for each way that leads here. */
-__noinline int enqueue_general(struct task_struct *p __arg_trusted, u32 task_class, u64 enq_flags,
+__noinline int enqueue_general(struct task_struct *p __arg_trusted,
+			       struct task_ctx *tctx __arg_nonnull, u32 task_class, u64 enq_flags,
 			       u64 now)
 {
-	struct task_ctx *tctx = task_ctx_of(p);
 	s32 prev_cpu = scx_bpf_task_cpu(p);
 	/* Queued anew by another BPF program, the task it runs in looks as if
 	 * it could not migrate. The shared queue holds one that cannot, too. */
@@ -297,7 +297,7 @@ __noinline int enqueue_general(struct task_struct *p __arg_trusted, u32 task_cla
 	u64 slice = slice_of(task_class);
 	u64 dsq = DSQ_GENERAL, vtime;
 
-	if (!cctx || !tctx) {
+	if (!cctx) {
 		/* Cannot be. Any queue beats a stall. */
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, slice, enq_flags);
 		return 0;

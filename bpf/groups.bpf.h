@@ -9,7 +9,7 @@
  * tasks. A task's virtual time passes by its share: its load is divided by that sum, at each level
  * up to the root (shares.h). So two groups of equal weight have equal time, if one has a thread and
  * the other has twenty. Tasks in the root group count as they did without groups, and cost nothing
- * here. A task that starts to run or stops to want a CPU changes its group's sum; only the group's
+ * here. A task that begins or ceases to want a CPU changes its group's sum; only the group's
  * first and last one change the sums above.
  *
  * What it promises: a sum is right once all CPUs are through with what they change. No lock is taken
@@ -264,6 +264,13 @@ __noinline int group_wakes(struct task_struct *p __arg_trusted)
 	if (!__sync_fetch_and_add(&group->task_load, load))
 		group_changed(tctx->group);
 	return 0;
+}
+
+/* The same for any task: nothing to do for most of those in the root group. */
+static __always_inline void group_counts(struct task_struct *p, struct task_ctx *tctx)
+{
+	if (!tctx->group_known || (tctx->group != GROUP_ROOT && !tctx->counted_load))
+		group_wakes(p);
 }
 
 /* It wants none any more. */

@@ -75,13 +75,16 @@ s32 BPF_STRUCT_OPS(flexnet_select_cpu, struct task_struct *p, s32 prev_cpu, u64 
 	if (!tctx)
 		return prev_cpu;
 	task_class = class_of(tctx);
-	if (task_class == FLEXNET_CLASS_EXECUTOR || bandwidth_account(p, tctx, now))
+	/* Its group is looked up when it is queued first. */
+	if (task_class == FLEXNET_CLASS_EXECUTOR || !tctx->group_known ||
+	    bandwidth_account(p, tctx, now))
 		return prev_cpu;
 	cpu = idle_cpu_for(p, prev_cpu, wake_flags);
 	if (cpu < 0 && task_class == FLEXNET_CLASS_LATENCY)
 		cpu = place_latency(p, tctx, prev_cpu, wake_flags, now, &enq_flags);
 	if (cpu < 0)
 		return prev_cpu;
+	group_counts(p, tctx);
 	task_waits(tctx, now);
 	waits_in(tctx, FLEXNET_QUEUE_DIRECT);
 	tctx->slice_ns = slice_of(task_class);
@@ -110,6 +113,7 @@ void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 		bandwidth_throttle(p, until, enq_flags, now);
 		return;
 	}
+	group_counts(p, tctx);
 	task_waits(tctx, now);
 	/* The last one here, and let go of for a limit that was lifted meanwhile. */
 	if (enq_flags & SCX_ENQ_LAST) {
@@ -141,7 +145,7 @@ void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 		task_class =
 			is_normal_executor(tctx) ? FLEXNET_CLASS_NORMAL : FLEXNET_CLASS_LATENCY;
 	}
-	enqueue_general(p, task_class, enq_flags, now);
+	enqueue_general(p, tctx, task_class, enq_flags, now);
 }
 
 /* Serves the first task of a queue that no general core is in the affinity of. */
@@ -279,20 +283,6 @@ bool BPF_STRUCT_OPS(flexnet_yield, struct task_struct *from, struct task_struct 
 	return false;
 }
 
-/* A task wants a CPU, now and until it sleeps. */
-void BPF_STRUCT_OPS(flexnet_runnable, struct task_struct *p, u64 enq_flags)
-{
-	group_wakes(p);
-}
-
-void BPF_STRUCT_OPS(flexnet_quiescent, struct task_struct *p, u64 deq_flags)
-{
-	struct task_ctx *tctx = task_ctx_of(p);
-
-	if (tctx)
-		group_task_sleeps(tctx);
-}
-
 void BPF_STRUCT_OPS(flexnet_running, struct task_struct *p)
 {
 	struct task_ctx *tctx = task_ctx_of(p);
@@ -382,6 +372,15 @@ void BPF_STRUCT_OPS(flexnet_cgroup_set_bandwidth, struct cgroup *cgrp, u64 perio
 	group_set_bandwidth(own_group_of(cgrp), period_us, quota_us, burst_limit_us);
 }
 
+/* A task's nice value has changed. It is queued anew if it is runnable. */
+void BPF_STRUCT_OPS(flexnet_set_weight, struct task_struct *p, u32 weight)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (tctx)
+		group_task_sleeps(tctx);
+}
+
 void BPF_STRUCT_OPS(flexnet_cgroup_move, struct task_struct *p, struct cgroup *from,
 		    struct cgroup *to)
 {
@@ -389,6 +388,8 @@ void BPF_STRUCT_OPS(flexnet_cgroup_move, struct task_struct *p, struct cgroup *f
 
 	if (!tctx)
 		return;
+	/* It is counted anew when it is queued next: at once, if it is runnable. */
+	group_task_sleeps(tctx);
 	tctx->group = group_index_of(to);
 	tctx->group_known = true;
 }
@@ -450,11 +451,11 @@ void BPF_STRUCT_OPS(flexnet_exit, struct scx_exit_info *info)
 
 SCX_OPS_DEFINE(flexnet_ops, .select_cpu = (void *)flexnet_select_cpu,
 	       .enqueue = (void *)flexnet_enqueue, .dispatch = (void *)flexnet_dispatch,
-	       .runnable = (void *)flexnet_runnable, .quiescent = (void *)flexnet_quiescent,
 	       .running = (void *)flexnet_running, .stopping = (void *)flexnet_stopping,
 	       .yield = (void *)flexnet_yield, .enable = (void *)flexnet_enable,
-	       .disable = (void *)flexnet_disable, .init_task = (void *)flexnet_init_task,
-	       .exit_task = (void *)flexnet_exit_task, .cgroup_init = (void *)flexnet_cgroup_init,
+	       .set_weight = (void *)flexnet_set_weight, .disable = (void *)flexnet_disable,
+	       .init_task = (void *)flexnet_init_task, .exit_task = (void *)flexnet_exit_task,
+	       .cgroup_init = (void *)flexnet_cgroup_init,
 	       .cgroup_exit = (void *)flexnet_cgroup_exit,
 	       .cgroup_set_weight = (void *)flexnet_cgroup_set_weight,
 	       .cgroup_set_bandwidth = (void *)flexnet_cgroup_set_bandwidth,

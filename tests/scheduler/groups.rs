@@ -198,7 +198,7 @@ pub fn a_limit_is_enforced() {
     set("limited/cpu.max", "max");
     let shares = used(&[&inner, &outer], 1.0);
     println!("  CPUs: {cpus} are {:.4}", shares[0] + shares[1]);
-    assert!(shares[0] > 0.5 * cpus as f64, "{shares:?}");
+    assert!(shares[0] > 0.3 * cpus as f64, "{shares:?}");
 }
 
 /// A task that is alone on its CPU is throttled, too, and an executor on a granted core is.

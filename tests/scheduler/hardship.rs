@@ -26,27 +26,38 @@ const DIRECTORY: &str = "/run/scx_flexnet";
 const RPS: &str = "/sys/class/net/lo/queues/rx-0/rps_cpus";
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-fn mount(target: &str, flags: libc::c_ulong, options: &str) {
-    let [tmpfs, target, options] = ["tmpfs", target, options].map(|s| CString::new(s).unwrap());
-    let kind = tmpfs.as_ptr();
+fn mount(source: &str, target: &str, flags: libc::c_ulong, options: &str) {
+    let of = |text: &str| CString::new(text).unwrap();
+    let [source, target, kind, options] = [source, target, "tmpfs", options].map(of);
+    let (source, target, kind) = (source.as_ptr(), target.as_ptr(), kind.as_ptr());
     // SAFETY: four zero-terminated strings.
-    let done = unsafe { libc::mount(kind, target.as_ptr(), kind, flags, options.as_ptr().cast()) };
+    let done = unsafe { libc::mount(source, target, kind, flags, options.as_ptr().cast()) };
     assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
 }
 
-/// A file system that nobody may write, for as long as this is there.
+fn unmount(path: &str) {
+    let path = CString::new(path).unwrap();
+    // SAFETY: a zero-terminated path.
+    let done = unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// A directory that nobody may write, for as long as this is there: a mount over itself, since files
+/// below may be open for writing.
 struct ReadOnly(&'static str);
 
 impl ReadOnly {
     fn new(path: &'static str) -> Self {
-        mount(path, libc::MS_REMOUNT | libc::MS_RDONLY, "");
+        mount(path, path, libc::MS_BIND, "");
+        let flags = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY;
+        mount(path, path, flags, "");
         Self(path)
     }
 }
 
 impl Drop for ReadOnly {
     fn drop(&mut self) {
-        mount(self.0, libc::MS_REMOUNT, "");
+        unmount(self.0);
     }
 }
 
@@ -56,7 +67,7 @@ struct Small(&'static str);
 impl Small {
     fn new(path: &'static str, options: &str) -> Self {
         fs::create_dir_all(path).unwrap();
-        mount(path, 0, options);
+        mount("tmpfs", path, 0, options);
         Self(path)
     }
 
@@ -69,9 +80,7 @@ impl Small {
 
 impl Drop for Small {
     fn drop(&mut self) {
-        let path = CString::new(self.0).unwrap();
-        // SAFETY: a zero-terminated path.
-        unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
+        unmount(self.0);
     }
 }
 

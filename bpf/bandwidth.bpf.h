@@ -8,19 +8,26 @@
  * timer lets it out then, into the queue that it would have waited in. A task is stopped at a tick
  * only, so a group may run more than it has: that is a debt, and it waits for longer.
  *
- * A task waits for THROTTLE_NS_MAX at most. It is then let out, and stopped again as soon as it
- * starts. So the kernel's watchdog sees no stall, whatever the limits are.
+ * A task waits for THROTTLE_NS_MAX at most. It then has a turn, and its groups a debt. So the
+ * kernel's watchdog sees no stall, whatever the limits are, and a task can be killed. A task that is
+ * let out behind others, which have used the time up, is stopped as soon as it starts.
  *
  * What it promises: over many periods a group runs for its quota, on whatever cores and as whatever
  * class. That includes executors on granted cores, and a throttled one holds no core. While no
- * group has a limit, all this costs one load. A task inside an RCU section is not throttled: others would
- * wait for it. What it leaves to others: shares (groups.bpf.h), and the queues (general.bpf.h).
+ * group has a limit, all this costs one load. A task inside an RCU section is not throttled, since others
+ * would wait for it, nor is a dying one, which the kernel queues by itself. What it leaves to others: shares (groups.bpf.h), and the queues (general.bpf.h).
  */
 #ifndef FLEXNET_BANDWIDTH_BPF_H
 #define FLEXNET_BANDWIDTH_BPF_H
 
-/* A task is throttled for so long at a time: a fifth of the watchdog's limit. */
-#define THROTTLE_NS_MAX 2000000000ULL
+/* A task is throttled for so long at most: two fifths of the watchdog's limit. */
+#define THROTTLE_NS_MAX 4000000000ULL
+/* The timer is never set for less, so that a task is in its queue when it fires. */
+#define TIMER_NS_MIN 50000ULL
+/* It should have fired so long ago: it was not started. */
+#define TIMER_NS_LATE 10000000ULL
+/* A group's largest debt of CPU time, ns. */
+#define DEBT_NS_MAX 1000000000LL
 /* Tasks that the timer lets out at a time. */
 #define RELEASE_MAX 256
 /* When it tries again where it could not, ns. */
@@ -38,8 +45,10 @@ struct {
 
 /* When it fires, 0: it is not armed. */
 static u64 bandwidth_armed_ns;
-/* A limit has changed: all that are throttled are let out, to be stopped by what holds now. */
+/* A limit has changed: some that are throttled may run now. */
 static u32 bandwidth_changed;
+/* The first limit is there since, ns. */
+u64 limits_since_ns;
 /* Of a release. In memory, as cpu_ctx.scanned. */
 u32 bandwidth_scanned;
 
@@ -62,8 +71,8 @@ static void group_set_bandwidth(u32 index, u64 period_us, u64 quota_us, u64 burs
 	group->bandwidth.period_start_ns = scx_bpf_now();
 	group->bandwidth.left_ns = quota;
 	group->bandwidth.quota_ns = quota;
-	if (!before && quota)
-		__sync_fetch_and_add(&groups_limited, 1);
+	if (!before && quota && !__sync_fetch_and_add(&groups_limited, 1))
+		limits_since_ns = scx_bpf_now();
 	else if (before && !quota)
 		__sync_fetch_and_sub(&groups_limited, 1);
 	if (before) {
@@ -103,7 +112,8 @@ __noinline u64 bandwidth_charge(u32 index, u64 ran, u64 now)
 			break;
 		if (group->bandwidth.quota_ns) {
 			bandwidth_refill(&group->bandwidth, now);
-			if (ran)
+			/* What it can never pay is forgiven. */
+			if (ran && group->bandwidth.left_ns > -DEBT_NS_MAX)
 				__sync_fetch_and_add(&group->bandwidth.left_ns, -ran);
 			then = flexnet_bandwidth_until(&group->bandwidth,
 						       group->bandwidth.period_start_ns,
@@ -127,15 +137,25 @@ static __always_inline bool is_limited(struct task_ctx *tctx)
 __noinline u64 limits_account(struct task_struct *p __arg_trusted, u64 now)
 {
 	struct task_ctx *tctx = task_ctx_of(p);
-	u64 ran, charged, until;
+	u64 from, ran = 0, until;
 
 	if (!tctx)
 		return 0;
-	ran = turn_run_ns(tctx, now);
-	charged = tctx->bandwidth_charged_ns;
-	tctx->bandwidth_charged_ns = ran;
-	until = bandwidth_charge(tctx->group, ran > charged ? ran - charged : 0, now);
-	return until && !in_rcu_reader(p) ? until : 0;
+	if (tctx->run_start_ns) {
+		from = tctx->run_start_ns + tctx->bandwidth_charged_ns;
+		/* What it ran before there was any limit is not charged. */
+		if (from < limits_since_ns)
+			from = limits_since_ns;
+		ran = now > from ? now - from : 0;
+		tctx->bandwidth_charged_ns = turn_run_ns(tctx, now);
+	}
+	until = bandwidth_charge(tctx->group, ran, now);
+	if ((p->flags & PF_EXITING) || in_rcu_reader(p))
+		return 0;
+	/* It has waited for as long as it may. */
+	if (tctx->throttled_ns && now - tctx->throttled_ns >= THROTTLE_NS_MAX)
+		return 0;
+	return until;
 }
 
 /* The same for any task. */
@@ -149,7 +169,9 @@ static __always_inline bool bandwidth_is_spent(struct task_struct *prev, u64 now
 {
 	struct task_ctx *tctx;
 
-	if (!READ_ONCE(groups_limited) || !prev || !(prev->scx.flags & SCX_TASK_QUEUED))
+	if (!READ_ONCE(groups_limited))
+		return false;
+	if (!prev || !(prev->scx.flags & SCX_TASK_QUEUED))
 		return false;
 	tctx = task_ctx_of(prev);
 	return tctx && bandwidth_account(prev, tctx, now);
@@ -164,18 +186,26 @@ __noinline int bandwidth_arm(u64 until, u64 now)
 	timer = bpf_map_lookup_elem(&bandwidth_timers, &zero);
 	if (!timer)
 		return -ENOENT;
-	/* Another CPU may set it for an earlier time meanwhile. */
+	if (until < now + TIMER_NS_MIN)
+		until = now + TIMER_NS_MIN;
 	bpf_for(tries, 0, 4) {
 		u64 armed = READ_ONCE(bandwidth_armed_ns);
 
-		if (armed && armed < until)
-			until = armed;
-		else if (armed == until && tries)
+		if (armed && armed <= until && now <= armed + TIMER_NS_LATE)
+			return 0;
+		if (__sync_val_compare_and_swap(&bandwidth_armed_ns, armed, until) != armed)
+			continue;
+		if (bpf_timer_start(&timer->timer, until - now, 0))
 			break;
-		WRITE_ONCE(bandwidth_armed_ns, until);
-		bpf_timer_start(&timer->timer, until > now ? until - now : 0, 0);
+		/* Another CPU may have started it for an earlier time, before this did. */
+		armed = READ_ONCE(bandwidth_armed_ns);
+		if (armed && armed < until)
+			bpf_timer_start(&timer->timer, armed > now ? armed - now : 0, 0);
+		return 0;
 	}
-	return 0;
+	/* 7.x may refuse with -ENOMEM: the next task that is throttled tries again. */
+	WRITE_ONCE(bandwidth_armed_ns, 0);
+	return -ENOMEM;
 }
 
 /* Has a task wait until its groups have CPU time again. */
@@ -194,8 +224,10 @@ __noinline int bandwidth_throttle(struct task_struct *p __arg_trusted, u64 until
 	}
 	/* Its siblings divide what it leaves. */
 	group_task_sleeps(tctx);
-	if (until > now + THROTTLE_NS_MAX)
-		until = now + THROTTLE_NS_MAX;
+	if (!tctx->throttled_ns)
+		tctx->throttled_ns = now;
+	if (until > tctx->throttled_ns + THROTTLE_NS_MAX)
+		until = tctx->throttled_ns + THROTTLE_NS_MAX;
 	scx_bpf_dsq_insert_vtime(p, DSQ_THROTTLED, settings.slice_ns, until, enq_flags);
 	return bandwidth_arm(until, now);
 }
@@ -227,9 +259,9 @@ static __always_inline u64 release_queue(struct task_struct *p, struct task_ctx 
 /* Lets out tasks whose time has come. Returns when the next one may run, 0: none is throttled. */
 __noinline u64 bandwidth_unthrottle(u64 now)
 {
-	u32 all = __sync_lock_test_and_set(&bandwidth_changed, 0);
+	u32 changed = __sync_lock_test_and_set(&bandwidth_changed, 0);
 	struct task_struct *p;
-	u64 next = 0;
+	u64 next = 0, again = 0;
 
 	bandwidth_scanned = 0;
 	bpf_rcu_read_lock();
@@ -238,23 +270,25 @@ __noinline u64 bandwidth_unthrottle(u64 now)
 		u64 until = p->scx.dsq_vtime, dsq;
 		s32 cpu;
 
-		if ((!all && until > now) || bandwidth_scanned++ >= RELEASE_MAX) {
-			if (all)
-				WRITE_ONCE(bandwidth_changed, 1);
-			next = !all && until > now ? until : now;
+		if ((!changed && until > now) || bandwidth_scanned++ >= RELEASE_MAX) {
+			next = until > now ? until : now;
 			break;
 		}
 		if (!tctx)
 			continue;
+		/* The limit that has changed is another one's. */
+		if (until > now && bandwidth_charge(tctx->group, 0, now)) {
+			if (!next)
+				next = until;
+			continue;
+		}
 		dsq = release_queue(p, tctx, now);
-		group_wakes(p);
 		queue_used(dsq);
 		scx_bpf_dsq_move_set_slice(BPF_FOR_EACH_ITER, tctx->slice_ns);
 		scx_bpf_dsq_move_set_vtime(BPF_FOR_EACH_ITER, tctx->vtime);
 		if (!scx_bpf_dsq_move_vtime(BPF_FOR_EACH_ITER, p, dsq, 0)) {
 			/* It has gone, or this is no time to move it. */
-			group_task_sleeps(tctx);
-			next = now + UNTHROTTLE_AGAIN_NS;
+			again = now + UNTHROTTLE_AGAIN_NS;
 			continue;
 		}
 		cpu = is_pinned(p) ? scx_bpf_task_cpu(p) : scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
@@ -262,7 +296,7 @@ __noinline u64 bandwidth_unthrottle(u64 now)
 			scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
 	}
 	bpf_rcu_read_unlock();
-	return next;
+	return again && (!next || again < next) ? again : next;
 }
 
 static int bandwidth_returns(void *map, u32 *key, struct bandwidth_timer *timer)

@@ -93,8 +93,10 @@ static __always_inline void task_runs(struct task_struct *p, struct task_ctx *tc
 
 	tctx->run_start_ns = now;
 	tctx->bandwidth_charged_ns = 0;
+	group_counts(p, tctx);
 	/* It was let out behind others that have used up what there was. */
-	if (bandwidth_account(p, tctx, now))
+	tctx->bounced = bandwidth_account(p, tctx, now) > 0;
+	if (tctx->bounced)
 		scx_bpf_kick_cpu(cpu, SCX_KICK_PREEMPT);
 	tctx->slice_left_ns = 0;
 	tctx->yielded_ns = 0;
@@ -181,6 +183,9 @@ static __always_inline void task_stops(struct task_struct *p, struct task_ctx *t
 	bool dedicated;
 
 	bandwidth_account(p, tctx, now);
+	if (!tctx->bounced || !runnable)
+		tctx->throttled_ns = 0;
+	tctx->bounced = false;
 	tctx->run_start_ns = 0;
 	tctx->latency_batch.slept = !runnable;
 	if (!runnable)

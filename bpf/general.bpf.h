@@ -38,6 +38,8 @@
 #define AGED_SCAN_INTERVAL_NS 250000000ULL
 #define AGED_SCAN_MAX 512
 #define AGED_MOVES_MAX 16
+/* Where a task has waited for twice as long, it is more urgent than the others' share of time. */
+#define AGED_MOVES_LATE 64
 
 static __always_inline bool is_pinned(struct task_struct *p)
 {
@@ -479,8 +481,8 @@ __noinline int serve_starved_preempted(s32 cpu, u64 now)
 	return moved;
 }
 
-/* Gives tasks a turn here that wait in a queue for longer than AGED_NS, last in
- * its order first; returns how many. Not static, like all that loops: so the
+/* Gives tasks a turn here that wait in a queue for longer than AGED_NS, last in its order first, and
+ * in every other scan from its beginning, or those in between would have none; returns how many. Not static, like all that loops: so the
  * verifier checks it once. */
 __noinline int serve_aged(s32 cpu, u64 dsq, u64 now)
 {
@@ -492,14 +494,17 @@ __noinline int serve_aged(s32 cpu, u64 dsq, u64 now)
 		return 0;
 	cctx->scanned = 0;
 	cctx->moved = 0;
+	cctx->aged_moves_max = AGED_MOVES_MAX;
 	bpf_rcu_read_lock();
-	bpf_for_each(scx_dsq, p, dsq, SCX_DSQ_ITER_REV) {
-		if (cctx->scanned++ >= AGED_SCAN_MAX || cctx->moved >= AGED_MOVES_MAX)
+	bpf_for_each(scx_dsq, p, dsq, cctx->aged_scan_flags) {
+		if (cctx->scanned++ >= AGED_SCAN_MAX || cctx->moved >= cctx->aged_moves_max)
 			break;
 		tctx = task_ctx_of(p);
 		if (!tctx || !tctx->enqueued_ns || now < tctx->enqueued_ns ||
 		    now - tctx->enqueued_ns < AGED_NS || !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
 			continue;
+		if (now - tctx->enqueued_ns > 2 * AGED_NS)
+			cctx->aged_moves_max = AGED_MOVES_LATE;
 		if (scx_bpf_dsq_move(BPF_FOR_EACH_ITER, p, SCX_DSQ_LOCAL_ON | cpu, 0)) {
 			tctx->out_of_order = true;
 			cctx->moved++;
@@ -518,6 +523,7 @@ static bool serve_starved_aged(s32 cpu, struct cpu_ctx *cctx, bool shared, u64 n
 	if (now - cctx->aged_scan_ns < AGED_SCAN_INTERVAL_NS)
 		return false;
 	cctx->aged_scan_ns = now;
+	cctx->aged_scan_flags ^= SCX_DSQ_ITER_REV;
 	moved = serve_aged(cpu, pinned_dsq(cpu), now);
 	if (shared) {
 		moved += serve_aged(cpu, DSQ_GENERAL_LATENCY, now);

@@ -146,8 +146,9 @@ static s32 group_starts(struct cgroup *cgrp, u32 weight)
 	struct cgroup *above;
 
 	entry = bpf_cgrp_storage_get(&group_indices, cgrp, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	/* It is being removed, and has no task any more. */
 	if (!entry)
-		return -ENOMEM;
+		return 0;
 	*entry = GROUP_ROOT;
 	if (cgrp->level < 1)
 		return 0;
@@ -294,8 +295,11 @@ __noinline int group_idle_changed(u32 index, u32 idle)
 {
 	struct group_ctx *group = group_of(index);
 
-	if (group)
-		group_set_weight(index, group->weight, idle);
+	if (!group)
+		return 0;
+	group->idle = idle;
+	group->load = flexnet_load(group->weight, idle);
+	group_changed(index);
 	return 0;
 }
 

@@ -75,16 +75,13 @@ s32 BPF_STRUCT_OPS(flexnet_select_cpu, struct task_struct *p, s32 prev_cpu, u64 
 	if (!tctx)
 		return prev_cpu;
 	task_class = class_of(tctx);
-	/* Its group is looked up when it is queued first. */
-	if (task_class == FLEXNET_CLASS_EXECUTOR || !tctx->group_known ||
-	    bandwidth_account(p, tctx, now))
+	if (task_class == FLEXNET_CLASS_EXECUTOR || bandwidth_account(p, tctx, now))
 		return prev_cpu;
 	cpu = idle_cpu_for(p, prev_cpu, wake_flags);
 	if (cpu < 0 && task_class == FLEXNET_CLASS_LATENCY)
 		cpu = place_latency(p, tctx, prev_cpu, wake_flags, now, &enq_flags);
 	if (cpu < 0)
 		return prev_cpu;
-	group_counts(p, tctx);
 	task_waits(tctx, now);
 	waits_in(tctx, FLEXNET_QUEUE_DIRECT);
 	tctx->slice_ns = slice_of(task_class);
@@ -120,6 +117,8 @@ void BPF_STRUCT_OPS(flexnet_enqueue, struct task_struct *p, u64 enq_flags)
 		waits_in(tctx, FLEXNET_QUEUE_DIRECT);
 		tctx->slice_ns = slice_of(task_class);
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, tctx->slice_ns, enq_flags);
+		/* The CPU is about to idle, and would not look again. */
+		scx_bpf_kick_cpu(scx_bpf_task_cpu(p), SCX_KICK_IDLE);
 		return;
 	}
 	/* Per-CPU kernel threads work for everybody on their CPU, and others

@@ -70,6 +70,8 @@ struct task_ctx {
 	u32 counted_group; /* that group, and its sequence then */
 	u32 counted_sequence;
 	u64 bandwidth_charged_ns; /* what its groups' limits were charged of this turn */
+	u64 throttled_ns;	  /* it waits for its groups' limits since, 0: it does not */
+	u32 bounced;		  /* it was stopped as soon as it started */
 	u32 class_origin;	  /* enum flexnet_class_origin: what gave it task_class */
 	/* Where its class comes from: class + 1 each, 0 for none. */
 	u8 asked;	 /* its process asked for it */
@@ -176,6 +178,8 @@ struct cpu_ctx {
 	u64 extension_used_ns; /* run of extended tasks, less half of what others ran */
 	u32 starved_scan_cpu;  /* the CPU whose preempted tasks were last looked after */
 	u64 aged_scan_ns;      /* its queues were last looked through for old waiters */
+	u64 aged_scan_flags;   /* from the end, or from the beginning */
+	u32 aged_moves_max;    /* of the scan that runs */
 	/* Of that scan. In memory, since the verifier follows every value a
 	 * counter in a register can have through the whole loop. */
 	u32 scanned;

@@ -23,6 +23,8 @@
 #define FLEXNET_LOAD_IDLE (3u * 100u)
 /* Parts of a load that a share is counted in. */
 #define FLEXNET_SHARE_PARTS 256u
+/* The least share: a turn of it is 12,800 times as long in virtual time. So no clock wraps. */
+#define FLEXNET_SHARE_LEAST 2048ull
 /* The share of a task of weight 100 in the root group. */
 #define FLEXNET_SHARE_OF_100 (100ull * FLEXNET_LOAD_OF_WEIGHT * FLEXNET_SHARE_PARTS)
 
@@ -46,7 +48,8 @@ FLEXNET_INLINE flexnet_u64 flexnet_share_of_load(flexnet_u32 load)
 
 /* One group further up: the share of what had `share` of `sum`, the load of all runnable tasks and
  * groups in a group of the load `load`. A sum that is too small, since it was read while it
- * changed, counts as the share: nothing has more than its group. At least 1. */
+ * changed, counts as the share: nothing has more than its group. At least
+ * FLEXNET_SHARE_LEAST. */
 FLEXNET_INLINE flexnet_u64 flexnet_share_in_group(flexnet_u64 share, flexnet_u64 sum,
 						  flexnet_u32 load)
 {
@@ -56,7 +59,7 @@ FLEXNET_INLINE flexnet_u64 flexnet_share_in_group(flexnet_u64 share, flexnet_u64
 		sum = 1;
 	/* The product is below 2^55: 10000 * 1024 * 256 times 10000 * 1024. */
 	share = share * load / sum;
-	return share ? share : 1;
+	return share > FLEXNET_SHARE_LEAST ? share : FLEXNET_SHARE_LEAST;
 }
 
 /* Virtual time of `run_ns` at that share, ns: run_ns for a task of weight 100 in the root group.

@@ -123,7 +123,7 @@ pub unsafe extern "C" fn flexnet_send_async(
     })
 }
 
-/// Refused, the coroutine goes in here: its bytes are the caller's, who has the errno.
+/// Refused, the coroutine goes in here: its bytes are the caller's again, and errno says why.
 fn submit<F>(queue: &flexnet::executor::Flow, coroutine: F) -> Result<(), Errno>
 where
     F: Future<Output = ()> + Send + 'static,

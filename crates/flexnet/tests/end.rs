@@ -248,7 +248,7 @@ fn what_owns_its_flow_behind_bytes_goes_with_the_runtime() {
         drop(queue);
         assert_eq!(runtime.shutdown(), 1, "it has bytes");
         assert_eq!(held.strong_count(), 0);
-        // Who has a handle may wait for the bytes yet.
+        // A thread with a handle may still wait for the bytes.
         if let Some(kept) = kept {
             let reads = thread::spawn(move || peer.read_exact(&mut vec![0; sent]));
             kept.flush_blocking().unwrap();
@@ -510,8 +510,8 @@ fn waits_of(thread: i32) -> u64 {
     status.lines().find_map(line).unwrap()
 }
 
-/// An executor that is in a coroutine has the flow, after the end, too. Who waits for it sleeps
-/// until then, and goes on at once.
+/// An executor that is in a coroutine has the flow, after the end, too. A thread that waits for it
+/// sleeps until then, and goes on at once.
 #[test]
 fn who_waits_for_a_flow_after_the_end_sleeps_until_it_is_left() {
     let _watchdog = watchdog("who_waits_for_a_flow_after_the_end_sleeps_until_it_is_left");

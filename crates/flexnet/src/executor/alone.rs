@@ -97,7 +97,7 @@ mod tests {
             .all(line)
     }
 
-    /// Who was inside did nothing: there are no news, but the flow is free.
+    /// The thread that was inside did nothing. There is no news, but the flow is free.
     #[test]
     fn who_leaves_says_so_after_the_end() {
         let runtime = Runtime::builder().build().unwrap();

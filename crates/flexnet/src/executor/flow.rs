@@ -482,7 +482,7 @@ impl<S: Schedule<Self>> FlowCore<S> {
     #[cold]
     pub(super) fn end_coroutines(self: &Arc<Self>) {
         self.serve_inline();
-        // Who is inside ends what it comes to, and has a handle.
+        // A thread that is inside has a handle, and ends what it comes to.
         let Some(guard) = self.enter_inline() else {
             return;
         };

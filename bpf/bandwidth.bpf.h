@@ -13,9 +13,10 @@
  * let out behind others, which have used the time up, is stopped as soon as it starts.
  *
  * What it promises: over many periods a group runs for its quota, on whatever cores and as whatever
- * class. That includes executors on granted cores, and a throttled one holds no core. While no
- * group has a limit, all this costs one load. A task inside an RCU section is not throttled, since others
- * would wait for it, nor is a dying one, which the kernel queues by itself. What it leaves to others: shares (groups.bpf.h), and the queues (general.bpf.h).
+ * class. That includes executors on granted cores, and a throttled executor holds no core. While no
+ * group has a limit, all this costs one load. A task inside an RCU section is not throttled, since
+ * others would wait for it. A dying task is not, since the kernel queues it by itself. What it leaves
+ * to others: shares (groups.bpf.h), and the queues (general.bpf.h).
  */
 #ifndef FLEXNET_BANDWIDTH_BPF_H
 #define FLEXNET_BANDWIDTH_BPF_H
@@ -232,7 +233,7 @@ __noinline int bandwidth_throttle(struct task_struct *p __arg_trusted, u64 until
 	return bandwidth_arm(until, now);
 }
 
-/* Where a task goes that may run again; 0: nowhere, it has gone meanwhile. */
+/* The queue of a task that may run again. */
 static __always_inline u64 release_queue(struct task_struct *p, struct task_ctx *tctx, u64 now)
 {
 	u32 task_class = class_of(tctx);
@@ -271,7 +272,9 @@ __noinline u64 bandwidth_unthrottle(u64 now)
 		s32 cpu;
 
 		if ((!changed && until > now) || bandwidth_scanned++ >= RELEASE_MAX) {
-			next = until > now ? until : now;
+			/* The tasks that were passed over are due before. */
+			if (!next)
+				next = until > now ? until : now;
 			break;
 		}
 		if (!tctx)

@@ -14,8 +14,8 @@
  *
  * What it promises: a sum is right once all CPUs are through with what they change. No lock is taken
  * but where a group below another one gets its first runnable task or loses the last, and that lock
- * is the parent's. What it leaves to others: the queues and virtual time (general.bpf.h); limits
- * (cpu.max).
+ * is the parent's. What it leaves to others: the queues and virtual time (general.bpf.h), and limits
+ * (bandwidth.bpf.h).
  */
 #ifndef FLEXNET_GROUPS_BPF_H
 #define FLEXNET_GROUPS_BPF_H

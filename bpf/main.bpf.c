@@ -371,7 +371,7 @@ void BPF_STRUCT_OPS(flexnet_cgroup_set_bandwidth, struct cgroup *cgrp, u64 perio
 	group_set_bandwidth(own_group_of(cgrp), period_us, quota_us, burst_limit_us);
 }
 
-/* A task's nice value has changed. It is queued anew if it is runnable. */
+/* A task's nice value has changed. It is counted anew when it is queued or starts next. */
 void BPF_STRUCT_OPS(flexnet_set_weight, struct task_struct *p, u32 weight)
 {
 	struct task_ctx *tctx = task_ctx_of(p);
@@ -387,7 +387,7 @@ void BPF_STRUCT_OPS(flexnet_cgroup_move, struct task_struct *p, struct cgroup *f
 
 	if (!tctx)
 		return;
-	/* It is counted anew when it is queued next: at once, if it is runnable. */
+	/* It is counted anew when it is queued or starts next. */
 	group_task_sleeps(tctx);
 	tctx->group = group_index_of(to);
 	tctx->group_known = true;

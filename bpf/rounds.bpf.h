@@ -27,6 +27,7 @@ struct round_sum {
 	u64 latency_run_ns;
 	u32 runnable;
 	u32 latency_runnable;
+	u32 throughput_clients;
 	u32 without_cpu; /* executors with throughput flows that wait for a CPU */
 	u32 carried;	 /* executors that cores are left for, of the clients looked at */
 	s32 near;
@@ -155,6 +156,7 @@ __noinline int sample_client(u32 id, u64 now)
 	slots = state->slots;
 	bpf_for(slot, 0, slots)
 		sample_executor(id, slot, now);
+	round_sum.throughput_clients += round_sum.client_throughput > 0;
 	arbiter_params(&params);
 	cores = arbiter.granted;
 	if (flexnet_design_claims(&params)) {
@@ -316,6 +318,7 @@ __noinline int arbiter_sample(u64 now)
 	sample.depth = round_sum.depth;
 	sample.runnable = round_sum.runnable;
 	sample.latency_runnable = round_sum.latency_runnable;
+	sample.throughput_clients = round_sum.throughput_clients;
 	/* These wait among the general tasks, but for those that wait for a granted core. */
 	executors = queued(DSQ_EXECUTOR_THROUGHPUT);
 	executors = round_sum.without_cpu > executors ? round_sum.without_cpu - executors : 0;

@@ -113,12 +113,12 @@ struct flexnet_arbiter_sample {
 	/* Of these two, the part of latency flows. */
 	flexnet_u64 latency_delay_ns;
 	flexnet_u64 latency_busy_ns;
-	flexnet_u32 runnable;	      /* executors running or waiting for a core */
-	flexnet_u32 latency_runnable; /* of these, with latency flows */
-	flexnet_u32 granted;	      /* cores granted now */
-	flexnet_u32 idle;	      /* cores with nothing to do */
-	flexnet_u32 waiting;	      /* general tasks that wait for a CPU */
-	flexnet_u32 reserved;
+	flexnet_u32 runnable;		/* executors running or waiting for a core */
+	flexnet_u32 latency_runnable;	/* of these, with latency flows */
+	flexnet_u32 granted;		/* cores granted now */
+	flexnet_u32 idle;		/* cores with nothing to do */
+	flexnet_u32 waiting;		/* general tasks that wait for a CPU */
+	flexnet_u32 throughput_clients; /* active clients with throughput flows */
 };
 
 /* Between rounds. Starts as zeros. */
@@ -227,8 +227,9 @@ FLEXNET_INLINE flexnet_u32 flexnet_saturate(struct flexnet_arbiter_memory *memor
 /* Which clients' work does better in the application than in the queue for a core:
  * enum flexnet_saturated. The cores that may be granted are too few for the executors,
  * or the machine is under pressure, or that was so a short while ago: once work
- * went back to its application, its executors want no core. Called once a round,
- * after the round. */
+ * went back to its application, its executors want no core. Pressure alone lengthens
+ * no hold that concerns no client: latency flows would never be told that their
+ * cores are too few. Called once a round, after the round. */
 FLEXNET_INLINE flexnet_u32 flexnet_is_saturated(const struct flexnet_arbiter_params *params,
 						const struct flexnet_arbiter_sample *sample,
 						struct flexnet_arbiter_memory *memory)
@@ -239,7 +240,8 @@ FLEXNET_INLINE flexnet_u32 flexnet_is_saturated(const struct flexnet_arbiter_par
 	flexnet_u32 holds = memory->saturated_ns && since < hold;
 	flexnet_u32 all = flexnet_under_pressure(memory) && params->cores_max &&
 			  (sample->runnable > sample->latency_runnable ||
-			   (holds && memory->saturated == FLEXNET_SATURATED_ALL));
+			   (holds && memory->saturated == FLEXNET_SATURATED_ALL &&
+			    sample->throughput_clients));
 	flexnet_u32 excess = sample->granted && sample->granted >= params->cores_max &&
 			     sample->runnable > sample->granted &&
 			     sample->delay_ns > FLEXNET_SATURATED_OBJECTIVES * params->objective_ns;

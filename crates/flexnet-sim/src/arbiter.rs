@@ -68,7 +68,7 @@ pub(super) struct Sample {
     pub granted: u32,
     pub idle: u32,
     pub waiting: u32,
-    pub reserved: u32,
+    pub throughput_clients: u32,
 }
 
 /// `struct flexnet_arbiter_memory`: the rules' own.
@@ -259,7 +259,7 @@ fn plausible(rule: CoreRule, random: &mut Random, now: &mut u64, granted: u32) -
             granted,
             idle: random.below(3) as u32,
             waiting: random.below(2) as u32,
-            reserved: 0,
+            throughput_clients: random.below(2) as u32,
         },
         memory: Memory::default(),
         decision: Decision::default(),

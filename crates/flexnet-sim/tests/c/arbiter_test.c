@@ -429,6 +429,43 @@ static void test_saturation(void)
 	       "an operator that grants no cores");
 }
 
+/* The machine is under pressure, and all clients with throughput flows were told so. */
+static void test_saturation_under_pressure(void)
+{
+	static const struct {
+		const char *what;
+		flexnet_u32 runnable, latency_runnable, throughput_clients;
+		flexnet_u32 saturated; /* expected */
+	} rows[] = {
+		{ "throughput flows have work", 1, 0, 1, FLEXNET_SATURATED_ALL },
+		{ "their work is done inline", 0, 0, 1, FLEXNET_SATURATED_ALL },
+		{ "latency flows, too", 1, 1, 1, FLEXNET_SATURATED_ALL },
+		{ "no client with throughput flows is left", 1, 1, 0, FLEXNET_SATURATED_ALL },
+		{ "and cores are too few for latency flows", 3, 3, 0, FLEXNET_SATURATED_EXCESS },
+		{ "that holds for a while", 0, 0, 0, FLEXNET_SATURATED_EXCESS },
+		{ "throughput flows have work again", 1, 0, 1, FLEXNET_SATURATED_ALL },
+	};
+	struct flexnet_arbiter_memory memory = { .pressure = FLEXNET_PRESSURE_ALL };
+	size_t i;
+
+	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct flexnet_arbiter_sample sample = {
+			.now_ns = (i + 1) * MS,
+			.delay_ns = 9 * MS,
+			.runnable = rows[i].runnable,
+			.latency_runnable = rows[i].latency_runnable,
+			.throughput_clients = rows[i].throughput_clients,
+			.granted = params.cores_max,
+		};
+
+		/* Two executors more than cores. */
+		if (sample.runnable == 3)
+			sample.runnable = sample.latency_runnable = params.cores_max + 2;
+		EXPECT(flexnet_is_saturated(&params, &sample, &memory) == rows[i].saturated,
+		       "saturation under pressure, row %zu (%s)", i, rows[i].what);
+	}
+}
+
 /* A kernel network thread through its polls: what its queue looks like after. */
 static void test_napi(void)
 {
@@ -502,6 +539,7 @@ int main(void)
 	test_idle();
 	test_shrink();
 	test_throughput_flows();
+	test_saturation_under_pressure();
 	test_pressure();
 	test_no_opposites();
 	test_limit();

@@ -136,3 +136,9 @@ virtual_time() {
 	# would take seconds.
 	VIRTUAL_TIME="tsc=reliable tsc_early_khz=1000000 no_timer_check nokaslr maxcpus=1 cryptomgr.notests"
 }
+
+# Has the run counted: virtual_time_profile FOLDER, after virtual_time. FOLDER/profile is the result.
+virtual_time_profile() {
+	"${CC:-cc}" -shared -fPIC -O2 -o "$1/profile.so" "$ROOT/ci/virtual-time/profile.c"
+	ACCEL+=(-plugin "$1/profile.so,output=$1/profile")
+}

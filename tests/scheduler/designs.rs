@@ -158,7 +158,7 @@ pub fn micro_quanta_leave_the_rest_of_a_core() {
     switch("snap:mode=spreading,runtime=1ms,period=1ms");
     let without = share_of_hog();
     println!("  an ordinary task's share: {within:.2} with a budget, {without:.2} without");
-    assert!(within > 0.5 && without < 0.5, "{within} {without}");
+    assert!(within > 2.0 * without, "{within} {without}");
     // It is work-conserving, and nothing is stuck.
     switch(limited);
     drop((hog, other));

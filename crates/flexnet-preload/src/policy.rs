@@ -11,7 +11,8 @@
 //! Whether queueing pays is measured in a trial. The sends are queued for a moment. The time of a
 //! send is compared with that of just before, and of just after if it seems to have gained.
 //! Queueing that gains stays, and is measured again later. Without a gain the thread is left alone
-//! for a time that grows.
+//! for a time that grows. A thread that an executor has made faster than its clients waits for them.
+//! It stays queued as long as it is faster than it was by itself.
 //!
 //! All of this belongs to one thread, so it costs no shared cache line.
 
@@ -22,15 +23,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub(crate) const SENDS_PER_SAMPLE: u32 = 128;
 /// In a trial: a thread that answers requests may take 100 µs a send there.
 const SENDS_PER_TRIAL_SAMPLE: u32 = 32;
-/// Sends for each wait of a thread that is busy sending, at least. The trial
-/// cannot tell waiting for the ring from waiting for requests below that; and a thread that
+/// Sends for each wait of a thread that is busy sending by itself, at least. A thread that
 /// answers a few clients at each wake-up works best when they come together, which
 /// a trial may end for good (memcached, 8 clients in a closed loop: a quarter
 /// less in half of the runs).
 const SENDS_PER_WAIT: u64 = 16;
-/// A busy sender spends at most so much of its own CPU time a send: several
-/// times what a whole request takes redis (10 µs with the kernel's part).
-const CPU_NS_MAX: u64 = 50_000;
 /// Longer sends gain little by coalescing: they are as long as what a system
 /// call takes at once.
 const BYTES_MAX: u64 = 8192;
@@ -67,8 +64,6 @@ pub(crate) struct Sample {
     pub(crate) sends: u64,
     pub(crate) bytes: u64,
     pub(crate) wall_ns: u64,
-    /// Its own CPU time.
-    pub(crate) cpu_ns: u64,
     /// How often it went to sleep by itself.
     pub(crate) waits: u64,
     /// Messages accepted and not sent at the end, the whole process' ones, where
@@ -78,17 +73,14 @@ pub(crate) struct Sample {
 
 impl Sample {
     fn is_busy(&self) -> bool {
-        // The kernel counts CPU time in steps of a tick, too long for a short sample.
+        // In less than a sample's sends a few waits may be chance.
         let sends = self.sends.max(SENDS_PER_SAMPLE.into());
-        !waits_too_often(self.waits, self.sends)
-            && self.cpu_ns <= CPU_NS_MAX * sends
-            && self.bytes <= BYTES_MAX * self.sends.max(1)
+        self.waits * SENDS_PER_WAIT <= sends && self.is_short()
     }
-}
 
-/// In less than a sample's sends a few waits may be chance.
-fn waits_too_often(waits: u64, sends: u64) -> bool {
-    waits * SENDS_PER_WAIT > sends.max(SENDS_PER_SAMPLE.into())
+    fn is_short(&self) -> bool {
+        self.bytes <= BYTES_MAX * self.sends.max(1)
+    }
 }
 
 /// A thread's sends.
@@ -119,6 +111,12 @@ impl Span {
         ns: 0,
         waits: 0,
     };
+
+    fn of(sample: Sample) -> Self {
+        let mut span = Self::EMPTY;
+        span.add(sample);
+        span
+    }
 
     fn add(&mut self, sample: Sample) {
         self.sends += sample.sends;
@@ -168,8 +166,8 @@ enum Phase {
     /// Measures inline once more: a thread that lost the CPU in the baseline would gain
     /// by anything.
     Confirm { queued: Span, inline: Span },
-    /// Queued, for so long.
-    Keep(u64),
+    /// Queued, for so long. `inline` is what it is compared with.
+    Keep { left_ns: u64, inline: Span },
     /// Inline, for so long.
     Pause(u64),
 }
@@ -200,7 +198,7 @@ impl Sender {
         match self.phase {
             Phase::Watch(_) | Phase::Pause(_) => SendMode::Inline,
             Phase::Baseline(_) | Phase::Confirm { .. } => SendMode::InlineOnly,
-            Phase::Trial { .. } | Phase::Keep(_) => SendMode::Queued,
+            Phase::Trial { .. } | Phase::Keep { .. } => SendMode::Queued,
         }
     }
 
@@ -218,12 +216,22 @@ impl Sender {
         self.send_mode()
     }
 
+    /// Does the sample say nothing of whether queueing pays? A thread that queues and waits has
+    /// gained if it sends faster all the same.
+    fn is_over(&self, sample: Sample) -> bool {
+        match &self.phase {
+            Phase::Trial { inline, .. } | Phase::Keep { inline, .. } => {
+                !sample.is_short() || !sample.is_busy() && !Span::of(sample).is_within(100, inline)
+            }
+            _ => !sample.is_busy(),
+        }
+    }
+
     fn next(&mut self, sample: Sample) -> Phase {
-        if !sample.is_busy() {
+        if self.is_over(sample) {
             return match self.phase {
                 // Time passes all the same.
                 Phase::Pause(left) if left > sample.wall_ns => Phase::Pause(left - sample.wall_ns),
-                // The burst is over, or queueing has made the thread wait.
                 Phase::Trial { .. } => self.pause(GROWS),
                 // The burst is over, which says nothing against the next.
                 _ => Phase::Watch(0),
@@ -257,9 +265,12 @@ impl Sender {
                 }
                 self.judge(&inline, &queued)
             }
-            Phase::Keep(left) if left > sample.wall_ns => Phase::Keep(left - sample.wall_ns),
+            Phase::Keep { left_ns, inline } if left_ns > sample.wall_ns => Phase::Keep {
+                left_ns: left_ns - sample.wall_ns,
+                inline,
+            },
             // The machine may have changed: measured anew.
-            Phase::Keep(_) => Phase::Baseline(Span::EMPTY),
+            Phase::Keep { .. } => Phase::Baseline(Span::EMPTY),
             Phase::Pause(left) if left > sample.wall_ns => Phase::Pause(left - sample.wall_ns),
             Phase::Pause(_) => Phase::Watch(0),
         }
@@ -288,9 +299,6 @@ impl Sender {
             };
         }
         queued.add(sample);
-        if waits_too_often(queued.waits, queued.sends) {
-            return self.pause(GROWS);
-        }
         // What is only accepted is not done.
         let done = queued.without(sample.backlog.unwrap_or(0).saturating_sub(backlog));
         let hopeless = HOPELESS
@@ -323,7 +331,10 @@ impl Sender {
             let keep = self.keep_ns;
             self.keep_ns = (keep * GROWS).min(AT_MOST_NS);
             self.pause_ns = PAUSE_NS;
-            Phase::Keep(keep)
+            Phase::Keep {
+                left_ns: keep,
+                inline: *inline,
+            }
         } else {
             self.pause(GROWS)
         }

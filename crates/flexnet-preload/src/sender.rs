@@ -12,7 +12,6 @@ use std::sync::atomic::Ordering::Relaxed;
 #[derive(Clone, Copy)]
 struct Reading {
     ticks: u64,
-    cpu_ns: u64,
     waits: u64,
 }
 
@@ -77,7 +76,6 @@ fn sample(state: &State, process: &ProcessState, backlog: Option<u64>) {
         sends: sends.into(),
         bytes,
         wall_ns: policy::ticks_to_ns(now.ticks.saturating_sub(last.ticks), rate),
-        cpu_ns: now.cpu_ns.saturating_sub(last.cpu_ns),
         waits: now.waits.saturating_sub(last.waits),
         backlog,
     });
@@ -96,10 +94,8 @@ fn read() -> Reading {
         libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
         usage
     };
-    let ns = |time: libc::timeval| time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64 * 1000;
     Reading {
         ticks: ticks(),
-        cpu_ns: ns(usage.ru_utime) + ns(usage.ru_stime),
         waits: usage.ru_nvcsw as u64,
     }
 }

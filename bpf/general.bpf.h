@@ -575,8 +575,9 @@ __noinline int dispatch_general(s32 cpu, u64 now)
 		shared = DSQ_GENERAL;
 		other = DSQ_GENERAL_LATENCY;
 	}
-	if (queued(DSQ_GENERAL_LATENCY) + normal > 0 &&
-	    (scx_bpf_dsq_move_to_local(shared, 0) || scx_bpf_dsq_move_to_local(other, 0)))
+	/* A look costs a few instructions, and a call for an empty queue 170. */
+	if ((queued(shared) > 0 && scx_bpf_dsq_move_to_local(shared, 0)) ||
+	    (queued(other) > 0 && scx_bpf_dsq_move_to_local(other, 0)))
 		return true;
 	/* What is shared may not run here; the pinned may. */
 	return here > 0 && scx_bpf_dsq_move_to_local(pinned, 0);

@@ -203,7 +203,7 @@ static __always_inline u64 executor_start(struct task_struct *prev)
 void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
-	u64 now = scx_bpf_now();
+	u64 now = switch_now(cpu);
 	struct task_ctx *tctx;
 	bool due;
 
@@ -238,8 +238,10 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 			return;
 	} else {
 		if (serve_starved_preempted(cpu, now) || serve_starved_aged(cpu, cctx, true, now) ||
-		    serve_starved_executor(cpu, DSQ_EXECUTOR_LATENCY, now) ||
-		    serve_starved_executor(cpu, DSQ_EXECUTOR_THROUGHPUT, now) ||
+		    (queued(DSQ_EXECUTOR_LATENCY) > 0 &&
+		     serve_starved_executor(cpu, DSQ_EXECUTOR_LATENCY, now)) ||
+		    (queued(DSQ_EXECUTOR_THROUGHPUT) > 0 &&
+		     serve_starved_executor(cpu, DSQ_EXECUTOR_THROUGHPUT, now)) ||
 		    goes_on(cpu, cctx, prev, now) || latency_goes_on(cpu, cctx, prev, now) ||
 		    dispatch_general(cpu, now))
 			return;
@@ -285,17 +287,19 @@ bool BPF_STRUCT_OPS(flexnet_yield, struct task_struct *from, struct task_struct 
 void BPF_STRUCT_OPS(flexnet_running, struct task_struct *p)
 {
 	struct task_ctx *tctx = task_ctx_of(p);
+	s32 cpu = scx_bpf_task_cpu(p);
 
 	if (tctx)
-		task_runs(p, tctx, scx_bpf_task_cpu(p), scx_bpf_now());
+		task_runs(p, tctx, cpu, switch_now(cpu));
 }
 
 void BPF_STRUCT_OPS(flexnet_stopping, struct task_struct *p, bool runnable)
 {
 	struct task_ctx *tctx = task_ctx_of(p);
+	s32 cpu = scx_bpf_task_cpu(p);
 
 	if (tctx)
-		task_stops(p, tctx, scx_bpf_task_cpu(p), runnable, scx_bpf_now());
+		task_stops(p, tctx, cpu, runnable, switch_now(cpu));
 }
 
 /* A new task starts half a turn late, as in EEVDF: with none to make up for,

@@ -271,6 +271,21 @@ static __always_inline struct task_ctx *task_ctx_of(struct task_struct *p)
 	return bpf_task_storage_get(&task_ctxs, p, NULL, 0);
 }
 
+/* The kernel's run queues: a clock for each CPU. */
+extern struct rq runqueues __ksym;
+
+/* When the kernel began to switch tasks on a CPU, as scx_bpf_now() tells it. For the operations that
+ * are called in a switch: the kernel has just updated that clock. There scx_bpf_now() reads the
+ * processor's clock anew, which takes 85 instructions. */
+static __always_inline u64 switch_now(s32 cpu)
+{
+	struct rq *rq = bpf_per_cpu_ptr(&runqueues, cpu);
+
+	if (!bpf_core_field_exists(rq->scx.clock) || !rq)
+		return scx_bpf_now();
+	return rq->scx.clock;
+}
+
 /* How long a task has run since its turn began, ns; 0 where it is on no CPU. */
 static __always_inline u64 turn_run_ns(struct task_ctx *tctx, u64 now)
 {

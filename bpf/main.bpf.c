@@ -299,7 +299,8 @@ void BPF_STRUCT_OPS(flexnet_stopping, struct task_struct *p, bool runnable)
 	s32 cpu = scx_bpf_task_cpu(p);
 
 	if (tctx)
-		task_stops(p, tctx, cpu, runnable, switch_now(cpu));
+		/* The kernel still has the time where a task falls asleep. */
+		task_stops(p, tctx, cpu, runnable, runnable ? switch_now(cpu) : scx_bpf_now());
 }
 
 /* A new task starts half a turn late, as in EEVDF: with none to make up for,

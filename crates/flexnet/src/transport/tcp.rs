@@ -164,8 +164,12 @@ impl TcpFlow {
     /// it is ready, a part of them may have been accepted. After the runtime's
     /// end it asks for room each time it is polled, without a pause.
     ///
+    /// What a coroutine of this flow sends so goes behind all that is queued, since the coroutine is
+    /// before that. [`Flow::submit_with`] gives it an output for its own place.
+    ///
     /// # Errors
-    /// The flow's error, if it failed.
+    /// The flow's error, if it failed. EDEADLK in a coroutine of this flow that would have to wait
+    /// for room; a part of the bytes may have been accepted.
     pub async fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let accepted = self.core().with_room(|| self.try_send(bytes)).await?;
@@ -262,8 +266,9 @@ impl TcpFlow {
     /// Waits until all that was accepted before is given to the kernel.
     ///
     /// # Errors
-    /// The flow's error, if it failed.
+    /// The flow's error, if it failed. EDEADLK in a coroutine of this flow.
     pub async fn flush(&self) -> io::Result<()> {
+        self.core().refuse_own_wait()?;
         self.core().flushed(Until::DrainedOrFailed).await;
         self.core().error().map_or(Ok(()), Err)
     }

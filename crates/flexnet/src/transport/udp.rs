@@ -127,6 +127,7 @@ impl UdpFlow {
     ///
     /// # Errors
     /// As [`UdpFlow::try_send`], but `WouldBlock`. `OutOfMemory` where the ring cannot grow.
+    /// EDEADLK in a coroutine of this flow that would have to wait for room.
     pub async fn send(&self, datagram: &[u8]) -> io::Result<()> {
         self.core().with_room(|| self.try_send(datagram)).await
     }
@@ -144,8 +145,9 @@ impl UdpFlow {
     /// Waits until all that was accepted before is given to the kernel.
     ///
     /// # Errors
-    /// An error of an earlier datagram, reported once.
+    /// An error of an earlier datagram, reported once. EDEADLK in a coroutine of this flow.
     pub async fn flush(&self) -> io::Result<()> {
+        self.core().refuse_own_wait()?;
         self.core().flushed(Until::Drained).await;
         self.core().take_error().map_or(Ok(()), Err)
     }

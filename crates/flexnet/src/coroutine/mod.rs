@@ -21,4 +21,4 @@ pub use timer::{Sleep, Timers, sleep, sleep_until, timeout};
 pub use yields::{YieldNow, checkpoint, yield_now};
 
 pub(crate) use timer::{watch_timers, with_timers};
-pub(crate) use yields::{in_turn, is_flagged, is_over};
+pub(crate) use yields::{count_moved, in_turn, is_flagged, is_over, poll_budget};

@@ -57,7 +57,7 @@ impl Drop for Entered<'_> {
 }
 
 /// The runtime this thread resumes a coroutine of.
-pub(super) fn current_shared() -> Option<Arc<Shared>> {
+pub(crate) fn current_shared() -> Option<Arc<Shared>> {
     let shared = CURRENT.get();
     // SAFETY: of an Arc, by `resume`, whose caller keeps it; this
     // counts one more.

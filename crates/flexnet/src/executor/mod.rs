@@ -31,6 +31,7 @@ mod link;
 mod output;
 mod placement;
 mod reactor;
+mod readiness;
 mod records;
 mod room;
 mod runtime;
@@ -40,7 +41,6 @@ mod stack;
 mod task;
 mod waiters;
 mod worker;
-mod writable;
 
 pub use crate::descriptors::{on_descriptor_created, set_lowest_descriptor};
 pub use builder::Builder;
@@ -48,17 +48,19 @@ pub use drain::{Drain, Progress, Work};
 pub use handle::{Flow, Refusal, SubmitError, current_flow};
 pub use link::{Link, PageRef};
 pub use output::Output;
+pub use readiness::{Readable, Writable, readable, writable};
 pub use runtime::Runtime;
 pub use task::{Task, TaskError};
 pub use waiters::Bell;
 pub(crate) use worker::as_own_thread;
 pub use worker::is_library_thread;
-pub use writable::{Writable, writable};
 
-pub(crate) use current::may_wait;
+pub(crate) use current::{current_shared, may_wait};
+pub(crate) use reactor::Interest;
+pub(crate) use readiness::Wait;
 pub(crate) use room::Until;
 pub(crate) use schedule::Schedule;
-pub(crate) use shared::{FlowCore, FlowGuard};
+pub(crate) use shared::{FlowCore, FlowGuard, Shared};
 #[cfg(test)]
 pub(crate) use waiters::block_on;
 pub(crate) use worker::block_signals;

@@ -13,6 +13,7 @@ use super::handle::{Flow, SubmitError};
 use super::records::PUTS_OUT;
 use super::schedule::Schedule;
 use super::shared::FlowCore;
+use crate::coroutine::{count_moved, poll_budget};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::Arc;
@@ -29,15 +30,12 @@ use std::task::{Context, Poll};
 pub struct Output {
     /// The address of the flow's core.
     flow: usize,
-    /// Bytes since the coroutine gave way.
-    written: usize,
 }
 
 impl Output {
     fn of(flow: &Flow) -> Self {
         Self {
             flow: Arc::as_ptr(&flow.0).addr(),
-            written: 0,
         }
     }
 
@@ -73,28 +71,19 @@ impl Output {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let mut gives_way = false;
-        let written = self.written;
         let taken = self.with_drain(|flow, drain| {
-            let budget = flow.shared().budget_bytes();
-            gives_way = written >= budget;
-            match gives_way {
-                true => Ok(None),
-                false => drain.put_out(bytes, budget - written),
+            match poll_budget(context, flow.shared().budget_bytes()) {
+                Poll::Ready(budget) => drain.put_out(bytes, budget),
+                Poll::Pending => Ok(None),
             }
-        });
-        if gives_way {
-            self.written = 0;
-            context.waker().wake_by_ref();
-        }
+        })?;
         match taken {
-            Ok(Some(taken)) => {
-                self.written += taken.max(1);
+            Some(taken) => {
+                count_moved(taken.max(1));
                 Poll::Ready(Ok(taken))
             }
-            // Something is held back then, and this is polled again when that is gone.
-            Ok(None) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(error)),
+            // It gives way; or something is held back, and this is polled again when that is gone.
+            None => Poll::Pending,
         }
     }
 

@@ -2,11 +2,15 @@
 //! TCP flows.
 
 use super::handover::Completion;
+use super::receive::receive;
 use super::stream::StreamDrain;
-use crate::executor::{Flow, FlowCore, Progress, Runtime, Schedule, Until, may_wait};
+use crate::executor::{
+    Flow, FlowCore, Progress, Runtime, Schedule, Shared, Until, may_wait, readable,
+};
 use crate::queue::{Full, RecordKind};
 use std::io;
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,10 +69,14 @@ impl TcpFlow {
     /// # Errors
     /// The executor threads cannot be started.
     pub fn adopt(runtime: &Runtime, stream: TcpStream) -> io::Result<Self> {
+        Ok(Self::on(runtime.started()?, stream))
+    }
+
+    pub(super) fn on(shared: &Arc<Shared>, stream: TcpStream) -> Self {
         let stream = Arc::new(stream);
         let drain = Box::new(StreamDrain::new(stream.clone()));
-        let flow = Flow(runtime.new_flow(runtime.ring(RING_BYTES), drain)?);
-        Ok(Self { flow, stream })
+        let flow = Flow(shared.new_flow(shared.ring(RING_BYTES), drain));
+        Self { flow, stream }
     }
 
     /// Connects (blocking) and makes a flow of it.
@@ -261,6 +269,27 @@ impl TcpFlow {
                 help = false;
             }
         }
+    }
+
+    /// Reads what there is into `buffer`, once there is something; 0: the peer has ended its
+    /// stream, or `buffer` is empty. Nothing is read that nobody asked for, so the peer's window
+    /// is its backpressure. Dropped before it is ready, it has read nothing. For coroutines on an
+    /// executor, of this flow or of others; once a turn's bytes are read, other flows go on.
+    ///
+    /// # Errors
+    /// The socket's error. It is awaited elsewhere.
+    pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let budget = self.core().shared().budget_bytes();
+        receive(self.stream.as_fd(), buffer, budget).await
+    }
+
+    /// Waits until [`TcpFlow::read`] has something to give, or an error. For coroutines on an
+    /// executor.
+    ///
+    /// # Errors
+    /// It is awaited elsewhere.
+    pub async fn readable(&self) -> io::Result<()> {
+        readable(self.stream.as_fd()).await
     }
 
     /// Waits until all that was accepted before is given to the kernel.

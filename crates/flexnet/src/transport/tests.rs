@@ -11,7 +11,10 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 fn flow(runtime: &Runtime, drain: Box<dyn Drain>) -> Flow {
-    Flow(runtime.new_flow(runtime.ring(64 * 1024), drain).unwrap())
+    {
+        let shared = runtime.started().unwrap();
+        Flow(shared.new_flow(shared.ring(64 * 1024), drain))
+    }
 }
 
 fn submit(flow: &Flow, kind: RecordKind, data: u64, payload: &[u8]) {

@@ -16,6 +16,7 @@ use super::shared::FlowCore;
 use crate::coroutine::{count_moved, poll_budget};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -142,16 +143,28 @@ impl Output {
     }
 }
 
-/// Fails the flow unless its coroutine comes to its end.
+/// How far a coroutine with an output has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    New,
+    Waiting,
+    /// It is resumed just now, or it panicked.
+    Resumed,
+    Done,
+}
+
+/// Fails the flow when dropped, unless its coroutine did not begin or came to its end.
 struct Unfinished {
     flow: usize,
+    stage: Stage,
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        let errno = match std::thread::panicking() {
-            true => libc::EOWNERDEAD,
-            false => libc::ECANCELED,
+        let errno = match self.stage {
+            Stage::New | Stage::Done => return,
+            Stage::Waiting => libc::ECANCELED,
+            Stage::Resumed => libc::EOWNERDEAD,
         };
         // Nothing where it is dropped elsewhere: there is no flow any more.
         current::with_drain(self.flow, |flow, drain| {
@@ -161,6 +174,31 @@ impl Drop for Unfinished {
                 flow.fail(errno);
             }
         });
+    }
+}
+
+/// A coroutine with an output. No async block, which would be twice as large.
+struct WithOutput<F> {
+    future: F,
+    unfinished: Unfinished,
+}
+
+impl<F: Future> Future for WithOutput<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        // SAFETY: `future` is pinned as `self` is: it is never moved out. `unfinished` is not pinned.
+        let (future, unfinished) = unsafe {
+            let this = self.get_unchecked_mut();
+            (Pin::new_unchecked(&mut this.future), &mut this.unfinished)
+        };
+        unfinished.stage = Stage::Resumed;
+        let polled = future.poll(context);
+        unfinished.stage = match polled {
+            Poll::Pending => Stage::Waiting,
+            Poll::Ready(_) => Stage::Done,
+        };
+        polled
     }
 }
 
@@ -215,13 +253,13 @@ impl Flow {
         F: Future + Send + 'static,
     {
         let output = Output::of(self);
-        let flow = output.flow;
-        let coroutine = work(output);
-        async move {
-            let unfinished = Unfinished { flow };
-            let result = coroutine.await;
-            std::mem::forget(unfinished);
-            result
+        let unfinished = Unfinished {
+            flow: output.flow,
+            stage: Stage::New,
+        };
+        WithOutput {
+            future: work(output),
+            unfinished,
         }
     }
 }

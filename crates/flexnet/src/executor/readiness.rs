@@ -7,26 +7,30 @@ use super::shared::Shared;
 use rustix::event;
 use std::future::Future;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 /// A coroutine's wait for a descriptor, which is given up when this is dropped.
-pub(crate) struct Wait<'a> {
-    fd: BorrowedFd<'a>,
+pub(crate) struct Wait<D: AsFd> {
+    fd: D,
     interest: Interest,
     /// Where, and as which token.
     waits: Option<(Weak<Shared>, u64)>,
 }
 
-impl<'a> Wait<'a> {
-    pub(crate) fn new(fd: BorrowedFd<'a>, interest: Interest) -> Self {
+impl<D: AsFd> Wait<D> {
+    pub(crate) fn new(fd: D, interest: Interest) -> Self {
         Self {
             fd,
             interest,
             waits: None,
         }
+    }
+
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// Pending, and woken when the descriptor is ready, which it may be already. Else an error.
@@ -38,7 +42,12 @@ impl<'a> Wait<'a> {
         let reactor = shared.reactor();
         let waits = || (Arc::downgrade(&shared), reactor.new_token());
         let token = self.waits.get_or_insert_with(waits).1;
-        match reactor.wait_task(token, self.interest, context.waker().clone(), self.fd) {
+        match reactor.wait_task(
+            token,
+            self.interest,
+            context.waker().clone(),
+            self.fd.as_fd(),
+        ) {
             Ok(true) => Poll::Pending,
             Ok(false) => Poll::Ready(Err(io::Error::other("the executors have ended"))),
             Err(error) => Poll::Ready(Err(error)),
@@ -53,7 +62,7 @@ impl<'a> Wait<'a> {
             Interest::Readable => event::PollFlags::IN,
             Interest::Writable => event::PollFlags::OUT,
         };
-        let mut fds = [event::PollFd::from_borrowed_fd(self.fd, flags)];
+        let mut fds = [event::PollFd::from_borrowed_fd(self.fd.as_fd(), flags)];
         let now = Some(&event::Timespec {
             tv_sec: 0,
             tv_nsec: 0,
@@ -65,12 +74,12 @@ impl<'a> Wait<'a> {
     }
 }
 
-impl Drop for Wait<'_> {
+impl<D: AsFd> Drop for Wait<D> {
     fn drop(&mut self) {
         if let Some((shared, token)) = self.waits.take()
             && let Some(shared) = shared.upgrade()
         {
-            shared.reactor().forget_task(token, self.fd);
+            shared.reactor().forget_task(token, self.fd.as_fd());
         }
     }
 }
@@ -102,7 +111,7 @@ pub fn writable(fd: BorrowedFd<'_>) -> Writable<'_> {
 
 /// Returned by [`writable`].
 #[must_use = "futures do nothing unless awaited"]
-pub struct Writable<'a>(Wait<'a>);
+pub struct Writable<'a>(Wait<BorrowedFd<'a>>);
 
 impl std::fmt::Debug for Writable<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -129,7 +138,7 @@ pub fn readable(fd: BorrowedFd<'_>) -> Readable<'_> {
 
 /// Returned by [`readable`].
 #[must_use = "futures do nothing unless awaited"]
-pub struct Readable<'a>(Wait<'a>);
+pub struct Readable<'a>(Wait<BorrowedFd<'a>>);
 
 impl std::fmt::Debug for Readable<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

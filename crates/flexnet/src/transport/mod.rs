@@ -23,6 +23,8 @@
 //! the process is killed, as they are from a socket's own buffer when the
 //! machine is.
 
+#[cfg(any(feature = "futures-io", feature = "tokio"))]
+mod async_traits;
 mod datagram;
 #[cfg(test)]
 mod fake;

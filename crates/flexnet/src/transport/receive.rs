@@ -10,31 +10,38 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::BorrowedFd;
-use std::task::Poll;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::task::{Context, Poll};
 
-/// Bytes of a stream, or a datagram; a turn has `budget` bytes.
+/// Bytes of a stream, or a datagram; a turn has `budget` bytes. `wait` is for the socket.
+pub(super) fn poll_receive<D: AsFd>(
+    wait: &mut Wait<D>,
+    context: &mut Context<'_>,
+    buffer: &mut [u8],
+    budget: usize,
+) -> Poll<io::Result<usize>> {
+    if poll_budget(context, budget).is_pending() {
+        return Poll::Pending;
+    }
+    loop {
+        match recv(wait.descriptor(), &mut *buffer, RecvFlags::DONTWAIT) {
+            Ok((_, length)) => {
+                count_moved(length.max(1));
+                return Poll::Ready(Ok(length.min(buffer.len())));
+            }
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return wait.poll_woken(context),
+            Err(errno) => return Poll::Ready(Err(errno.into())),
+        }
+    }
+}
+
+/// [`poll_receive`], awaited.
 pub(super) async fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
     budget: usize,
 ) -> io::Result<usize> {
     let mut wait = Wait::new(socket, Interest::Readable);
-    poll_fn(|context| {
-        if poll_budget(context, budget).is_pending() {
-            return Poll::Pending;
-        }
-        loop {
-            match recv(socket, &mut *buffer, RecvFlags::DONTWAIT) {
-                Ok((_, length)) => {
-                    count_moved(length.max(1));
-                    return Poll::Ready(Ok(length.min(buffer.len())));
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return wait.poll_woken(context),
-                Err(errno) => return Poll::Ready(Err(errno.into())),
-            }
-        }
-    })
-    .await
+    poll_fn(|context| poll_receive(&mut wait, context, buffer, budget)).await
 }

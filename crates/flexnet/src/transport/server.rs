@@ -6,15 +6,16 @@
 //! short, connections wait in the listener's backlog; what a connection's coroutine wrote is sent
 //! after it ends. Left to others: reading (receive.rs) and writing ([`Output`]).
 
+use super::receive::poll_receive;
 use super::tcp::TcpFlow;
 use crate::coroutine::{sleep, yield_now};
 use crate::executor::{Interest, Output, Refusal, Runtime, Task, Wait, current_shared};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 /// Nothing tells when there are cells, descriptors or memory again.
@@ -70,18 +71,58 @@ impl TcpAcceptor {
 
 /// A connection of [`Runtime::serve`], for its coroutine. It closes when it is dropped and what was
 /// written is sent.
+///
+/// With the feature `futures-io` or `tokio` it has the traits AsyncRead and AsyncWrite of those.
 pub struct TcpConnection {
     flow: TcpFlow,
     output: Output,
+    /// Of [`TcpConnection::poll_read`].
+    wait: Wait<Arc<TcpStream>>,
 }
 
 impl TcpConnection {
+    /// For a coroutine of the flow with that output.
+    pub fn new(flow: TcpFlow, output: Output) -> Self {
+        let wait = Wait::new(flow.shared_stream().clone(), Interest::Readable);
+        Self { flow, output, wait }
+    }
+
+    /// [`TcpFlow::read`], polled.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let budget = self.flow.turn_bytes();
+        poll_receive(&mut self.wait, context, buffer, budget)
+    }
+
+    /// Sends what was written, and ends the stream: the peer reads its end. Reading goes on.
+    ///
+    /// # Errors
+    /// As [`Output::flush`]; those of shutdown(2).
+    pub fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.output.poll_flush(context))?;
+        Poll::Ready(self.flow.stream().shutdown(Shutdown::Write))
+    }
+
+    /// [`TcpConnection::poll_close`], awaited.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn close(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.poll_close(context)).await
+    }
+
     /// [`TcpFlow::read`].
     ///
     /// # Errors
     /// As there.
     pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.flow.read(buffer).await
+        poll_fn(|context| self.poll_read(context, buffer)).await
     }
 
     /// [`Output::write_all`].
@@ -200,7 +241,9 @@ where
         };
         let (queue, serve) = (flow.flow().clone(), serve.clone());
         let serves = move |output| async move {
-            if let Err(error) = serve(TcpConnection { flow, output }).await {
+            // In a box: what serves may have large buffers, and this one is moved into a cell.
+            let served = Box::pin(serve(TcpConnection::new(flow, output)));
+            if let Err(error) = served.await {
                 log::debug!("a connection ended: {error}");
             }
         };

@@ -92,6 +92,15 @@ impl TcpFlow {
         &self.stream
     }
 
+    pub(super) fn shared_stream(&self) -> &Arc<TcpStream> {
+        &self.stream
+    }
+
+    /// Bytes that are moved in one turn.
+    pub(super) fn turn_bytes(&self) -> usize {
+        self.core().shared().budget_bytes()
+    }
+
     /// The flow, for coroutines of one's own between the sends ([`Flow::submit`]).
     pub fn flow(&self) -> &Flow {
         &self.flow
@@ -279,8 +288,7 @@ impl TcpFlow {
     /// # Errors
     /// The socket's error. It is awaited elsewhere.
     pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let budget = self.core().shared().budget_bytes();
-        receive(self.stream.as_fd(), buffer, budget).await
+        receive(self.stream.as_fd(), buffer, self.turn_bytes()).await
     }
 
     /// Waits until [`TcpFlow::read`] has something to give, or an error. For coroutines on an

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test: helpers fail it by panicking")]
 
 use flexnet::coroutine::{sleep, yield_now};
+use flexnet::design::Choice;
 use flexnet::executor::{Output, Runtime, SubmitError};
 use flexnet::transport::{TcpFlow, UdpFlow};
 use rustix::net::sockopt;
@@ -125,8 +126,24 @@ fn read_all(mut stream: TcpStream, step: usize) -> Vec<u8> {
 #[test]
 fn outputs_leave_where_their_coroutines_stand() {
     let _watchdog = watchdog("outputs_leave_where_their_coroutines_stand");
-    for (executors, buffers) in [(1, None), (2, Some(4096)), (1, Some(4096)), (2, None)] {
-        let runtime = Runtime::builder().executors(executors).build().unwrap();
+    let cases = [
+        (1, None, None),
+        (2, Some(4096), None),
+        (1, Some(4096), None),
+        (2, None, None),
+        // Where senders do no work, where they do theirs, and where flows are on hold.
+        (2, Some(4096), Some("snap")),
+        (2, Some(4096), Some("shenango")),
+        (2, None, Some("shinjuku:mode=jbsq")),
+        (2, Some(4096), Some("netchannel")),
+    ];
+    for (executors, buffers, design) in cases {
+        let mut builder = Runtime::builder().executors(executors);
+        if let Some(design) = design {
+            let choice: Choice = design.parse().unwrap();
+            builder = builder.design(choice.build(1));
+        }
+        let runtime = builder.build().unwrap();
         thread::scope(|scope| {
             for seed in 0..4 {
                 let (sender, receiver) = pair(buffers);
@@ -138,7 +155,7 @@ fn outputs_leave_where_their_coroutines_stand() {
                     flow.close_blocking().unwrap();
                     assert!(
                         heard.recv().unwrap() == expected,
-                        "{executors}, {buffers:?}"
+                        "{executors}, {buffers:?}, {design:?}"
                     );
                 });
             }

@@ -291,7 +291,8 @@ impl<S: Schedule<Self>> FlowCore<S> {
 
     /// [`FlowCore::submit`] of a coroutine, which the end of the runtime finds wherever it waits.
     /// `is`: 0, or `PUTS_OUT` (records.rs).
-    #[inline]
+    // Apart, so that `submit` goes into small sends, which call it most.
+    #[inline(never)]
     pub(super) fn submit_coroutine(self: &Arc<Self>, cell: CellId, is: u64) -> Result<(), Full> {
         if !self.has_coroutines.load(Ordering::Relaxed) {
             self.first_coroutine();

@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test: helpers fail it by panicking")]
 
 use flexnet::design::Choice;
-use flexnet::executor::{Refusal, Runtime};
+use flexnet::executor::{Output, Refusal, Runtime};
 use flexnet::transport::TcpFlow;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -139,6 +139,21 @@ fn submit(flow: &TcpFlow, coroutines: usize) {
     flow.flush_blocking().unwrap();
 }
 
+/// Coroutines that write at their places.
+fn put_out(flow: &TcpFlow, coroutines: usize) {
+    for _ in 0..coroutines {
+        let mut submitted = flow.flow().submit_with(|mut output: Output| async move {
+            output.write_all(&[7; 64]).await.ok();
+        });
+        while let Err(refused) = submitted {
+            assert_ne!(refused.refusal, Refusal::Stopped);
+            thread::yield_now();
+            submitted = flow.flow().submit(refused.into_inner());
+        }
+    }
+    flow.flush_blocking().unwrap();
+}
+
 /// Makes the flow's ring as large as it may be: coroutines fill it behind one that blocks.
 fn fill(flow: &TcpFlow) {
     let (release, released) = mpsc::channel::<()>();
@@ -217,6 +232,7 @@ fn exercise(design: Option<&str>) {
     let warm = 20_000;
     send(&flow, warm);
     submit(&flow, warm);
+    put_out(&flow, warm);
 
     let counted = allocations(|| drop(std::hint::black_box(Box::new(1))));
     assert_eq!(counted.0, 1, "the counter counts");
@@ -229,7 +245,8 @@ fn exercise(design: Option<&str>) {
 
     assert_eq!(allocations(|| send(&flow, 100_000)), (0, 0), "sends");
     assert_eq!(allocations(|| submit(&flow, 100_000)), (0, 0), "coroutines");
+    assert_eq!(allocations(|| put_out(&flow, 100_000)), (0, 0), "outputs");
 
     flow.close_blocking().unwrap();
-    assert_eq!(reader.join().unwrap(), filled + (warm + 100_000) * 64);
+    assert_eq!(reader.join().unwrap(), filled + 2 * (warm + 100_000) * 64);
 }

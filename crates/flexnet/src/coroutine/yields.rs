@@ -18,12 +18,15 @@ struct Turn {
     started: Option<Instant>,
     /// Raised when the thread is to give way; null: never.
     flag: *const AtomicU32,
+    /// Bytes that its coroutines have moved.
+    moved: usize,
 }
 
 const NO_TURN: Turn = Turn {
     quantum: Duration::ZERO,
     started: None,
     flag: ptr::null(),
+    moved: 0,
 };
 
 thread_local! {
@@ -37,6 +40,7 @@ pub(crate) fn in_turn<R>(quantum: Duration, flag: &AtomicU32, f: impl FnOnce() -
         quantum,
         started: None,
         flag,
+        moved: 0,
     });
     let result = f();
     TURN.set(NO_TURN);
@@ -69,6 +73,26 @@ pub(crate) fn is_over() -> bool {
                 ..turn
             });
             false
+        }
+    }
+}
+
+/// What runs here has moved so many bytes.
+pub(crate) fn count_moved(bytes: usize) {
+    let turn = TURN.get();
+    TURN.set(Turn {
+        moved: turn.moved.saturating_add(bytes),
+        ..turn
+    });
+}
+
+/// What is left of a turn's `budget` of bytes. Gives way as [`yield_now`] does where nothing is.
+pub(crate) fn poll_budget(context: &mut Context<'_>, budget: usize) -> Poll<usize> {
+    match budget.checked_sub(TURN.get().moved) {
+        Some(left) if left > 0 => Poll::Ready(left),
+        _ => {
+            context.waker().wake_by_ref();
+            Poll::Pending
         }
     }
 }
@@ -138,6 +162,20 @@ mod tests {
     fn gives_way() -> bool {
         let mut context = Context::from_waker(std::task::Waker::noop());
         Pin::new(&mut checkpoint()).poll(&mut context).is_pending()
+    }
+
+    #[test]
+    fn a_turn_has_so_many_bytes() {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        for _ in 0..2 {
+            in_turn(Duration::ZERO, &AtomicU32::new(0), || {
+                assert_eq!(poll_budget(&mut context, 10), Poll::Ready(10));
+                count_moved(7);
+                assert_eq!(poll_budget(&mut context, 10), Poll::Ready(3));
+                count_moved(7);
+                assert_eq!(poll_budget(&mut context, 10), Poll::Pending);
+            });
+        }
     }
 
     #[test]

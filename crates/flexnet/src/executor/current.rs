@@ -5,6 +5,7 @@
 //! Promised: what is found here is alive, and no other thread uses it. Left to others: what an
 //! executor does (worker.rs), and which queue a flow goes to (placement.rs).
 
+use super::drain::Drain;
 use super::schedule::Schedule;
 use super::shared::{FlowCore, Shared};
 use crate::coroutine::{CellId, Cells, Exhausted};
@@ -56,7 +57,7 @@ impl Drop for Entered<'_> {
 }
 
 /// The runtime this thread resumes a coroutine of.
-pub(super) fn current_shared() -> Option<Arc<Shared>> {
+pub(crate) fn current_shared() -> Option<Arc<Shared>> {
     let shared = CURRENT.get();
     // SAFETY: of an Arc, by `resume`, whose caller keeps it; this
     // counts one more.
@@ -75,6 +76,25 @@ pub(super) fn current_flow() -> Option<Arc<FlowCore>> {
         Arc::increment_strong_count(flow);
         Arc::from_raw(flow)
     })
+}
+
+/// Runs `f` on the flow at that address and its transport's half, where this thread resumes or drops
+/// a coroutine of it. `f` resumes nothing.
+pub(super) fn with_drain<R>(
+    flow: usize,
+    f: impl FnOnce(&FlowCore, &mut dyn Drain) -> R,
+) -> Option<R> {
+    let current = CURRENT_FLOW.get();
+    if current.addr() != flow {
+        return None;
+    }
+    // SAFETY: of an Arc, by `resume` or `end`, whose caller keeps it and is inside the gate. Only
+    // coroutines run there, so `f` is not called from within itself.
+    unsafe {
+        current
+            .as_ref()
+            .map(|flow| flow.with_drain(|drain| f(flow, drain)))
+    }
 }
 
 /// Is this thread one of that runtime's executors?

@@ -50,6 +50,33 @@ pub trait Drain: Send {
         Err(libc::EOPNOTSUPP)
     }
 
+    /// Sends `bytes` of the coroutine at the ring's head, or holds them back to go with what
+    /// follows; a stream takes at most `budget`. How many it took. None: the socket takes nothing,
+    /// and as much is held back as may be.
+    ///
+    /// # Errors
+    /// The socket's errno.
+    fn put_out(&mut self, _bytes: &[u8], _budget: usize) -> Result<Option<usize>, i32> {
+        Err(libc::EOPNOTSUPP)
+    }
+
+    /// Sends what is held back; is nothing left of it?
+    ///
+    /// # Errors
+    /// The socket's errno.
+    fn send_rest(&mut self) -> Result<bool, i32> {
+        Ok(true)
+    }
+
+    /// What comes next in the order was lost, so nothing behind it may leave. Where the order
+    /// means nothing, this does nothing.
+    fn break_off(&mut self, _errno: i32) {}
+
+    /// The errno that ended the stream, if one did.
+    fn failed(&self) -> Option<i32> {
+        None
+    }
+
     /// Ends the stream once nothing is left to send, at once if nothing is.
     fn end_when_empty(&mut self, _work: &mut Work<'_>) {}
 

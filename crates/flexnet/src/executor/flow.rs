@@ -5,12 +5,12 @@
 //! took the flow from a run queue, or a submitter that drains inline because no executor runs. The
 //! records leave the ring in their order, whichever thread drains.
 
-use super::drain::{Drain, Drained, Progress, Work};
+use super::drain::{Drain, Drained, Progress};
 use super::schedule::{Again, Schedule};
 use super::waiters::Waiters;
 use crate::abi::FlowClass;
 use crate::coroutine::CellId;
-use crate::queue::{Charge, FlowRing, Full, Gate, Link, Linked, Record, RecordKind};
+use crate::queue::{Charge, FlowRing, Full, Gate, Link, Linked, RecordKind};
 use probe::probe;
 use std::cell::UnsafeCell;
 use std::io::{self, IoSlice};
@@ -19,7 +19,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::task::Wake;
 
 /// Shared by a flow's handles, the run queue that has it and the reactor.
 pub(crate) struct FlowCore<S: Schedule<Self>> {
@@ -31,7 +31,9 @@ pub(crate) struct FlowCore<S: Schedule<Self>> {
     /// Its place in a run queue.
     link: Link,
     /// Its coroutine was woken while somebody drained.
-    woken: AtomicBool,
+    pub(super) woken: AtomicBool,
+    /// The coroutine at the ring's head was resumed, and waits.
+    pub(super) is_waiting: AtomicBool,
     /// It has had coroutines.
     has_coroutines: AtomicBool,
     /// Something is held back outside of the ring.
@@ -76,7 +78,7 @@ unsafe impl<S: Schedule<FlowCore<S>>> Linked for Arc<FlowCore<S>> {
 /// Exclusive use of a flow, until dropped by [`FlowCore::leave`].
 pub(crate) struct FlowGuard<'a, S: Schedule<FlowCore<S>>> {
     flow: &'a Arc<FlowCore<S>>,
-    progress: Progress,
+    pub(super) progress: Progress,
     /// The ring's head and whether there was a rest, on entering.
     before: (usize, bool),
 }
@@ -142,6 +144,7 @@ impl<S: Schedule<Self>> FlowCore<S> {
             gate: Gate::new(),
             link: Link::new(),
             woken: AtomicBool::new(false),
+            is_waiting: AtomicBool::new(false),
             has_coroutines: AtomicBool::new(false),
             rest: AtomicBool::new(false),
             held: AtomicBool::new(false),
@@ -287,12 +290,14 @@ impl<S: Schedule<Self>> FlowCore<S> {
     }
 
     /// [`FlowCore::submit`] of a coroutine, which the end of the runtime finds wherever it waits.
-    #[inline]
-    pub(super) fn submit_coroutine(self: &Arc<Self>, cell: CellId) -> Result<(), Full> {
+    /// `is`: 0, or `PUTS_OUT` (records.rs).
+    // Apart, so that `submit` goes into small sends, which call it most.
+    #[inline(never)]
+    pub(super) fn submit_coroutine(self: &Arc<Self>, cell: CellId, is: u64) -> Result<(), Full> {
         if !self.has_coroutines.load(Ordering::Relaxed) {
             self.first_coroutine();
         }
-        self.submit(RecordKind::Coroutine, cell.to_bits(), &[])
+        self.submit(RecordKind::Coroutine, cell.to_bits() | is, &[])
     }
 
     #[cold]
@@ -357,6 +362,16 @@ impl<S: Schedule<Self>> FlowCore<S> {
         self.gate.enter_inline().then(|| FlowGuard::entered(self))
     }
 
+    /// Runs `f` on the transport's half, in a coroutine of the flow.
+    ///
+    /// # Safety
+    /// This thread resumes or drops a coroutine of the flow, so it is inside the gate, and does not
+    /// use the transport's half otherwise.
+    pub(super) unsafe fn with_drain<R>(&self, f: impl FnOnce(&mut dyn Drain) -> R) -> R {
+        // SAFETY: nobody else is inside the gate, and `FlowGuard::drain_mut` resumes nothing.
+        f(unsafe { &mut **self.drain.get() })
+    }
+
     /// Does it wait for its socket?
     pub(crate) fn is_blocked(&self) -> bool {
         self.gate.is_blocked()
@@ -374,8 +389,9 @@ impl<S: Schedule<Self>> FlowCore<S> {
         if self.gate.enter() {
             let mut guard = FlowGuard::entered(&self);
             let why = match self.drain_guarded(&mut guard, by) {
-                Progress::Waiting => Again::Yielded,
-                _ => Again::Unit,
+                // In the latter two it has a coroutine that was woken.
+                Progress::Waiting | Progress::Blocked | Progress::Later(_) => Again::Yielded,
+                Progress::Empty | Progress::More => Again::Unit,
             };
             if guard.leave() {
                 // The design leaves it to its sender.
@@ -406,110 +422,14 @@ impl<S: Schedule<Self>> FlowCore<S> {
         while !done() {
             match self.drain_guarded(&mut guard, None) {
                 Progress::More => {}
-                Progress::Blocked => self.wait_writable(None),
+                // A coroutine may be woken by something else than the socket.
+                Progress::Blocked if !self.is_waiting.load(Ordering::Relaxed) => {
+                    self.wait_writable(None);
+                }
                 _ => break,
             }
         }
         true
-    }
-
-    /// What there is to drain, by executor `by` or by a submitter. For the
-    /// thread inside.
-    pub(crate) fn work<'a>(&'a self, _guard: &FlowGuard<'_, S>, by: Option<u16>) -> Work<'a> {
-        // SAFETY: inside the gate: the only reader.
-        Work::new(self, self.shared.pages(), unsafe { self.ring.reader() }, by)
-    }
-
-    /// Drains within the budget. A sender stops at a coroutine, which is left to
-    /// an executor: [`Progress::Waiting`].
-    pub(crate) fn drain_guarded(
-        self: &Arc<Self>,
-        guard: &mut FlowGuard<'_, S>,
-        by: Option<u16>,
-    ) -> Progress {
-        let mut budget = self.shared.budget_bytes();
-        let mut work = self.work(guard, by);
-        loop {
-            let progress = guard.drain_mut(|drain| drain.drain(&mut work, budget));
-            guard.progress = progress;
-            if progress != Progress::Empty {
-                break;
-            }
-            // The transport stopped: at the ring's end or at a coroutine.
-            let Some(record) = work.records().next() else {
-                break;
-            };
-            if record.kind != RecordKind::Coroutine {
-                guard.progress = Progress::More;
-                break;
-            }
-            if self.shared.is_stopped() {
-                self.cancel(guard, &mut work, &record);
-                continue;
-            }
-            if by.is_none() {
-                guard.progress = Progress::More;
-                return Progress::Waiting; // with more to do, as it leaves
-            }
-            if !self.resume(record.data) {
-                guard.progress = Progress::Waiting;
-                break;
-            }
-            work.consume(record.charge);
-            // 64 of them are a turn, as with as many sends in one system call.
-            budget = budget.saturating_sub((self.shared.budget_bytes() / 64).max(1));
-            if budget == 0 || self.shared.is_turn_over() {
-                guard.progress = Progress::More;
-                break;
-            }
-        }
-        guard.progress
-    }
-
-    /// Ends the coroutine at the ring's head, for which there are no executors any more. What
-    /// comes after it on a stream must not leave without what it would have sent.
-    #[cold]
-    fn cancel(&self, guard: &mut FlowGuard<'_, S>, work: &mut Work<'_>, record: &Record<'_>) {
-        // SAFETY: the record's, and the thread inside the gate is alone.
-        unsafe { self.shared.end(self, CellId::from_bits(record.data)) };
-        work.consume(record.charge);
-        self.fail(libc::ECANCELED);
-        guard.drain_mut(|drain| drain.abort(work, libc::ECANCELED));
-    }
-
-    /// After the runtime's end: drops the coroutines, also those behind bytes that the peer does
-    /// not take. Their records count as ended when they come up.
-    #[cold]
-    pub(super) fn end_coroutines(self: &Arc<Self>) {
-        self.serve_inline();
-        // A thread that is inside has a handle, and ends what it comes to.
-        let Some(guard) = self.enter_inline() else {
-            return;
-        };
-        let coroutines: Vec<u64> = {
-            let work = self.work(&guard, None);
-            let is_coroutine = |record: &Record<'_>| record.kind == RecordKind::Coroutine;
-            let records = work.records().filter(is_coroutine);
-            records.map(|record| record.data).collect()
-        };
-        for cell in coroutines {
-            // SAFETY: the record's, and the thread inside the gate is alone. When the record comes
-            // up, there is nothing left to drop, and no other coroutine in the cell.
-            unsafe { self.shared.end(self, CellId::from_bits(cell)) };
-        }
-    }
-
-    /// Resumes the coroutine at the ring's head; true when it finished.
-    fn resume(self: &Arc<Self>, cell: u64) -> bool {
-        self.woken.store(false, Ordering::Relaxed);
-        // SAFETY: a waker made of a reference that is not counted, which is not
-        // dropped, and outlived by the one that is borrowed; clones count.
-        let waker = ManuallyDrop::new(Waker::from(unsafe { Arc::from_raw(Arc::as_ptr(self)) }));
-        let mut context = Context::from_waker(&waker);
-        let cell = CellId::from_bits(cell);
-        // SAFETY: the cell was made for this record, and the thread inside the
-        // gate is alone; the record is consumed when it has finished.
-        unsafe { self.shared.resume(self, cell, &mut context) }.is_ready()
     }
 
     /// Ends draining, and sees to what is left. `news`: waiters may have what
@@ -534,7 +454,10 @@ impl<S: Schedule<Self>> FlowCore<S> {
                     // Not something to wait for: try again in turn.
                     self.unblocked();
                 }
-                false
+                // Its coroutine need not wait for the socket.
+                self.is_waiting.load(Ordering::Relaxed)
+                    && self.woken.load(Ordering::Acquire)
+                    && self.gate.unblock()
             }
             Progress::Later(delay) => {
                 self.shared.later(self, delay);
@@ -555,7 +478,7 @@ impl<S: Schedule<Self>> Wake for FlowCore<S> {
         self.woken.store(true, Ordering::Release);
         // By itself (it yields): this thread, which resumes it, looks at
         // `woken` when it leaves.
-        if !self.shared.is_resuming(self) && self.gate.notify() {
+        if !self.shared.is_resuming(self) && self.gate.wake() {
             self.enqueue(self.home());
         }
     }

@@ -62,8 +62,17 @@ impl Flow {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.submit_as(future, 0)
+    }
+
+    /// `is`: 0, or `PUTS_OUT` (records.rs).
+    #[inline]
+    pub(super) fn submit_as<F>(&self, future: F, is: u64) -> Result<(), SubmitError<F>>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let cell = self.create(future)?;
-        self.0.submit_coroutine(cell).map_err(|Full| {
+        self.0.submit_coroutine(cell, is).map_err(|Full| {
             // SAFETY: made above of an F, and nobody has seen it.
             let future = unsafe { self.0.shared().slab().take_back(cell) };
             SubmitError::new(Refusal::Full, future)
@@ -86,7 +95,8 @@ impl Flow {
     ///
     /// # Errors
     /// [`Refusal::Cells`], [`Refusal::Stopped`]: as there. [`Refusal::Full`]: the ring
-    /// is empty, and there is no memory for more. Each with the coroutine.
+    /// is empty, and there is no memory for more; or the caller is a coroutine of this flow, which
+    /// would wait for itself. Each with the coroutine.
     pub async fn submit_when_room<F>(&self, future: F) -> Result<(), SubmitError<F>>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -100,7 +110,7 @@ impl Flow {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
             self.0
-                .submit_coroutine(created.cell)
+                .submit_coroutine(created.cell, 0)
                 .map_err(|Full| io::ErrorKind::WouldBlock.into())
         });
         let pushed = pushed.await;
@@ -108,7 +118,7 @@ impl Flow {
         let cell = ManuallyDrop::new(created).cell;
         pushed.map_err(|error| {
             let refusal = match error.kind() {
-                io::ErrorKind::OutOfMemory => Refusal::Full,
+                io::ErrorKind::OutOfMemory | io::ErrorKind::Deadlock => Refusal::Full,
                 _ => Refusal::Stopped,
             };
             // SAFETY: made above of an F, and no record names it.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! Waiting for writability, without a thread of its own: whichever executor has
+//! Waiting for descriptors, without a thread of its own: whichever executor has
 //! nothing else to do sleeps in epoll, the others on their futex.
 //!
 //! Registrations are one-shot and by descriptor, as epoll's are. Waiters for the same descriptor
-//! share one registration, and all of them check again when it fires. A token names a waiter, so
+//! share one registration. When it fires, those that wait for what came check again, and it is made
+//! anew for the others. A token names a waiter, so
 //! that waiting again replaces its entry and never doubles it.
 
 use super::flow::FlowCore;
@@ -36,10 +37,40 @@ impl<S: Schedule<FlowCore<S>>> Waiter<FlowCore<S>> {
     }
 }
 
+/// What a waiter waits for, besides an error and the end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interest {
+    /// There are bytes, or connections, to take.
+    Readable,
+    /// The socket takes bytes.
+    Writable,
+}
+
+impl Interest {
+    fn flags(self) -> epoll::EventFlags {
+        match self {
+            Self::Readable => epoll::EventFlags::IN,
+            Self::Writable => epoll::EventFlags::OUT,
+        }
+    }
+
+    fn is_met(self, ready: epoll::EventFlags) -> bool {
+        let always = epoll::EventFlags::ERR | epoll::EventFlags::HUP;
+        ready.intersects(self.flags() | always)
+    }
+}
+
+/// A waiter of that token.
+struct Entry<F> {
+    token: u64,
+    interest: Interest,
+    waiter: Waiter<F>,
+}
+
 /// What waits for one descriptor. Usually one, for which nothing is allocated.
 struct Waiting<F> {
-    first: Option<(u64, Waiter<F>)>,
-    more: Vec<(u64, Waiter<F>)>,
+    first: Option<Entry<F>>,
+    more: Vec<Entry<F>>,
 }
 
 impl<F> Default for Waiting<F> {
@@ -54,34 +85,41 @@ impl<F> Default for Waiting<F> {
 impl<F> Waiting<F> {
     /// Gives back what it replaces: to be dropped without the lock, since a
     /// waker may be the last that keeps a coroutine, and that wait here.
-    fn insert(&mut self, token: u64, waiter: Waiter<F>) -> Option<Waiter<F>> {
-        let before = self.remove(token);
+    fn insert(&mut self, entry: Entry<F>) -> Option<Entry<F>> {
+        let before = self.remove(|other| other.token == entry.token);
         match &mut self.first {
-            first @ None => *first = Some((token, waiter)),
-            Some(_) => self.more.push((token, waiter)),
+            first @ None => *first = Some(entry),
+            Some(_) => self.more.push(entry),
         }
         before
     }
 
-    fn remove(&mut self, token: u64) -> Option<Waiter<F>> {
-        let is = |(of, _): &(u64, Waiter<F>)| *of == token;
-        let removed = match self.first.take_if(|waiter| is(waiter)) {
+    /// One that is so.
+    fn remove(&mut self, is: impl Fn(&Entry<F>) -> bool) -> Option<Entry<F>> {
+        match self.first.take_if(|entry| is(entry)) {
             None => {
                 let at = self.more.iter().position(is)?;
-                self.more.swap_remove(at)
+                Some(self.more.swap_remove(at))
             }
-            Some(first) => first,
-        };
-        Some(removed.1)
+            first => first,
+        }
     }
 
     fn is_empty(&self) -> bool {
         self.first.is_none() && self.more.is_empty()
     }
+
+    /// What its waiters wait for, together.
+    fn flags(&self) -> epoll::EventFlags {
+        let entries = self.first.iter().chain(&self.more);
+        entries.fold(epoll::EventFlags::empty(), |flags, entry| {
+            flags | entry.interest.flags()
+        })
+    }
 }
 
 impl<F> IntoIterator for Waiting<F> {
-    type Item = (u64, Waiter<F>);
+    type Item = Entry<F>;
     type IntoIter =
         std::iter::Chain<std::option::IntoIter<Self::Item>, std::vec::IntoIter<Self::Item>>;
 
@@ -148,18 +186,29 @@ impl<S: Schedule<FlowCore<S>>> Reactor<FlowCore<S>> {
         flow: &Arc<FlowCore<S>>,
         fd: BorrowedFd<'_>,
     ) -> io::Result<bool> {
-        self.wait(flow.token(), Waiter::Flow(flow.clone()), fd)
+        let entry = Entry {
+            token: flow.token(),
+            interest: Interest::Writable,
+            waiter: Waiter::Flow(flow.clone()),
+        };
+        self.wait(entry, fd)
     }
 
-    /// Wakes `waker` when `fd` takes bytes (or is dead). False: nobody will, the executors have
+    /// Wakes `waker` when `fd` is ready (or dead). False: nobody will, the executors have
     /// ended.
     pub(super) fn wait_task(
         &self,
         token: u64,
+        interest: Interest,
         waker: Waker,
         fd: BorrowedFd<'_>,
     ) -> io::Result<bool> {
-        self.wait(token, Waiter::Task(waker), fd)
+        let entry = Entry {
+            token,
+            interest,
+            waiter: Waiter::Task(waker),
+        };
+        self.wait(entry, fd)
     }
 
     /// The one of that token does not wait for `fd` any more.
@@ -167,35 +216,31 @@ impl<S: Schedule<FlowCore<S>>> Reactor<FlowCore<S>> {
         drop(self.forget(fd.as_raw_fd(), token));
     }
 
-    fn wait(
-        &self,
-        token: u64,
-        waiter: Waiter<FlowCore<S>>,
-        fd: BorrowedFd<'_>,
-    ) -> io::Result<bool> {
-        let replaced = {
+    fn wait(&self, entry: Entry<FlowCore<S>>, fd: BorrowedFd<'_>) -> io::Result<bool> {
+        let token = entry.token;
+        let (replaced, armed) = {
             let mut all = self.lock();
             let Some(waiters) = all.as_mut() else {
                 return Ok(false);
             };
             let waiting = waiters.entry(fd.as_raw_fd()).or_default();
-            let replaced = waiting.insert(token, waiter);
+            let replaced = waiting.insert(entry);
+            let flags = waiting.flags();
             self.waiting.store(waiters.len(), Ordering::SeqCst);
-            replaced
+            // Armed after the entry: what comes before finds it, or is found by the kernel now.
+            // With the lock, or another waiter's flags might be overwritten.
+            (replaced, self.arm(fd, flags))
         };
         drop(replaced);
-        // Armed after the entry: what comes before finds it, or is found by the
-        // kernel now.
-        let armed = self.arm(fd);
         if armed.is_err() {
             drop(self.forget(fd.as_raw_fd(), token));
         }
         armed.map(|()| true)
     }
 
-    fn arm(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+    fn arm(&self, fd: BorrowedFd<'_>, flags: epoll::EventFlags) -> io::Result<()> {
         let data = epoll::EventData::new_u64(fd.as_raw_fd() as u64);
-        let flags = epoll::EventFlags::OUT | epoll::EventFlags::ONESHOT;
+        let flags = flags | epoll::EventFlags::ONESHOT;
         loop {
             match epoll::modify(&self.epoll, fd, data, flags) {
                 Err(rustix::io::Errno::NOENT) => {}
@@ -213,21 +258,42 @@ impl<S: Schedule<FlowCore<S>>> Reactor<FlowCore<S>> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All that wait for the descriptor.
-    fn take(&self, fd: RawFd) -> Option<Waiting<FlowCore<S>>> {
+    /// Those that wait for what the descriptor is ready for.
+    fn take(&self, fd: RawFd, ready: epoll::EventFlags) -> Waiting<FlowCore<S>> {
+        let mut met = Waiting::default();
         let mut all = self.lock();
-        let waiters = all.as_mut()?;
-        let waiting = waiters.remove(&fd);
+        let Some(waiters) = all.as_mut() else {
+            return met;
+        };
+        let Some(waiting) = waiters.get_mut(&fd) else {
+            return met;
+        };
+        while let Some(entry) = waiting.remove(|entry| entry.interest.is_met(ready)) {
+            met.insert(entry);
+        }
+        if !waiting.is_empty() {
+            // SAFETY: whatever waits for a descriptor keeps it open, or leaves before it closes.
+            let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+            if self.arm(borrowed, waiting.flags()).is_err() {
+                // They find out why.
+                while let Some(entry) = waiting.remove(|_| true) {
+                    met.insert(entry);
+                }
+            }
+        }
+        if waiting.is_empty() {
+            waiters.remove(&fd);
+        }
         self.waiting.store(waiters.len(), Ordering::Relaxed);
-        waiting
+        met
     }
 
     /// One of them does not wait any more.
-    fn forget(&self, fd: RawFd, token: u64) -> Option<Waiter<FlowCore<S>>> {
+    fn forget(&self, fd: RawFd, token: u64) -> Option<Entry<FlowCore<S>>> {
         let mut all = self.lock();
         let waiters = all.as_mut()?;
         let waiting = waiters.get_mut(&fd)?;
-        let forgotten = waiting.remove(token);
+        let forgotten = waiting.remove(|entry| entry.token == token);
         if waiting.is_empty() {
             waiters.remove(&fd);
         }
@@ -276,8 +342,8 @@ impl<S: Schedule<FlowCore<S>>> Reactor<FlowCore<S>> {
                 continue;
             }
             // Outside of the lock: what is woken may wait again.
-            for (_, waiter) in self.take(data as RawFd).into_iter().flatten() {
-                waiter.wake();
+            for entry in self.take(data as RawFd, event.flags) {
+                entry.waiter.wake();
             }
         }
         true
@@ -311,8 +377,8 @@ impl<S: Schedule<FlowCore<S>>> Reactor<FlowCore<S>> {
             all.take().unwrap_or_default()
         };
         let mut flows = Vec::new();
-        for (_, waiter) in waiters.into_values().flatten() {
-            match waiter {
+        for entry in waiters.into_values().flatten() {
+            match entry.waiter {
                 Waiter::Flow(flow) => {
                     flow.waiters().wake();
                     flows.push(flow);
@@ -327,7 +393,7 @@ impl<S: Schedule<FlowCore<S>>> Reactor<FlowCore<S>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::executor::{Runtime, writable};
+    use crate::executor::{Runtime, readable, writable};
     use std::io::{Read, Write};
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
@@ -378,6 +444,43 @@ mod tests {
             assert!(receiver.recv_timeout(Duration::from_secs(10)).unwrap());
         }
         wait_until(|| !runtime.shared().reactor().is_waiting());
+    }
+
+    /// One is ready first, and the other still waits, whichever that is.
+    #[test]
+    fn two_coroutines_wait_for_different_things() {
+        for reads_first in [true, false] {
+            let (writer, mut reader) = full_pair();
+            let writer = Arc::new(writer);
+            let runtime = Runtime::builder().build().unwrap();
+            let flows = [runtime.flow().unwrap(), runtime.flow().unwrap()];
+            let (first, second) = (writer.clone(), writer.clone());
+            let reads = async move { readable(first.as_fd()).await };
+            let writes = async move { writable(second.as_fd()).await };
+            let mut reads = flows[0].submit_task(reads).unwrap();
+            let mut writes = flows[1].submit_task(writes).unwrap();
+            let both_wait = || {
+                let all = runtime.shared().reactor().lock();
+                let waiting = all.as_ref().and_then(|all| all.get(&writer.as_raw_fd()));
+                waiting.is_some_and(|all| all.more.len() == 1)
+            };
+            wait_until(both_wait);
+            let soon = Duration::from_secs(10);
+            reader.set_nonblocking(true).unwrap();
+            let mut room = vec![0; 1 << 16];
+            if reads_first {
+                reader.write_all(b"x").unwrap();
+                reads.wait_timeout(soon).unwrap().unwrap();
+                assert!(!writes.is_done());
+            }
+            while reader.read(&mut room).is_ok() {}
+            writes.wait_timeout(soon).unwrap().unwrap();
+            if !reads_first {
+                assert!(!reads.is_done());
+                reader.write_all(b"x").unwrap();
+                reads.wait_timeout(soon).unwrap().unwrap();
+            }
+        }
     }
 
     #[test]

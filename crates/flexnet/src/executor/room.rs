@@ -23,6 +23,9 @@ pub(crate) enum Until {
 
 impl<S: Schedule<Self>> FlowCore<S> {
     /// Calls `attempt` until it comes to something else than `WouldBlock`.
+    ///
+    /// # Errors
+    /// As `attempt`. `OutOfMemory` where the ring cannot grow. EDEADLK in a coroutine of this flow.
     pub(crate) async fn with_room<T>(
         &self,
         mut attempt: impl FnMut() -> io::Result<T>,
@@ -93,7 +96,19 @@ impl<S: Schedule<Self>> FlowCore<S> {
             // It was empty throughout, so it could not grow: nobody drains it, or wakes this.
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
+        self.refuse_own_wait()?;
         Poll::Pending
+    }
+
+    /// What a coroutine has before itself in its own flow ends after it.
+    ///
+    /// # Errors
+    /// EDEADLK in a coroutine of this flow.
+    pub(crate) fn refuse_own_wait(&self) -> io::Result<()> {
+        match self.shared().is_resuming(self) {
+            true => Err(io::Error::from_raw_os_error(libc::EDEADLK)),
+            false => Ok(()),
+        }
     }
 
     /// The ring's position where nothing is in it, and the design has room for the flow.

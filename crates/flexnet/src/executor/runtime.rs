@@ -9,12 +9,12 @@ use super::handle::Flow;
 use super::linger::End;
 use super::link::Pages;
 use super::reactor::Reactor;
-use super::shared::{ExecutorSlot, FlowCore, IDLE, SERVING, STOPPING, Shared};
+use super::shared::{ExecutorSlot, IDLE, SERVING, STOPPING, Shared};
 use super::stack::Stack;
 use super::worker;
 use crate::abi::EXECUTORS_MAX;
 use crate::coroutine::Slab;
-use crate::queue::{FlowRing, Parker, RunQueue};
+use crate::queue::{Parker, RunQueue};
 use crate::sync::CacheLine;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -23,8 +23,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes of the ring of a flow without a socket, at most.
 const RING_BYTES: usize = 64 * 1024;
-/// Bytes of a ring that grows by need, at first: an idle flow takes little memory.
-const RING_BYTES_AT_FIRST: usize = 2048;
 
 /// Executors and what they share. Dropping it drains what was accepted and ends
 /// the threads. Flows that are left go on without them: each send is then its
@@ -139,35 +137,13 @@ impl Runtime {
         Ok(())
     }
 
-    /// A ring for a flow: small at first, of up to `bytes` unless the builder said otherwise.
-    pub(crate) fn ring(&self, bytes: usize) -> FlowRing {
-        let limit = self.shared.ring_bytes.unwrap_or(bytes);
-        FlowRing::growing(RING_BYTES_AT_FIRST, limit)
-    }
-
-    /// [`Runtime::ring`], and no less than `bytes`.
-    pub(crate) fn ring_of_at_least(&self, bytes: usize) -> FlowRing {
-        let limit = self.shared.ring_bytes.unwrap_or(bytes).max(bytes);
-        FlowRing::growing(RING_BYTES_AT_FIRST, limit)
-    }
-
-    /// A new flow on the next executor in turn.
-    pub(crate) fn new_flow(
-        &self,
-        ring: FlowRing,
-        drain: Box<dyn Drain>,
-    ) -> io::Result<Arc<FlowCore>> {
+    /// What its flows share; the executors are started.
+    ///
+    /// # Errors
+    /// The executor threads cannot be started.
+    pub(crate) fn started(&self) -> io::Result<&Arc<Shared>> {
         self.start()?;
-        let shared = &self.shared;
-        let home = shared.next_home.fetch_add(1, Ordering::Relaxed) % shared.executors.len();
-        let token = shared.reactor.new_token();
-        Ok(FlowCore::new(
-            shared.clone(),
-            token,
-            home as u16,
-            ring,
-            drain,
-        ))
+        Ok(&self.shared)
     }
 
     /// A flow without a socket, for coroutines ([`Flow::submit`]).
@@ -175,8 +151,9 @@ impl Runtime {
     /// # Errors
     /// The executor threads cannot be started.
     pub fn flow(&self) -> io::Result<Flow> {
-        self.new_flow(self.ring(RING_BYTES), Box::new(Nothing))
-            .map(Flow)
+        let shared = self.started()?;
+        let ring = shared.ring(RING_BYTES);
+        Ok(Flow(shared.new_flow(ring, Box::new(Nothing))))
     }
 
     #[cfg(test)]

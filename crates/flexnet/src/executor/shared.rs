@@ -5,6 +5,7 @@
 //! their start and end (runtime.rs).
 
 use super::deadlines::Deadlines;
+use super::drain::Drain;
 use super::flow;
 use super::flows::Flows;
 use super::linger::End;
@@ -14,7 +15,7 @@ use super::schedule::{Again, Schedule};
 use super::stack::{Stack, Workers};
 use crate::abi::FlowClass;
 use crate::coroutine::Slab;
-use crate::queue::{Parker, RunQueue};
+use crate::queue::{FlowRing, Parker, RunQueue};
 use crate::sync::CacheLine;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -26,6 +27,9 @@ use std::time::{Duration, Instant};
 pub(crate) type FlowCore = flow::FlowCore<Shared>;
 /// Exclusive use of a flow of a runtime.
 pub(crate) type FlowGuard<'a> = flow::FlowGuard<'a, Shared>;
+
+/// Bytes of a ring that grows by need, at first: an idle flow takes little memory.
+const RING_BYTES_AT_FIRST: usize = 2048;
 
 /// Executors have not been started.
 pub(super) const IDLE: u32 = 0;
@@ -69,6 +73,29 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// A ring for a flow: small at first, of up to `bytes` unless the builder said otherwise.
+    pub(crate) fn ring(&self, bytes: usize) -> FlowRing {
+        let limit = self.ring_bytes.unwrap_or(bytes);
+        FlowRing::growing(RING_BYTES_AT_FIRST, limit)
+    }
+
+    /// [`Shared::ring`], and no less than `bytes`.
+    pub(crate) fn ring_of_at_least(&self, bytes: usize) -> FlowRing {
+        let limit = self.ring_bytes.unwrap_or(bytes).max(bytes);
+        FlowRing::growing(RING_BYTES_AT_FIRST, limit)
+    }
+
+    /// A new flow on the next executor in turn.
+    pub(crate) fn new_flow(
+        self: &Arc<Self>,
+        ring: FlowRing,
+        drain: Box<dyn Drain>,
+    ) -> Arc<FlowCore> {
+        let home = self.next_home.fetch_add(1, Ordering::Relaxed) % self.executors.len();
+        let token = self.reactor.new_token();
+        FlowCore::new(self.clone(), token, home as u16, ring, drain)
+    }
+
     pub(crate) fn reactor(&self) -> &Reactor<FlowCore> {
         &self.reactor
     }

@@ -234,7 +234,7 @@ impl Worker<'_> {
         }
         let due = with_timers(|timers| {
             self.shared.deadlines().move_to(timers);
-            match timers.next() {
+            match timers.earliest() {
                 None => Vec::new(),
                 Some(_) => timers.take_due(Instant::now()),
             }
@@ -383,7 +383,7 @@ impl Worker<'_> {
     /// Until the earliest timer or the next paced flow (`due_ns`), or while
     /// stopping a moment.
     fn timeout(&self, due_ns: Option<u64>) -> Option<Duration> {
-        let timer = with_timers(|timers| timers.next());
+        let timer = with_timers(|timers| timers.earliest());
         let timer = timer.map(|at| at.saturating_duration_since(Instant::now()));
         let due = due_ns.map(|due| Duration::from_nanos(due.saturating_sub(now_ns())));
         let timer = match (timer, due) {
@@ -401,7 +401,7 @@ impl Worker<'_> {
     fn may_end(&mut self) -> bool {
         self.is_stopping = true;
         let waits = self.shared.reactor().is_waiting()
-            || with_timers(|t| t.next().is_some())
+            || with_timers(|t| t.earliest().is_some())
             || !self.shared.stack().is_empty();
         !waits
     }

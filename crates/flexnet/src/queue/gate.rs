@@ -94,6 +94,14 @@ impl Gate {
         self.notify()
     }
 
+    /// Something else than the socket wants the flow served, whether that is blocked or not. True as
+    /// for [`Gate::notify`]. The caller has stored before what it was woken for, and a thread that
+    /// blocks looks for that after [`Gate::leave`].
+    pub fn wake(&self) -> bool {
+        // After the fence: a thread that blocked it and saw no wake is seen here.
+        self.notify() || (self.is_blocked() && self.unblock())
+    }
+
     /// Does somebody drain it?
     #[inline]
     pub fn is_entered(&self) -> bool {
@@ -131,5 +139,16 @@ mod tests {
         gate.leave();
         assert!(gate.enter_inline());
         gate.leave();
+    }
+
+    #[test]
+    fn a_blocked_flow_is_notified_by_a_wake_only() {
+        let gate = Gate::new();
+        assert!(gate.enter_inline());
+        gate.block();
+        gate.leave();
+        assert!(!gate.notify());
+        assert!(gate.wake());
+        assert!(!gate.wake() && !gate.is_blocked());
     }
 }

@@ -62,6 +62,28 @@ fn loom_run_queue_keeps_everything() {
     });
 }
 
+/// A thread blocks the flow while another one wakes it: one of the two puts it into a run queue.
+#[test]
+fn loom_gate_a_wake_passes_a_block() {
+    model(|| {
+        let gate = Arc::new(Gate::new());
+        let woken = Arc::new(AtomicU32::new(0));
+        assert!(gate.enter_inline());
+        let waker = {
+            let (gate, woken) = (gate.clone(), woken.clone());
+            thread::spawn(move || {
+                woken.store(1, Ordering::Release);
+                gate.wake()
+            })
+        };
+        gate.block();
+        gate.leave();
+        let by_blocker = woken.load(Ordering::Acquire) != 0 && gate.unblock();
+        let by_waker = waker.join().unwrap();
+        assert!(by_blocker != by_waker);
+    });
+}
+
 /// More than the inbox holds: what overflows is got once, too, and behind what was there.
 #[test]
 fn loom_run_queue_overflows() {

@@ -26,6 +26,8 @@ pub(crate) struct DatagramDrain<S> {
     /// The oldest datagram was refused by an error that was about an earlier
     /// one.
     retried: bool,
+    /// A coroutine's datagram that the socket did not take: goes before everything in the ring.
+    held: Option<Box<[u8]>>,
 }
 
 impl<S: Socket> DatagramDrain<S> {
@@ -39,6 +41,31 @@ impl<S: Socket> DatagramDrain<S> {
             socket,
             segment_max,
             retried: false,
+            held: None,
+        }
+    }
+
+    /// Sends the datagram that is held back, before anything else; what hinders that.
+    #[cold]
+    fn send_held(&mut self) -> Result<(), Errno> {
+        if let Some(datagram) = self.held.take() {
+            match self.send_one(&datagram) {
+                Err(errno @ (Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM)) => {
+                    self.held = Some(datagram);
+                    return Err(errno);
+                }
+                other => return other,
+            }
+        }
+        Ok(())
+    }
+
+    fn send_one(&self, datagram: &[u8]) -> Result<(), Errno> {
+        loop {
+            match self.socket.send(&[IoSlice::new(datagram)]) {
+                Err(Errno::INTR) => {}
+                other => return other.map(drop),
+            }
         }
     }
 
@@ -75,6 +102,14 @@ impl<S: Socket> DatagramDrain<S> {
 
 impl<S: Socket> Drain for DatagramDrain<S> {
     fn drain(&mut self, work: &mut Work<'_>, budget: usize) -> Progress {
+        if self.held.is_some() {
+            match self.send_held() {
+                Ok(()) => {}
+                Err(Errno::AGAIN) => return Progress::Blocked,
+                Err(Errno::NOBUFS | Errno::NOMEM) => return Progress::Later(MEMORY_RETRY),
+                Err(errno) => work.fail(errno.raw_os_error()),
+            }
+        }
         let mut left = budget;
         while left > 0 {
             let mut slices = std::array::from_fn(|_| IoSlice::new(&[]));
@@ -114,7 +149,32 @@ impl<S: Socket> Drain for DatagramDrain<S> {
         Progress::More
     }
 
+    fn put_out(&mut self, bytes: &[u8], _budget: usize) -> Result<Option<usize>, i32> {
+        if !self.send_rest()? {
+            return Ok(None);
+        }
+        match self.send_one(bytes) {
+            Ok(()) => {}
+            Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => self.held = Some(bytes.into()),
+            Err(errno) => return Err(errno.raw_os_error()),
+        }
+        Ok(Some(bytes.len()))
+    }
+
+    fn send_rest(&mut self) -> Result<bool, i32> {
+        match self.send_held() {
+            Ok(()) => Ok(true),
+            Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => Ok(false),
+            Err(errno) => Err(errno.raw_os_error()),
+        }
+    }
+
+    fn has_rest(&self) -> bool {
+        self.held.is_some()
+    }
+
     fn abort(&mut self, work: &mut Work<'_>, errno: i32) {
+        self.held = None;
         while let Some(record) = work.records().next() {
             if record.kind == RecordKind::Coroutine {
                 break;
@@ -125,12 +185,9 @@ impl<S: Socket> Drain for DatagramDrain<S> {
     }
 
     fn send_now(&mut self, bytes: &[u8]) -> Result<Progress, i32> {
-        loop {
-            match self.socket.send(&[IoSlice::new(bytes)]) {
-                Ok(_) => return Ok(Progress::Empty),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.raw_os_error()),
-            }
+        match self.send_one(bytes) {
+            Ok(()) => Ok(Progress::Empty),
+            Err(errno) => Err(errno.raw_os_error()),
         }
     }
 

@@ -5,7 +5,10 @@
 //! coalesce what is there into one system call: batching calls hardly helps,
 //! coalescing does. A large blocking send is handed over without a copy while
 //! its caller waits. The kernel's descriptor stays the application's: receive,
-//! poll and socket options are used as ever ([`TcpFlow::stream`]).
+//! poll and socket options are used as ever ([`TcpFlow::stream`]). Coroutines may also receive on
+//! executors ([`TcpFlow::read`]), and a service may live there ([`Runtime::serve`]).
+//!
+//! [`Runtime::serve`]: crate::executor::Runtime::serve
 //!
 //! Promised: bytes leave in the order of their sends and datagrams keep their
 //! boundaries; a send that returned success is done even if the handle is
@@ -20,6 +23,8 @@
 //! the process is killed, as they are from a socket's own buffer when the
 //! machine is.
 
+#[cfg(any(feature = "futures-io", feature = "tokio"))]
+mod async_traits;
 mod datagram;
 #[cfg(test)]
 mod fake;
@@ -27,6 +32,8 @@ mod fake;
 mod given_back_tests;
 mod handover;
 mod raw;
+mod receive;
+mod server;
 mod socket;
 mod stream;
 mod tcp;
@@ -35,5 +42,6 @@ mod tests;
 mod udp;
 
 pub use raw::{Drained, RawFlow};
+pub use server::{TcpAcceptor, TcpConnection};
 pub use tcp::TcpFlow;
 pub use udp::UdpFlow;

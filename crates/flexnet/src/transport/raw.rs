@@ -145,7 +145,9 @@ impl RawFlow {
         });
         let drain = drain(RawSocket(target.clone()));
         // Whole from the start: a send in a signal handler must not allocate.
-        let core = runtime.new_flow(FlowRing::new(ring_bytes), drain)?;
+        let core = runtime
+            .started()?
+            .new_flow(FlowRing::new(ring_bytes), drain);
         core.waiters().set_bell(bell);
         Ok(Self { core, target })
     }

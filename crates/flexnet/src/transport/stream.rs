@@ -17,6 +17,10 @@ const SLICES: usize = 64;
 /// After ENOBUFS or ENOMEM nothing tells when there is memory again.
 const MEMORY_RETRY: Duration = Duration::from_millis(1);
 
+/// Bytes of a coroutine's output that are held back to go with what follows. Larger ones cost less
+/// to send at once than to copy.
+const OUTPUT_BYTES: usize = 16 * 1024;
+
 /// A stream's coroutine: its state between two resumes.
 pub(crate) struct StreamDrain<S> {
     socket: S,
@@ -87,6 +91,46 @@ impl<S: Socket> StreamDrain<S> {
         (count, bytes)
     }
 
+    /// Bytes that are held back.
+    fn held(&self) -> usize {
+        self.rest.len() - self.rest_sent
+    }
+
+    fn hold(&mut self, bytes: &[u8]) {
+        self.rest.drain(..std::mem::take(&mut self.rest_sent));
+        self.rest.extend_from_slice(bytes);
+    }
+
+    /// Takes what was sent off what is held back; how many bytes are beyond that.
+    fn advance_rest(&mut self, bytes: usize) -> usize {
+        let from_rest = bytes.min(self.held());
+        self.rest_sent += from_rest;
+        if self.rest_sent == self.rest.len() {
+            self.rest.clear();
+            self.rest_sent = 0;
+        }
+        bytes - from_rest
+    }
+
+    /// One call with what is held back and `bytes`; how many of these were sent.
+    fn send_behind_rest(&mut self, bytes: &[u8]) -> Result<usize, i32> {
+        if let Some(errno) = self.failed {
+            return Err(errno);
+        }
+        let slices = [
+            IoSlice::new(&self.rest[self.rest_sent..]),
+            IoSlice::new(bytes),
+        ];
+        match self.socket.send(&slices) {
+            Ok(sent) => Ok(self.advance_rest(sent)),
+            Err(Errno::INTR | Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => Ok(0),
+            Err(errno) => {
+                self.break_off(errno.raw_os_error());
+                Err(errno.raw_os_error())
+            }
+        }
+    }
+
     /// Takes the oldest record off.
     fn take_off(&mut self, work: &mut Work<'_>, record: &Record<'_>) {
         self.sent = 0;
@@ -137,13 +181,7 @@ impl<S: Socket> StreamDrain<S> {
 
     /// `bytes` more are sent: consumes what that completes.
     fn advance(&mut self, work: &mut Work<'_>, mut bytes: usize) {
-        let from_rest = bytes.min(self.rest.len() - self.rest_sent);
-        self.rest_sent += from_rest;
-        bytes -= from_rest;
-        if self.rest_sent == self.rest.len() {
-            self.rest.clear();
-            self.rest_sent = 0;
-        }
+        bytes = self.advance_rest(bytes);
         while bytes > 0 {
             let Some(record) = work.records().next() else {
                 return;
@@ -160,10 +198,8 @@ impl<S: Socket> StreamDrain<S> {
 
     /// The stream is broken: whatever is there cannot be sent any more.
     fn discard(&mut self, work: &mut Work<'_>, errno: i32) -> Progress {
-        self.failed = Some(errno);
+        self.break_off(errno);
         work.fail(errno);
-        self.rest.clear();
-        self.rest_sent = 0;
         while let Some(record) = work.records().next() {
             if record.kind == RecordKind::Coroutine {
                 break;
@@ -250,6 +286,39 @@ impl<S: Socket> Drain for StreamDrain<S> {
         Ok(())
     }
 
+    fn put_out(&mut self, bytes: &[u8], budget: usize) -> Result<Option<usize>, i32> {
+        if let Some(errno) = self.failed {
+            return Err(errno);
+        }
+        let bytes = &bytes[..bytes.len().min(budget)];
+        if self.held() + bytes.len() > OUTPUT_BYTES {
+            let sent = self.send_behind_rest(bytes)?;
+            if sent > 0 {
+                return Ok(Some(sent));
+            }
+        }
+        let part = &bytes[..bytes.len().min(OUTPUT_BYTES.saturating_sub(self.held()))];
+        self.hold(part);
+        Ok((bytes.is_empty() || !part.is_empty()).then_some(part.len()))
+    }
+
+    fn send_rest(&mut self) -> Result<bool, i32> {
+        if self.has_rest() || self.failed.is_some() {
+            self.send_behind_rest(&[])?;
+        }
+        Ok(!self.has_rest())
+    }
+
+    fn break_off(&mut self, errno: i32) {
+        self.failed = Some(errno);
+        self.rest.clear();
+        self.rest_sent = 0;
+    }
+
+    fn failed(&self) -> Option<i32> {
+        self.failed
+    }
+
     fn end_when_empty(&mut self, work: &mut Work<'_>) {
         self.ends = true;
         self.end_if_empty(work);
@@ -261,7 +330,7 @@ impl<S: Socket> Drain for StreamDrain<S> {
 
     fn pending_bytes(&self, work: &Work<'_>) -> usize {
         let queued: usize = work.records().map(|record| bytes_of(&record).len()).sum();
-        self.rest.len() - self.rest_sent + queued - self.sent
+        self.held() + queued - self.sent
     }
 
     fn has_rest(&self) -> bool {

@@ -2,11 +2,15 @@
 //! TCP flows.
 
 use super::handover::Completion;
+use super::receive::receive;
 use super::stream::StreamDrain;
-use crate::executor::{Flow, FlowCore, Progress, Runtime, Schedule, Until, may_wait};
+use crate::executor::{
+    Flow, FlowCore, Progress, Runtime, Schedule, Shared, Until, may_wait, readable,
+};
 use crate::queue::{Full, RecordKind};
 use std::io;
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,10 +69,14 @@ impl TcpFlow {
     /// # Errors
     /// The executor threads cannot be started.
     pub fn adopt(runtime: &Runtime, stream: TcpStream) -> io::Result<Self> {
+        Ok(Self::on(runtime.started()?, stream))
+    }
+
+    pub(super) fn on(shared: &Arc<Shared>, stream: TcpStream) -> Self {
         let stream = Arc::new(stream);
         let drain = Box::new(StreamDrain::new(stream.clone()));
-        let flow = Flow(runtime.new_flow(runtime.ring(RING_BYTES), drain)?);
-        Ok(Self { flow, stream })
+        let flow = Flow(shared.new_flow(shared.ring(RING_BYTES), drain));
+        Self { flow, stream }
     }
 
     /// Connects (blocking) and makes a flow of it.
@@ -82,6 +90,15 @@ impl TcpFlow {
     /// The socket, for reading, polling and its options.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    pub(super) fn shared_stream(&self) -> &Arc<TcpStream> {
+        &self.stream
+    }
+
+    /// Bytes that are moved in one turn.
+    pub(super) fn turn_bytes(&self) -> usize {
+        self.core().shared().budget_bytes()
     }
 
     /// The flow, for coroutines of one's own between the sends ([`Flow::submit`]).
@@ -164,8 +181,12 @@ impl TcpFlow {
     /// it is ready, a part of them may have been accepted. After the runtime's
     /// end it asks for room each time it is polled, without a pause.
     ///
+    /// What a coroutine of this flow sends so goes behind all that is queued, since the coroutine is
+    /// before that. [`Flow::submit_with`] gives it an output for its own place.
+    ///
     /// # Errors
-    /// The flow's error, if it failed.
+    /// The flow's error, if it failed. EDEADLK in a coroutine of this flow that would have to wait
+    /// for room; a part of the bytes may have been accepted.
     pub async fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let accepted = self.core().with_room(|| self.try_send(bytes)).await?;
@@ -259,11 +280,32 @@ impl TcpFlow {
         }
     }
 
+    /// Reads what there is into `buffer`, once there is something; 0: the peer has ended its
+    /// stream, or `buffer` is empty. Nothing is read that nobody asked for, so the peer's window
+    /// is its backpressure. Dropped before it is ready, it has read nothing. For coroutines on an
+    /// executor, of this flow or of others; once a turn's bytes are read, other flows go on.
+    ///
+    /// # Errors
+    /// The socket's error. It is awaited elsewhere.
+    pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        receive(self.stream.as_fd(), buffer, self.turn_bytes()).await
+    }
+
+    /// Waits until [`TcpFlow::read`] has something to give, or an error. For coroutines on an
+    /// executor.
+    ///
+    /// # Errors
+    /// It is awaited elsewhere.
+    pub async fn readable(&self) -> io::Result<()> {
+        readable(self.stream.as_fd()).await
+    }
+
     /// Waits until all that was accepted before is given to the kernel.
     ///
     /// # Errors
-    /// The flow's error, if it failed.
+    /// The flow's error, if it failed. EDEADLK in a coroutine of this flow.
     pub async fn flush(&self) -> io::Result<()> {
+        self.core().refuse_own_wait()?;
         self.core().flushed(Until::DrainedOrFailed).await;
         self.core().error().map_or(Ok(()), Err)
     }

@@ -5,13 +5,16 @@ use super::datagram::DatagramDrain;
 use super::fake::{Fake, FakeDatagrams};
 use super::handover::Completion;
 use super::stream::StreamDrain;
-use crate::executor::{Drain, Flow, Runtime, block_on};
+use crate::executor::{Drain, Flow, Output, Runtime, block_on};
 use crate::queue::RecordKind;
 use std::future::poll_fn;
 use std::task::Poll;
 
 fn flow(runtime: &Runtime, drain: Box<dyn Drain>) -> Flow {
-    Flow(runtime.new_flow(runtime.ring(64 * 1024), drain).unwrap())
+    {
+        let shared = runtime.started().unwrap();
+        Flow(shared.new_flow(shared.ring(64 * 1024), drain))
+    }
 }
 
 fn submit(flow: &Flow, kind: RecordKind, data: u64, payload: &[u8]) {
@@ -56,6 +59,40 @@ fn a_stream_keeps_its_bytes_through_every_trouble() {
                 }
                 expected.extend_from_slice(&large);
             }
+        }
+        wait_drained(&flow);
+        assert!(socket.taken() == expected, "seed {seed}: bytes differ");
+        assert_eq!(runtime.depth(), 0);
+    }
+}
+
+#[test]
+fn outputs_keep_their_bytes_through_every_trouble() {
+    for seed in 0..8 {
+        let runtime = Runtime::builder().executors(2).build().unwrap();
+        let socket = Fake::new(seed);
+        let flow = flow(&runtime, Box::new(StreamDrain::new(socket.clone())));
+        let mut expected = Vec::new();
+        for i in 0..300 {
+            let bytes = if i % 20 == 0 {
+                vec![i as u8; 50_000]
+            } else {
+                message(i)
+            };
+            expected.extend_from_slice(&bytes);
+            if i % 3 == 0 && bytes.len() < 10_000 {
+                submit(&flow, RecordKind::Bytes, 0, &bytes);
+                continue;
+            }
+            let work = flow.with_output(async move |mut output: Output| {
+                output.write_all(&bytes).await.unwrap();
+                if bytes.len() % 2 == 0 {
+                    output.flush().await.unwrap();
+                }
+            });
+            block_on(flow.submit_when_room(work), None)
+                .unwrap()
+                .unwrap();
         }
         wait_drained(&flow);
         assert!(socket.taken() == expected, "seed {seed}: bytes differ");

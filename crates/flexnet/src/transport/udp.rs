@@ -2,8 +2,9 @@
 //! UDP flows.
 
 use super::datagram::DatagramDrain;
+use super::receive::receive;
 use super::socket::has_segmentation;
-use crate::executor::{Flow, FlowCore, Progress, Runtime, Until, may_wait};
+use crate::executor::{Flow, FlowCore, Progress, Runtime, Schedule, Until, may_wait};
 use crate::queue::{Full, RecordKind};
 use std::io;
 use std::net::UdpSocket;
@@ -63,8 +64,9 @@ impl UdpFlow {
             socket.clone(),
             has_segmentation(socket.as_fd()),
         ));
-        let ring = runtime.ring_of_at_least(RING_BYTES);
-        let flow = Flow(runtime.new_flow(ring, drain)?);
+        let shared = runtime.started()?;
+        let ring = shared.ring_of_at_least(RING_BYTES);
+        let flow = Flow(shared.new_flow(ring, drain));
         Ok(Self { flow, socket })
     }
 
@@ -127,6 +129,7 @@ impl UdpFlow {
     ///
     /// # Errors
     /// As [`UdpFlow::try_send`], but `WouldBlock`. `OutOfMemory` where the ring cannot grow.
+    /// EDEADLK in a coroutine of this flow that would have to wait for room.
     pub async fn send(&self, datagram: &[u8]) -> io::Result<()> {
         self.core().with_room(|| self.try_send(datagram)).await
     }
@@ -141,11 +144,22 @@ impl UdpFlow {
         self.core().with_room_blocking(|| self.try_send(datagram))
     }
 
+    /// Receives one datagram into `buffer`, once there is one: its length, and what does not fit
+    /// is lost. Dropped before it is ready, it has received none. For coroutines on an executor.
+    ///
+    /// # Errors
+    /// The socket's error, of an earlier datagram. It is awaited elsewhere.
+    pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let budget = self.core().shared().budget_bytes();
+        receive(self.socket.as_fd(), buffer, budget).await
+    }
+
     /// Waits until all that was accepted before is given to the kernel.
     ///
     /// # Errors
-    /// An error of an earlier datagram, reported once.
+    /// An error of an earlier datagram, reported once. EDEADLK in a coroutine of this flow.
     pub async fn flush(&self) -> io::Result<()> {
+        self.core().refuse_own_wait()?;
         self.core().flushed(Until::Drained).await;
         self.core().take_error().map_or(Ok(()), Err)
     }

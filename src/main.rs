@@ -44,6 +44,7 @@ mod logging;
 mod message;
 mod metrics;
 mod napi;
+mod netdev;
 mod notify;
 mod packets;
 mod pages;

@@ -16,7 +16,9 @@ use flexnet::abi::{ClassOrigin, SOCKET_PATH, WhyThread};
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use std::ffi::CString;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, PipeReader, PipeWriter, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -125,6 +127,11 @@ pub fn a_read_only_run_stops_no_daemon() {
     // Each start would wait for its turns beside the load.
     app.ask("idle");
     refused(&["--steer", "lo", "--replace"]);
+    // One that had come so far dies before it schedules: the old one goes on where it listened.
+    let successor = run("/proc/self/exe", &["--role", "successor"]);
+    assert!(successor.status.success(), "{successor:?}");
+    daemon.await_attached();
+    await_executors("load", 1);
     daemon.assert_schedules();
     assert_root_is_served();
     assert_eq!(client("load").unwrap().client, before);
@@ -171,23 +178,40 @@ pub fn a_full_disk_stops_no_daemon() {
     assert_eq!(fs::read_to_string(RPS).unwrap(), found);
 }
 
-/// What a daemon prints may have no room.
-pub fn a_full_output_ends_no_daemon() {
-    let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let mut child = Command::new("scx_flexnet")
-        .stdin(Stdio::null())
-        .stdout(full)
-        .stderr(Stdio::null())
-        .spawn()
+/// A pipe without room for a byte. Nobody reads it.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut filler = fs::File::options()
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(format!("/proc/self/fd/{}", writer.as_raw_fd()))
         .unwrap();
-    eventually("an answer", || {
-        assert_eq!(child.try_wait().unwrap(), None);
-        flexnet::client::status(SOCKET_PATH.as_ref()).is_ok()
-    });
-    assert_root_is_served();
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::INT).unwrap();
-    assert!(daemon::wait(&mut child, "the end").success());
-    await_detached();
+    let full = std::iter::repeat_with(|| filler.write(&[b'x'; 4_096])).find_map(Result::err);
+    assert_eq!(full.unwrap().kind(), ErrorKind::WouldBlock);
+    (reader, writer)
+}
+
+/// What a daemon prints may have no room on a disk, nor in a pipe, up to its last word.
+pub fn a_full_output_ends_no_daemon() {
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    let (_reader, pipe) = full_pipe();
+    for error in [Stdio::from(full()), Stdio::from(pipe)] {
+        let mut child = Command::new("scx_flexnet")
+            .stdin(Stdio::null())
+            .stdout(full())
+            .stderr(error)
+            .spawn()
+            .unwrap();
+        eventually("an answer", || {
+            assert_eq!(child.try_wait().unwrap(), None);
+            flexnet::client::status(SOCKET_PATH.as_ref()).is_ok()
+        });
+        assert_root_is_served();
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, Signal::INT).unwrap();
+        assert!(daemon::wait(&mut child, "the end").success());
+        await_detached();
+    }
 }
 
 // --- memory ------------------------------------------------------------------------

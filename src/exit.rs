@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Why the scheduler has left the kernel, as the kernel says it.
 //!
-//! Promises that it is in the log, and that a log without room ends nothing: the report of scx_utils
-//! panics there. Leaves to others what follows from it (main.rs).
+//! Promises that it is in the log, and that a log without room ends nothing: the report of
+//! scx_utils panics there. Leaves to others what follows from it (main.rs).
 
 use crate::bpf_skel::BpfSkel;
 use anyhow::{Result, bail};

@@ -3,8 +3,8 @@
 //! systemd's journal, records go there with their priorities and fields (CLIENT, DESIGN, REASON),
 //! and without a time, as the journal has its own.
 //!
-//! Promises one record a line. Nobody waits for standard error: what has no room is lost. Only a full
-//! socket of the journal blocks the writer. What is said is everybody's own business.
+//! Promises one record a line. Nobody waits for standard error: what has no room is lost. Only a
+//! full socket of the journal blocks the writer. What is said is everybody's own business.
 
 use anyhow::Result;
 use log::{Level, LevelFilter, Log, Metadata, Record};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Whether a network device has a NAPI, by the kernel's generic netlink (family "netdev", Linux 6.8).
+//! Whether a network device has a NAPI, by the kernel's generic netlink (family "netdev", Linux
+//! 6.8).
 //!
 //! Promises to change nothing: a write to the device's `threaded` file would say it, too, but takes
 //! back what is set for each NAPI. Any user may ask.

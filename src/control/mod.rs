@@ -35,7 +35,7 @@ const CONNECTIONS_ROOT: usize = 16;
 /// How long a connection is kept that is no client's and asks for nothing.
 const IDLE: Duration = Duration::from_secs(10);
 /// How long users but root are served at a time. Root's next request waits no longer for them.
-const PASS: Duration = Duration::from_millis(2);
+const PASS_TIME: Duration = Duration::from_millis(2);
 
 /// A request that is not answered here, but by daemon.rs.
 #[derive(Clone, Copy, Debug)]
@@ -230,7 +230,7 @@ impl Control {
         for number in by_turns(&others, self.served) {
             self.serve_one(kernel, number);
             self.served = number;
-            if start.elapsed() > PASS {
+            if start.elapsed() > PASS_TIME {
                 break;
             }
         }

@@ -22,7 +22,7 @@ use std::ffi::CString;
 use std::fs::{self, DirBuilder, Permissions};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,8 @@ pub struct Listener {
     socket: ManuallyDrop<OwnedFd>,
     path: PathBuf,
     left_to_another: bool,
+    /// Device and number of the socket's file.
+    file: Option<(u64, u64)>,
     /// The process that accepts; `None` before there is one and after its end.
     front: Option<Front>,
 }
@@ -96,6 +98,7 @@ impl Listener {
             socket: ManuallyDrop::new(socket),
             path: path.to_owned(),
             left_to_another: false,
+            file: file_at(path),
             front: None,
         }
     }
@@ -157,6 +160,14 @@ impl Listener {
         self.left_to_another = true;
     }
 
+    /// Listens there again, if that is where clients still connect to.
+    pub fn again(mut self) -> Option<Self> {
+        let found = self.file.is_some() && self.file == file_at(&self.path);
+        (self.front, self.left_to_another) = (None, !found);
+        // Clients that connect ask which process listens.
+        (found && listen(&self, 64).is_ok()).then_some(self)
+    }
+
     /// The next connection, if there is one.
     pub fn accept(&mut self) -> Option<Result<Connection, Refused>> {
         match self.front.as_ref()?.next() {
@@ -198,6 +209,12 @@ impl Drop for Listener {
         let socket = unsafe { ManuallyDrop::take(&mut self.socket) };
         let _ = std::thread::Builder::new().spawn(move || drop(socket));
     }
+}
+
+/// Which file is there.
+fn file_at(path: &Path) -> Option<(u64, u64)> {
+    let file = fs::symlink_metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
 }
 
 fn make_directory(path: &Path) -> Result<()> {
@@ -367,6 +384,22 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         Listener::new(&path, None).unwrap();
+    }
+
+    #[test]
+    fn a_listener_that_was_left_listens_again_where_it_is_found() {
+        let path = path();
+        let mut listener = Listener::new(&path, None).unwrap();
+        listener.leave();
+        let mut listener = listener.again().unwrap();
+        assert!(Connection::connect(&path).is_ok());
+        listener.leave();
+        fs::remove_file(&path).unwrap();
+        let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(listener.again().is_none());
+        // It is another one's file.
+        assert!(path.exists());
+        drop(other);
     }
 
     #[test]

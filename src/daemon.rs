@@ -79,6 +79,9 @@ pub struct Daemon {
     plan: Plan,
 }
 
+/// What is left at a daemon's end: pages, listening sockets, devices, the one that takes over.
+pub type Detached = (Vec<PageMap>, Vec<Listener>, Napi, Option<Successor>);
+
 /// What a daemon is told at its start.
 #[derive(Clone)]
 pub struct Kept {
@@ -93,7 +96,7 @@ impl Daemon {
     pub fn new(
         kept: Kept,
         scheduler: &Scheduler<'_>,
-        doors: [Listener; 2],
+        doors: Vec<Listener>,
         steer: Steer,
         mut napi: Napi,
     ) -> Result<Self> {
@@ -171,12 +174,16 @@ impl Daemon {
     /// Ends the clients; the pages are to be marked once BPF is gone.
     /// The devices are to be given back then, too: in a receive livelock the kernel
     /// waits for its end before it takes a thread off a device.
-    pub fn detach(mut self, kernel: &Kernel<'_>) -> (Vec<PageMap>, Napi, Option<Successor>) {
+    /// Where it listens to everybody is left only for a successor that may not come.
+    pub fn detach(mut self, kernel: &Kernel<'_>) -> Detached {
         if self.successor.is_some() {
             self.steer.leave();
             self.napi.leave();
         }
-        (self.control.detach(kernel), self.napi, self.successor)
+        let (pages, mut doors) = self.control.detach(kernel);
+        // Root's is closed, so that root finds its way to the successor.
+        doors.truncate(usize::from(self.successor.is_some()));
+        (pages, doors, self.napi, self.successor)
     }
 
     /// Sleeps until there is something to do; which connections have packets.
@@ -225,10 +232,8 @@ impl Daemon {
             }
         }
         self.control.placed(kernel);
-        for &number in readable {
-            self.control.serve(kernel, number);
-        }
         self.control.accept();
+        self.control.serve(kernel, readable);
         for (number, message, order) in self.control.orders() {
             match order {
                 Order::Reload => self.answer_reload(kernel, number, &message),

@@ -136,10 +136,11 @@ impl Settings {
     /// # Errors
     /// The file's.
     pub fn save(&mut self) -> io::Result<()> {
-        if !self.saved {
+        // A daemon that goes on where it could not write since has said so before.
+        if !self.saved && left_in(&self.state) != self.found {
             self.remember()?;
-            self.saved = true;
         }
+        self.saved = true;
         Ok(())
     }
 

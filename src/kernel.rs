@@ -16,6 +16,7 @@ use crate::bpf_intf::{
 use crate::bpf_skel::BpfSkel;
 use crate::bpf_skel::types;
 pub use crate::bpf_skel::types::{flexnet_arbiter_state, flexnet_backlog, flexnet_client_state};
+use crate::exit;
 use crate::plain::Plain;
 use crate::rules::{self, Rule};
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -158,9 +159,9 @@ impl<'obj> Kernel<'obj> {
             .collect())
     }
 
-    /// Why it left: printed when it was in order, else an error.
+    /// Why it left: in the log when it was in order, else an error.
     pub fn report(&self) -> Result<UserExitInfo> {
-        scx_utils::uei_report!(&self.skel, uei)
+        exit::report(&self.skel)
     }
 
     /// The arbiter's state.

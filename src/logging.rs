@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The log on standard error: for a terminal with times and levels. Where standard error is
 //! systemd's journal, records go there with their priorities and fields (CLIENT, DESIGN, REASON),
-//! and without a time, as the journal has its own. A full socket of the journal blocks the writer,
-//! as standard error did.
+//! and without a time, as the journal has its own.
 //!
-//! Promises one record a line. What is said is everybody's own business.
+//! Promises one record a line. Nobody waits for standard error: what has no room is lost. Only a
+//! full socket of the journal blocks the writer. What is said is everybody's own business.
 
 use anyhow::Result;
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{self, ErrorKind, LineWriter, Write};
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 
 /// A crate that logs what is of no use to operators.
 const LEFT_OUT: &str = "scx_stats";
+/// A pipe that is not full has room for so much.
+const PIPE_BYTES: usize = 4_096;
 
 /// Logs from now on what is of this level or above.
 ///
@@ -33,7 +36,7 @@ pub fn start(level: LevelFilter) -> Result<()> {
         .add_filter_ignore_str(LEFT_OUT)
         .build();
     // Standard output has the one line others wait for, and statistics.
-    simplelog::WriteLogger::init(level, format, std::io::stderr())?;
+    simplelog::WriteLogger::init(level, format, LineWriter::new(StandardError))?;
     Ok(())
 }
 
@@ -54,7 +57,25 @@ fn say(level: Level, text: &dyn Display) {
         false => format!("{text}\n"),
     };
     // Nobody is left to be told.
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = StandardError.write_all(text.as_bytes());
+}
+
+/// Standard error for a thread that must not wait: a pipe that nobody reads is an error.
+struct StandardError;
+
+impl Write for StandardError {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut error = io::stderr();
+        let mut room = [PollFd::new(&error, PollFlags::OUT)];
+        match poll(&mut room, Some(&Timespec::default())) {
+            Ok(0) => Err(ErrorKind::WouldBlock.into()),
+            _ => error.write(&bytes[..bytes.len().min(PIPE_BYTES)]),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The journal, by its socket for records with fields if that is there.
@@ -73,7 +94,7 @@ impl Log for Journal {
         if !matches!(sent, Some(Ok(()))) {
             let text = lines(record.level(), &record.args().to_string());
             // Nobody is left to be told.
-            let _ = std::io::stderr().write_all(text.as_bytes());
+            let _ = StandardError.write_all(text.as_bytes());
         }
     }
 

@@ -36,6 +36,7 @@ mod cpus;
 mod daemon;
 mod device;
 mod events;
+mod exit;
 mod facts;
 mod front;
 mod kernel;
@@ -44,6 +45,7 @@ mod logging;
 mod message;
 mod metrics;
 mod napi;
+mod netdev;
 mod notify;
 mod packets;
 mod pages;
@@ -163,9 +165,17 @@ fn run(config: &mut Config) -> Result<()> {
     }
     // A change of the CPUs online ends the scheduler with a wish to be started
     // anew; clients connect anew and keep their pages.
-    let mut metrics = None;
-    while schedule(config, &stop, &mut metrics)? {}
+    let mut kept = Lasting::default();
+    while schedule(config, &stop, &mut kept)? {}
     Ok(())
+}
+
+/// What outlives one scheduler.
+#[derive(Default)]
+struct Lasting {
+    metrics: Option<metrics::Source>,
+    /// Where this process listened before it gave way to one that is gone.
+    doors: Vec<Listener>,
 }
 
 /// What a start would find missing on this machine, all of it. Changes nothing.
@@ -193,11 +203,11 @@ fn check_machine(options: &Options) -> Result<()> {
 }
 
 /// Schedules until the end; true when it asks to be started again.
-fn schedule(
-    config: &mut Config,
-    stop: &Stop,
-    metrics: &mut Option<metrics::Source>,
-) -> Result<bool> {
+fn schedule(config: &mut Config, stop: &Stop, lasting: &mut Lasting) -> Result<bool> {
+    let Lasting {
+        metrics,
+        doors: left,
+    } = lasting;
     let options = config.options.clone();
     let state = options.socket.with_file_name("steer.state");
     let napi_state = options.socket.with_file_name("napi.state");
@@ -221,14 +231,12 @@ fn schedule(
         log::info!("took over: {ms:.0} ms under the kernel's own scheduler");
         scheduler.kernel.follow_rules(&config.rules.rules)?;
         taken.belong_to(options.socket_group.as_deref())?;
-        (doors, steer) = ([taken, door.show(&options.socket)?], devices);
+        (doors, steer) = (vec![taken, door.show(&options.socket)?], devices);
         predecessor = Some(old);
     } else {
         gap_ns = 0;
         serve_metrics(&options, metrics)?;
-        let everybody = Listener::new(&options.socket, options.socket_group.as_deref())?;
-        let door = Listener::door(&options.socket)?.show(&options.socket)?;
-        doors = [everybody, door];
+        doors = listen(&options, std::mem::take(left))?;
         steer = Steer::new(&options.steer, state, false)?;
         napi = Napi::find(&options.napi, napi_state, false)?;
         napi.switch_on()?;
@@ -259,17 +267,36 @@ fn schedule(
     if stop.asked() {
         notify::notify("STOPPING=1");
     }
-    let (pages, napi, successor) = daemon.detach(&scheduler.kernel);
+    let (pages, listeners, napi, successor) = daemon.detach(&scheduler.kernel);
     let detached_ns = monotonic_ns();
     let end = scheduler.detach();
     pages.iter().for_each(mark_detached);
     drop(napi);
     // Not before: its clients' pages are the other's from here on.
     if let Some(successor) = successor {
-        return Ok(give_way(successor, detached_ns));
+        let goes_on = give_way(successor, detached_ns);
+        *left = listeners;
+        return Ok(goes_on);
     }
     served?;
     Ok(end?.should_restart() && !stop.asked())
+}
+
+/// Listens for everybody and for root: where this process did before, or anew.
+fn listen(options: &Options, left: Vec<Listener>) -> Result<Vec<Listener>> {
+    let socket = &options.socket;
+    let mut left = left.into_iter();
+    let Some(everybody) = left.next().and_then(Listener::again) else {
+        let everybody = Listener::new(socket, options.socket_group.as_deref())?;
+        return Ok(vec![everybody, Listener::door(socket)?.show(socket)?]);
+    };
+    let mut doors = vec![everybody];
+    match Listener::door(socket).and_then(|door| door.show(socket)) {
+        Ok(door) => doors.push(door),
+        // Root may use the other one, and no scheduler would be worse.
+        Err(error) => log::warn!("root has no socket of its own: {error:#}"),
+    }
+    Ok(doors)
 }
 
 fn mark_detached(page: &PageMap) {

@@ -11,6 +11,7 @@
 use crate::control::Control;
 use crate::device::{self, Setting, Settings};
 use crate::kernel::{Adopted, Kernel};
+use crate::{logging, netdev};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeSet;
 use std::fs;
@@ -165,25 +166,38 @@ impl Device {
     }
 }
 
-/// Looks for what a start would refuse. Only a write says whether a device has a NAPI, so the
-/// setting gets the value that it has, which changes nothing. Who may not write learns of loopback
-/// only, which never has one.
+/// Looks for what a start would refuse, and changes nothing. The kernel shows the NAPI of devices
+/// that are up: of another one it warns.
 ///
 /// # Errors
-/// As [`Napi::find`] and [`Napi::switch_on`].
+/// As [`Napi::find`], or it has no NAPI.
 pub fn check(device: &str) -> Result<()> {
     /// ARPHRD_LOOPBACK of include/uapi/linux/if_arp.h.
     const LOOPBACK: &str = "772";
-    let found = find(device)?;
-    let kind = fs::read_to_string(device::directory(device).join("type"));
+    /// IFF_UP of include/uapi/linux/if.h.
+    const UP: u32 = 1;
+    find(device)?;
+    let read = |file: &str| fs::read_to_string(device::directory(device).join(file));
     ensure!(
-        !kind.is_ok_and(|kind| kind.trim() == LOOPBACK),
+        !read("type").is_ok_and(|kind| kind.trim() == LOOPBACK),
         "--napi {device}: it has no NAPI: loopback never has one"
     );
-    match found.write(&found.value) {
-        Err(error) if is_without_napi(&error) => bail!(no_napi(device)),
-        _ => Ok(()),
+    let flags = read("flags").unwrap_or_default();
+    let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16);
+    if flags.is_ok_and(|flags| flags & UP == 0) {
+        logging::warn(&format_args!(
+            "--napi {device}: it is down, so nobody knows whether it has a NAPI"
+        ));
+        return Ok(());
     }
+    match ifindex(device).map(netdev::has_napi) {
+        Some(Ok(false)) => bail!(no_napi(device)),
+        Some(Err(errno)) => logging::warn(&format_args!(
+            "--napi {device}: the kernel does not say whether it has a NAPI: {errno}"
+        )),
+        _ => {}
+    }
+    Ok(())
 }
 
 fn is_without_napi(error: &io::Error) -> bool {

@@ -34,6 +34,8 @@ const CONNECTIONS_SPARE: usize = 64;
 const CONNECTIONS_ROOT: usize = 16;
 /// How long a connection is kept that is no client's and asks for nothing.
 const IDLE: Duration = Duration::from_secs(10);
+/// How long users but root are served at a time. Root's next request waits no longer for them.
+const PASS_TIME: Duration = Duration::from_millis(2);
 
 /// A request that is not answered here, but by daemon.rs.
 #[derive(Clone, Copy, Debug)]
@@ -48,14 +50,16 @@ pub enum Order {
 
 /// The clients and their connections.
 pub struct Control {
-    /// For everybody, and for root.
-    doors: [Listener; 2],
+    /// For everybody, and for root where there is room for a socket of its own.
+    doors: Vec<Listener>,
     /// Refused since the last tick, by user.
     refused: BTreeMap<u32, u64>,
     placer: Placer,
     clients: Clients,
     connections: BTreeMap<u64, Connection>,
     next: u64,
+    /// Whose request was the last one that was not root's.
+    served: u64,
     facts: Facts,
     orders: Vec<(u64, Message, Order)>,
     /// The trace that is taken, and over which connection.
@@ -68,7 +72,7 @@ impl Control {
     /// # Errors
     /// No process can be started for them.
     pub fn new(
-        doors: [Listener; 2],
+        doors: Vec<Listener>,
         placer: Placer,
         clients: Clients,
         facts: Facts,
@@ -80,6 +84,7 @@ impl Control {
             clients,
             connections: BTreeMap::new(),
             next: 0,
+            served: 0,
             facts,
             orders: Vec::new(),
             trace: None,
@@ -210,8 +215,29 @@ impl Control {
         }
     }
 
+    /// Answers one packet of each of these connections, in ascending order: root's first, then
+    /// others' by turns for as long as a pass may take. What is left is readable still.
+    pub fn serve(&mut self, kernel: &Kernel<'_>, readable: &[u64]) {
+        let is_roots = |number: &u64| {
+            let connection = self.connections.get(number);
+            connection.is_some_and(|connection| connection.peer.uid == 0)
+        };
+        let (roots, others): (Vec<u64>, Vec<u64>) = readable.iter().partition(|n| is_roots(n));
+        for number in roots {
+            self.serve_one(kernel, number);
+        }
+        let start = Instant::now();
+        for number in by_turns(&others, self.served) {
+            self.serve_one(kernel, number);
+            self.served = number;
+            if start.elapsed() > PASS_TIME {
+                break;
+            }
+        }
+    }
+
     /// Answers one packet of a connection, or ends it.
-    pub fn serve(&mut self, kernel: &Kernel<'_>, number: u64) {
+    fn serve_one(&mut self, kernel: &Kernel<'_>, number: u64) {
         let Some(connection) = self.connections.get_mut(&number) else {
             return;
         };
@@ -269,7 +295,7 @@ impl Control {
         // The clients that were let in until now hear that this one goes.
         self.accept();
         // If the other is gone, the next tick lets connections in again.
-        let successor = Successor::accept(connection, asked, &self.doors[0]).ok()?;
+        let successor = Successor::accept(connection, asked, self.doors.first()?).ok()?;
         self.doors.iter_mut().for_each(Listener::leave);
         Some(successor)
     }
@@ -295,8 +321,8 @@ impl Control {
     }
 
     /// Tells all that the scheduler goes, hangs up, and gives back the pages,
-    /// to be marked once it has gone.
-    pub fn detach(mut self, kernel: &Kernel<'_>) -> Vec<PageMap> {
+    /// to be marked once it has gone, and the listening sockets.
+    pub fn detach(mut self, kernel: &Kernel<'_>) -> (Vec<PageMap>, Vec<Listener>) {
         let message = Message {
             size: size_of::<Message>() as u32,
             kind: abi::MESSAGE_DETACH,
@@ -312,13 +338,12 @@ impl Control {
             trace.stop(kernel);
         }
         let ids: Vec<u32> = self.clients.iter().map(|(id, _)| id).collect();
-        ids.iter()
-            .filter_map(|&id| {
-                let page = self.clients.remove(id)?.page?;
-                let _ = kernel.client_event(ClientOp::Forget, id, 0);
-                Some(page)
-            })
-            .collect()
+        let pages = ids.iter().filter_map(|&id| {
+            let page = self.clients.remove(id)?.page?;
+            let _ = kernel.client_event(ClientOp::Forget, id, 0);
+            Some(page)
+        });
+        (pages.collect(), self.doors)
     }
 
     fn refuse(&mut self, kernel: &Kernel<'_>, number: u64, to: &Message, errno: Errno) {
@@ -355,5 +380,24 @@ impl Control {
             log::warn!(client = id, reason:% = errno; "cannot forget client {id}: {errno}");
         }
         log::info!(client = id; "client {id} left");
+    }
+}
+
+/// Ascending numbers, those after `last` first.
+fn by_turns(numbers: &[u64], last: u64) -> impl Iterator<Item = u64> {
+    let (before, after) = numbers.split_at(numbers.partition_point(|&number| number <= last));
+    after.iter().chain(before).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_have_turns() {
+        let turns = |last| by_turns(&[2, 4, 7], last).collect::<Vec<_>>();
+        assert_eq!(turns(0), [2, 4, 7]);
+        assert_eq!(turns(4), [7, 2, 4]);
+        assert_eq!(turns(9), [2, 4, 7]);
     }
 }

@@ -2,8 +2,8 @@
 //! The front: processes between the clients and the daemon, which can be thrown
 //! away.
 //!
-//!   acceptor    one at each listening socket, which starts
-//!   relay       one for each connection, alone in holding what a client passes
+//!   acceptor    one at each listening socket, which has a
+//!   relay       for each connection, alone in holding what a client passes
 //!   link        what these processes say to each other
 //!   descriptor  which of that the daemon is given
 //!

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A process between one connection and the daemon.
+//! A process between one connection at a time and the daemon.
 //!
 //! A client can pass descriptors whose close waits: of a FUSE file whose server does
 //! not answer, of a socket that lingers. So nobody but this process ever holds one,
@@ -28,48 +28,73 @@ const REFUSAL: Timespec = Timespec {
 /// The longest packet that is handed on; the longest that has a meaning is shorter.
 const LONGEST: usize = 1 << 16;
 
-/// What a relay inherits of the acceptor.
-pub struct Inherited {
-    /// Where the client waits to be accepted.
-    pub listener: OwnedFd,
-    /// Where the daemon hears of connections.
-    pub daemon: OwnedFd,
-    /// Where the acceptor says whether there is room.
-    pub desk: OwnedFd,
-}
-
-/// Accepts a connection and serves it until either end is gone.
+/// Serves connections, one after the other, until one ends otherwise than it should or the acceptor
+/// is gone. `desk` is where the acceptor has it accept one, and says whether there is room.
 ///
 /// # Errors
 /// Of the sockets. Nobody needs them: the connection ends with this process.
-pub fn run(from: Inherited) -> Result<(), Errno> {
-    // The kernel closes it when this process ends: no socket that a client passed lingers then.
-    let client = ManuallyDrop::new(accept_with(&from.listener, SocketFlags::CLOEXEC)?);
-    // A relay that is stuck must not keep the door open.
-    drop(from.listener);
-    let credentials = rustix::net::sockopt::socket_peercred(client.as_fd())?;
+pub fn run(desk: &OwnedFd) -> Result<(), Errno> {
+    let none = SendFlags::empty();
+    loop {
+        let mut word = [0];
+        let (_, fds) = packets::receive(desk, &mut word, RecvFlags::empty())?;
+        let Ok([listener, daemon]) = <[OwnedFd; 2]>::try_from(fds) else {
+            return Err(Errno::PROTO);
+        };
+        // The kernel closes it when this process ends: no socket that a client passed lingers then.
+        let client = accept_with(&listener, SocketFlags::CLOEXEC);
+        let client = ManuallyDrop::new(match client {
+            Ok(client) => client,
+            // It has gone meanwhile.
+            Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => {
+                packets::send(desk, &[0], &[], none)?;
+                packets::send(desk, &[0], &[], none)?;
+                continue;
+            }
+            Err(errno) => return Err(errno),
+        });
+        // A relay that is stuck must not keep the door open.
+        drop(listener);
+        let root = serve(&client, daemon, desk)?;
+        if !root {
+            return Ok(());
+        }
+        // Root has hung up, with nothing on its way: the close waits for nothing.
+        drop(ManuallyDrop::into_inner(client));
+        packets::send(desk, &[0], &[], none)?;
+    }
+}
+
+/// Serves a connection until its client has hung up: was it root's?
+fn serve(client: &OwnedFd, daemon: OwnedFd, desk: &OwnedFd) -> Result<bool, Errno> {
+    let credentials = rustix::net::sockopt::socket_peercred(client)?;
     let mut introduction = Introduction {
         pid: credentials.pid.as_raw_nonzero().get(),
         uid: credentials.uid.as_raw(),
         refused: false,
     };
     let none = SendFlags::empty();
-    packets::send(&from.desk, &introduction.uid.to_ne_bytes(), &[], none)?;
+    packets::send(desk, &introduction.uid.to_ne_bytes(), &[], none)?;
     let mut verdict = [0];
-    packets::receive_bytes(&from.desk, &mut verdict, RecvFlags::empty())?;
+    packets::receive_bytes(desk, &mut verdict, RecvFlags::empty())?;
     if Verdict::from(verdict[0]) == Verdict::Refused {
         introduction.refused = true;
         // The daemon tells the operator.
-        let _ = packets::send(&from.daemon, &introduction.to_bytes(), &[], none);
-        drop((from.desk, from.daemon));
-        return refuse(&client);
+        let _ = packets::send(&daemon, &introduction.to_bytes(), &[], none);
+        drop(daemon);
+        packets::send(desk, &[0], &[], none)?;
+        refuse(client)?;
+        return Ok(false);
     }
     let process = peer_pidfd(client.as_fd()).map_err(|_| Errno::SRCH)?;
     let (ours, theirs) = packets::pair()?;
     let fds = [theirs.as_fd(), process.as_fd()];
-    packets::send(&from.daemon, &introduction.to_bytes(), &fds, none)?;
-    drop((theirs, process, from.desk, from.daemon));
-    relay(&client, &ours, introduction.uid == 0)
+    packets::send(&daemon, &introduction.to_bytes(), &fds, none)?;
+    drop((theirs, process, daemon));
+    packets::send(desk, &[0], &[], none)?;
+    let root = introduction.uid == 0;
+    relay(client, &ours, root)?;
+    Ok(root)
 }
 
 /// Says why to a client that is one too many.
@@ -95,6 +120,7 @@ fn answer(client: &OwnedFd, request: &Message, errno: Errno) -> Result<(), Errno
     packets::send(client, reply.as_bytes(), &[], SendFlags::DONTWAIT)
 }
 
+/// Hands packets on until the client has hung up.
 fn relay(client: &OwnedFd, daemon: &OwnedFd, root: bool) -> Result<(), Errno> {
     loop {
         let mut fds = [client, daemon].map(|fd| PollFd::new(fd, PollFlags::IN));
@@ -106,8 +132,8 @@ fn relay(client: &OwnedFd, daemon: &OwnedFd, root: bool) -> Result<(), Errno> {
         if answered {
             down(client, daemon)?;
         }
-        if asked {
-            up(client, daemon, root)?;
+        if asked && !up(client, daemon, root)? {
+            return Ok(());
         }
     }
 }
@@ -123,11 +149,14 @@ fn down(client: &OwnedFd, daemon: &OwnedFd) -> Result<(), Errno> {
 }
 
 /// A packet of the client's. The daemon reads one after the other, so this waits for
-/// it. Descriptors become ours only where the request has one.
-fn up(client: &OwnedFd, daemon: &OwnedFd, root: bool) -> Result<(), Errno> {
+/// it. Descriptors become ours only where the request has one. False: the client has hung up.
+fn up(client: &OwnedFd, daemon: &OwnedFd, root: bool) -> Result<bool, Errno> {
     let mut bytes = [0; REQUEST_BYTES];
     let (sample, take) = (RecvFlags::PEEK | RecvFlags::DONTWAIT, RecvFlags::DONTWAIT);
-    let length = packets::receive_bytes(client, &mut bytes, sample)?;
+    let length = match packets::receive_bytes(client, &mut bytes, sample) {
+        Err(Errno::PIPE) => return Ok(false),
+        length => length?,
+    };
     let kept = length.min(bytes.len());
     let kind = match message::parse(&bytes[..kept], length) {
         Ok((message, request)) => Kind::of(&request).map(|kind| (message, kind)),
@@ -136,14 +165,15 @@ fn up(client: &OwnedFd, daemon: &OwnedFd, root: bool) -> Result<(), Errno> {
     };
     let Some((message, kind)) = kind else {
         packets::receive_bytes(client, &mut bytes, take)?;
-        return forward(daemon, &bytes[..kept], length, None);
+        forward(daemon, &bytes[..kept], length, None)?;
+        return Ok(true);
     };
     // The daemon would close the program's file, and the owner of its file system could
     // make that wait. Only root may trace.
     if kind == Kind::Program && !root {
         answer(client, &message, Errno::PERM)?;
         packets::receive_bytes(client, &mut bytes, take)?;
-        return Ok(());
+        return Ok(true);
     }
     let (_, fds) = packets::receive(client, &mut bytes, take)?;
     // All but the first are closed here, and so is the first if it does not fit.
@@ -152,10 +182,10 @@ fn up(client: &OwnedFd, daemon: &OwnedFd, root: bool) -> Result<(), Errno> {
         Some(fd) if !kind.fits(fd.as_fd()) => {
             answer(client, &message, Errno::BADF)?;
             drop(fd);
-            Ok(())
         }
-        fd => forward(daemon, &bytes[..kept], length, fd),
+        fd => forward(daemon, &bytes[..kept], length, fd)?,
     }
+    Ok(true)
 }
 
 /// Hands a packet on, as long as it was: what was cut counts by its length alone.

@@ -128,7 +128,7 @@ const SHARING: &[Test] = tests! {
         a_client_that_changes_stays_one_or_ends on [2],
         killed_clients_leave_nothing on [2];
     hardship:
-        many_threads_slow_nobody on [2],
+        many_threads_slow_nobody on [2] => time,
         a_fork_storm_of_latency_tasks_starves_nobody on [2],
         many_connections_leave_nothing on [2];
     programs:

@@ -340,6 +340,7 @@ pub fn play(role: &str, rest: &[&str]) {
         ("askers", [pid, count]) => {
             crate::hardship::askers(pid.parse().unwrap(), count.parse().unwrap());
         }
+        ("answered", []) => crate::attackers::answered(),
         ("storm", [alive]) => crate::hardship::storm(alive.parse().unwrap()),
         ("at-times", []) => crate::fairness::at_times(),
         ("yielders", []) => crate::fairness::yielders(),

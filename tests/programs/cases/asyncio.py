@@ -5,7 +5,6 @@ import sys
 from harness.dialogue import SERVERS, Dialogue, data_file
 from harness.program import Program
 
-MODES = ["always", "adaptive", "adaptive-queued"]
 VERSION = ["python3", "--version"]
 CHECKED = "the dialogue of epoll, with asyncio's streams"
 PORT = 7200

@@ -10,7 +10,6 @@ from harness.net import pattern
 from harness.program import Program, run as run_command
 from harness.waiting import check
 
-MODES = ["always", "adaptive", "adaptive-queued", "strict"]
 VERSION = ["curl", "--version"]
 CHECKED = "uploads with a length, in chunks, posted, several over one connection"
 PORT = 7600

@@ -5,7 +5,6 @@ import sys
 from harness.dialogue import SERVERS, Dialogue, data_file
 from harness.program import Program
 
-MODES = ["always", "adaptive", "adaptive-queued", "strict"]
 VERSION = ["python3", "--version"]
 CHECKED = ("a dialogue with a server over epoll, level and edge triggered: backpressure, sendfile, close and "
            "shutdown with a rest")

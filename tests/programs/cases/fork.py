@@ -9,7 +9,6 @@ from harness.net import Client
 from harness.program import Program
 from harness.waiting import check, wait_until
 
-MODES = ["always", "adaptive", "adaptive-queued", "strict"]
 VERSION = ["python3", "--version"]
 CHECKED = "the dialogue of epoll, with a child a connection; writes by a parent right before its fork; socat"
 PORT, ECHO, PIPED = 7500, 7501, 7502

@@ -8,7 +8,6 @@ from harness.http import Http
 from harness.program import Program, run as run_command
 from harness.waiting import check
 
-MODES = ["always", "adaptive", "adaptive-queued"]
 VERSION = ["haproxy", "-v"]
 CHECKED = "before nginx, HTTP and TCP, copying and splicing"
 COPYING, SPLICING, RAW = 8900, 8901, 8902

@@ -5,7 +5,6 @@ import json
 from harness.program import Program, run as run_command
 from harness.waiting import check
 
-MODES = ["always", "adaptive", "adaptive-queued", "strict"]
 VERSION = ["iperf3", "-v"]
 CHECKED = ("both ways, both at once, 4 at once, 128 B and 128 kB writes, sendfile, tiny windows, UDP in "
            "order")

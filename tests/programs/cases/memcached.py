@@ -9,7 +9,6 @@ from harness.net import Client, digest, pattern
 from harness.program import Program, run as run_command
 from harness.waiting import LIMIT, check
 
-MODES = ["always", "adaptive", "adaptive-queued"]
 VERSION = ["memcached", "-V"]
 CHECKED = "text protocol against a model, 500 values at once, UDP, memcaslap with verification"
 PORT = 11300

@@ -12,7 +12,6 @@ from harness.net import digest
 from harness.program import run as run_command
 from harness.waiting import Failure, check, wait_until
 
-MODES = ["always", "adaptive", "adaptive-queued", "strict"]
 VERSION = ["nginx", "-v"]
 CHECKED = ("sendfile between writes, keep-alive, pipelining, chunks by gzip and SSI, ranges, 4 KB send "
            "buffers, several workers, reloads under load, wrk")

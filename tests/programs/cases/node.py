@@ -3,7 +3,6 @@
 from harness.dialogue import SERVERS, Dialogue, data_file
 from harness.program import Program
 
-MODES = ["always", "adaptive", "adaptive-queued"]
 VERSION = ["node", "--version"]
 CHECKED = "the dialogue of epoll, with Node"
 PORT = 7400

@@ -7,7 +7,6 @@ from harness.net import Client, digest, pattern
 from harness.program import Program, run as run_command
 from harness.waiting import check, wait_until
 
-MODES = ["always", "adaptive", "adaptive-queued", "strict"]
 VERSION = ["redis-server", "--version"]
 CHECKED = ("pipelines against a model, 8 MB values, MULTI, pub/sub, BLPOP, output limits, a diskless replica "
            "(fork), redis-benchmark")

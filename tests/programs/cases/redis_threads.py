@@ -2,7 +2,6 @@
 """redis-server with threads for I/O: several threads send for one event loop."""
 from cases.redis import checked
 
-MODES = ["always", "adaptive-queued"]
 VERSION = ["redis-server", "--version"]
 CHECKED = "as redis, with threads for I/O"
 

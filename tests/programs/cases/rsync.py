@@ -6,7 +6,6 @@ from harness.net import digest, pattern
 from harness.program import Program, run as run_command
 from harness.waiting import check, wait_until
 
-MODES = ["always", "adaptive", "adaptive-queued"]
 VERSION = ["rsync", "--version"]
 CHECKED = "to and from a daemon that forks"
 PORT = 7700

@@ -5,7 +5,6 @@ import re
 from harness.program import Program, run as run_command
 from harness.waiting import check
 
-MODES = ["always", "adaptive", "adaptive-queued"]
 VERSION = ["sockperf", "--version"]
 CHECKED = "ping-pong with verified data and under load, UDP and TCP"
 PORT = 11400

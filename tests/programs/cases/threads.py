@@ -5,7 +5,6 @@ import sys
 from harness.dialogue import SERVERS, Dialogue, data_file
 from harness.program import Program
 
-MODES = ["always", "adaptive", "adaptive-queued", "strict"]
 VERSION = ["python3", "--version"]
 CHECKED = "the dialogue of epoll, with a thread a connection"
 PORT = 7300

@@ -443,6 +443,23 @@ impl Kernel<'_> {
         Ok(tasks)
     }
 
+    /// Prepares the timer of the rounds: before each attach.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn start_rounds(&self) -> Result<(), Errno> {
+        let output = self
+            .skel
+            .progs
+            .start_rounds
+            .test_run(ProgramInput::default())
+            .map_err(|error| errno_of(&error))?;
+        match output.return_value as i32 {
+            0 => Ok(()),
+            status => Err(Errno::from_raw_os_error(-status)),
+        }
+    }
+
     /// Has the arbiter follow a design from its next round on.
     ///
     /// # Errors

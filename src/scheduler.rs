@@ -87,6 +87,9 @@ impl<'obj> Scheduler<'obj> {
 
     /// Attaches it.
     pub fn attach(&mut self) -> Result<()> {
+        self.kernel
+            .start_rounds()
+            .context("cannot prepare the timer of the rounds")?;
         let skel = self.kernel.skel();
         let link = {
             let _ahead = RealTime::enter();

@@ -77,7 +77,7 @@ impl<'obj> Scheduler<'obj> {
             options.max_net_cores,
         );
         let kernel = Kernel::new(load(options, object, &online, &plan)?)?;
-        kernel.switch_design(&options.design)?;
+        kernel.switch_design(&options.design, None)?;
         Ok(Self {
             kernel,
             plan,

@@ -57,12 +57,12 @@ struct flexnet_rule_round {
 
 /* Defines the rule. */
 #ifdef __BPF__
-#define FLEXNET_CORE_RULE(round)                                                              \
-	char flexnet_license[] __attribute__((section("license"), used)) = "Dual BSD/GPL";    \
-	__attribute__((section("freplace/loaded_core_rule"), used)) int flexnet_core_rule(    \
+#define FLEXNET_CORE_RULE(round)                                                           \
+	char flexnet_license[] __attribute__((section("license"), used)) = "Dual BSD/GPL"; \
+	__attribute__((section("freplace/loaded_core_rule"), used)) int flexnet_core_rule( \
 		struct flexnet_rule_round *round FLEXNET_NONNULL)
 #else
-#define FLEXNET_CORE_RULE(round)                                  \
+#define FLEXNET_CORE_RULE(round)                                 \
 	int flexnet_core_rule(struct flexnet_rule_round *round); \
 	int flexnet_core_rule(struct flexnet_rule_round *round)
 #endif

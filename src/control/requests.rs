@@ -11,7 +11,7 @@ use crate::status::status;
 use crate::trace::Trace;
 use crate::wake::Wake;
 use crate::why;
-use flexnet::abi::{self, Class, DesignText, Message, TraceReply, Welcome, Why, Wire};
+use flexnet::abi::{self, Class, DesignText, Message, Reload, TraceReply, Welcome, Why, Wire};
 use flexnet::design::Choice;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
@@ -49,8 +49,19 @@ impl Control {
             Request::Design(choice) => match self.design(kernel, number, choice) {
                 Ok(()) => {
                     let header = message::reply(&message, size_of::<DesignText>(), Ok(()));
-                    let text = DesignText::new(header, &self.facts.design.to_string());
+                    let text = DesignText::new(header, &self.facts.design_text());
                     return self.send(kernel, number, text.as_bytes());
+                }
+                Err(errno) => Err(errno),
+            },
+            Request::CoreRule(asked) => match self.admit_root(number) {
+                Ok(()) => {
+                    let (status, text) = match self.core_rule(kernel, asked, packet.fd) {
+                        Ok(text) => (Ok(()), text),
+                        Err(text) => (Err(Errno::INVAL), text),
+                    };
+                    let header = message::reply(&message, size_of::<Reload>(), status);
+                    return self.send(kernel, number, Reload::new(header, &text).as_bytes());
                 }
                 Err(errno) => Err(errno),
             },
@@ -249,10 +260,12 @@ impl Control {
         }
     }
 
-    /// Switches the design for all.
+    /// Switches to a built-in design for all. A loaded core rule goes.
     pub fn switch_design(&mut self, kernel: &Kernel<'_>, choice: Choice) -> Result<(), Errno> {
-        kernel.switch_design(&choice)?;
-        log::info!(design:% = choice; "design {choice} (was {})", self.facts.design);
+        kernel.switch_design(&choice, None)?;
+        log::info!(design:% = choice; "design {choice} (was {})", self.facts.design_text());
+        self.loaded = None;
+        self.facts.loaded = None;
         let text = choice.to_string();
         self.facts.design = choice;
         for (id, client) in self.clients.iter() {

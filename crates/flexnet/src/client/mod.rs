@@ -12,16 +12,18 @@
 //! the scheduler; executors only read and write their page.
 
 mod connection;
+mod core_rule;
 mod socket;
 
 use crate::abi::{
     self, Class, DesignText, FlowClass, Message, Reload, SetClass, Status, StatusRules, TraceAsk,
-    TraceReply, Why, WhyAsk, WhyThread,
+    TraceReply, Why, WhyAsk, WhyThread, Wire,
 };
 use crate::descriptors::raised;
 use crate::design::Choice;
 use crate::executor::{Link, PageRef};
 use connection::{Connected, Connection};
+pub use core_rule::{CoreRuleObject, load_core_rule, loaded_core_rule, unload_core_rule};
 use rustix::event::{EventfdFlags, eventfd};
 pub use socket::root_door;
 use socket::{ControlSocket, check_status, header, own_thread};
@@ -191,7 +193,7 @@ pub fn design(path: &Path, choice: Option<&Choice>) -> io::Result<String> {
     Ok(abi::name_text(&reply.0.text))
 }
 
-/// What came of [`reload`], in words, a line each.
+/// What came of [`reload`] or [`load_core_rule`], in words, a line each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reloaded {
     /// The file holds, but for what is said.
@@ -207,7 +209,16 @@ pub enum Reloaded {
 pub fn reload(path: &Path) -> io::Result<Reloaded> {
     let socket = ControlSocket::connect_to_ask(path)?;
     let request = header(abi::MESSAGE_RELOAD, size_of::<Message>(), 1);
-    let (header, reply, _) = socket.exchange::<_, Reload>(&request, None)?;
+    in_words(&socket, &request, None)
+}
+
+/// Asks for what is answered by a text.
+fn in_words<A: Wire>(
+    socket: &ControlSocket,
+    request: &A,
+    fd: Option<BorrowedFd<'_>>,
+) -> io::Result<Reloaded> {
+    let (header, reply, _) = socket.exchange::<_, Reload>(request, fd)?;
     let text = abi::name_text(&reply.text);
     match check_status(&header) {
         Err(_) if !text.is_empty() => Ok(Reloaded::Mistakes(text)),

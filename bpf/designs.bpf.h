@@ -27,6 +27,8 @@ int switch_design(struct flexnet_design_switch *argument)
 	design.params.period_ns = argument->params.period_ns;
 	design.quantum_ns = argument->quantum_ns;
 	design.loaded = argument->loaded;
+	arbiter.rule_rounds = 0;
+	arbiter.rule_refused = 0;
 	/* The verifier wants constant places in the argument. */
 #pragma unroll
 	for (i = 0; i < FLEXNET_RULE_PARAMETERS; i++)

@@ -147,8 +147,8 @@ struct flexnet_backlog {
  * that is `settings`. */
 struct flexnet_design_switch {
 	struct flexnet_design_params params;
-	u64 quantum_ns; /* of executors, 0: settings.quantum_ns */
-	u64 loaded;	/* 1: a loaded core rule is asked */
+	u64 quantum_ns;				 /* of executors, 0: settings.quantum_ns */
+	u64 loaded;				 /* 1: a loaded core rule is asked */
 	u64 parameters[FLEXNET_RULE_PARAMETERS]; /* of that rule */
 };
 

@@ -7,14 +7,45 @@
 use super::Control;
 use crate::kernel::Kernel;
 use crate::loaded::Verified;
-use crate::message::CoreRule;
+use crate::message::{self, CoreRule};
+use flexnet::abi::{Message, Reload, Wire};
 use flexnet::design::Choice;
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 
 impl Control {
-    /// What to say of it, or what is wrong.
+    /// What to say of it, or what is wrong. Verifying takes this thread milliseconds.
+    ///
+    /// # Errors
+    /// `PERM`: only root may ask.
     pub(super) fn core_rule(
+        &mut self,
+        kernel: &Kernel<'_>,
+        number: u64,
+        asked: CoreRule,
+        fd: Option<OwnedFd>,
+    ) -> Result<Result<String, String>, Errno> {
+        self.admit_root(number)?;
+        Ok(self.follow(kernel, asked, fd))
+    }
+
+    /// Says it, as a reply.
+    pub(super) fn say(
+        &mut self,
+        kernel: &Kernel<'_>,
+        number: u64,
+        message: &Message,
+        said: Result<String, String>,
+    ) {
+        let (status, text) = match said {
+            Ok(text) => (Ok(()), text),
+            Err(text) => (Err(Errno::INVAL), text),
+        };
+        let header = message::reply(message, size_of::<Reload>(), status);
+        self.send(kernel, number, Reload::new(header, &text).as_bytes());
+    }
+
+    fn follow(
         &mut self,
         kernel: &Kernel<'_>,
         asked: CoreRule,

@@ -11,7 +11,7 @@ use crate::status::status;
 use crate::trace::Trace;
 use crate::wake::Wake;
 use crate::why;
-use flexnet::abi::{self, Class, DesignText, Message, Reload, TraceReply, Welcome, Why, Wire};
+use flexnet::abi::{self, Class, DesignText, Message, TraceReply, Welcome, Why, Wire};
 use flexnet::design::Choice;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
@@ -54,15 +54,8 @@ impl Control {
                 }
                 Err(errno) => Err(errno),
             },
-            Request::CoreRule(asked) => match self.admit_root(number) {
-                Ok(()) => {
-                    let (status, text) = match self.core_rule(kernel, asked, packet.fd) {
-                        Ok(text) => (Ok(()), text),
-                        Err(text) => (Err(Errno::INVAL), text),
-                    };
-                    let header = message::reply(&message, size_of::<Reload>(), status);
-                    return self.send(kernel, number, Reload::new(header, &text).as_bytes());
-                }
+            Request::CoreRule(asked) => match self.core_rule(kernel, number, asked, packet.fd) {
+                Ok(said) => return self.say(kernel, number, &message, said),
                 Err(errno) => Err(errno),
             },
             Request::Reload => match self.admit_root(number) {
@@ -252,7 +245,7 @@ impl Control {
         self.switch_design(kernel, choice)
     }
 
-    fn admit_root(&self, number: u64) -> Result<(), Errno> {
+    pub(super) fn admit_root(&self, number: u64) -> Result<(), Errno> {
         let connection = self.connections.get(&number).ok_or(Errno::NOTCONN)?;
         match connection.peer.uid {
             0 => Ok(()),

@@ -6,6 +6,7 @@ use super::compile::{Workshop, rule_of};
 use super::folder::Folder;
 use anyhow::{Context, Result, ensure};
 use flexnet_sim::{Arrivals, Outcome, Service, Setup, simulate};
+use std::path::Path;
 use std::process::Command;
 
 /// Built-in designs that are simulated beside it.
@@ -27,7 +28,7 @@ const LOADS: [(&str, &str, f64); 8] = [
 /// A design serves at least this share of what comes.
 const SERVED_MIN: f64 = 0.9;
 
-pub(super) fn run(folder: &Folder) -> Result<()> {
+pub(super) fn run(folder: &Folder, keep: Option<&Path>) -> Result<()> {
     print!("{}", folder.describe());
     let workshop = Workshop::new()?;
     let checker = workshop.checker(folder)?;
@@ -39,7 +40,10 @@ pub(super) fn run(folder: &Folder) -> Result<()> {
         status.success(),
         "the rule fails in generated rounds: see above"
     );
-    workshop.bpf(folder)?;
+    let object = workshop.bpf(folder)?;
+    if let Some(keep) = keep {
+        std::fs::copy(&object, keep).with_context(|| keep.display().to_string())?;
+    }
     println!("compiled for BPF");
     simulated(folder)
 }

@@ -161,10 +161,10 @@ pub(super) fn create(name: &str, dir: &Path) -> Result<()> {
     check_name(name)?;
     fs::create_dir(dir).with_context(|| dir.display().to_string())?;
     let toml = include_str!("new/design.toml").replace("NAME", name);
-    for (file, text) in [
-        ("design.toml", toml.as_str()),
-        ("core_rule.c", include_str!("new/core_rule.c")),
-    ] {
+    // What is made of it has its author's licence.
+    let rule = include_str!("new/core_rule.c");
+    let rule = rule.split_once('\n').map_or(rule, |(_, rest)| rest);
+    for (file, text) in [("design.toml", toml.as_str()), ("core_rule.c", rule)] {
         let path = dir.join(file);
         fs::write(&path, text).with_context(|| path.display().to_string())?;
     }

@@ -10,9 +10,12 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-pub(super) fn load(socket: &Path, folder: &Folder) -> Result<()> {
+pub(super) fn load(socket: &Path, folder: &Folder, object: Option<&Path>) -> Result<()> {
     let workshop = Workshop::new()?;
-    let path = workshop.bpf(folder)?;
+    let path = match object {
+        Some(path) => path.to_owned(),
+        None => workshop.bpf(folder)?,
+    };
     let object = File::open(&path).with_context(|| path.display().to_string())?;
     let rule = CoreRuleObject {
         name: &folder.name,

@@ -46,11 +46,17 @@ enum Action {
     Check {
         /// The folder, DIR[:key=value,…]
         folder: Folder,
+        /// Keep the object for the kernel in this file, for a machine without a compiler
+        #[arg(long, value_name = "FILE")]
+        object: Option<PathBuf>,
     },
     /// Put the core rule of a folder into the running scheduler (root only)
     Load {
         /// The folder, DIR[:key=value,…]
         folder: Folder,
+        /// Load this object, which `check --object` has kept, and compile nothing
+        #[arg(long, value_name = "FILE")]
+        object: Option<PathBuf>,
     },
     /// Take the loaded core rule out of the running scheduler (root only)
     Unload,
@@ -61,8 +67,10 @@ enum Action {
 pub(crate) fn run(options: &Options) -> Result<()> {
     match &options.action {
         Some(Action::New { name, dir }) => folder::create(name, dir),
-        Some(Action::Check { folder }) => check::run(folder),
-        Some(Action::Load { folder }) => live::load(&options.socket, folder),
+        Some(Action::Check { folder, object }) => check::run(folder, object.as_deref()),
+        Some(Action::Load { folder, object }) => {
+            live::load(&options.socket, folder, object.as_deref())
+        }
         Some(Action::Unload) => live::unload(&options.socket),
         Some(Action::List) => live::list(&options.socket),
         None => switch(options),

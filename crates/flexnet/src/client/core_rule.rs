@@ -2,7 +2,7 @@
 //! A core rule of a design in a folder, in the running scheduler: for root's tools.
 
 use super::socket::{ControlSocket, header};
-use super::{Reloaded, in_words};
+use super::words::{Reloaded, in_words};
 use crate::abi::{self, CoreRuleAction, CoreRuleAsk};
 use crate::design::Choice;
 use std::io;

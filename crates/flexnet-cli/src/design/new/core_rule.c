@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The core rule: how many cores the executors shall have. It is asked once a round.
  * flexnet/core_rule.h says what a round has. Integers only: the kernel has no floating point. */
 #include <flexnet/core_rule.h>

@@ -62,7 +62,6 @@ impl Verified {
                 log.len() as _,
             )
         };
-        drop(program);
         drop(programs);
         let object = open.load().map_err(|error| {
             format!("the kernel's verifier refuses it: {error}\n{}", tail(&log))

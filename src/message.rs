@@ -331,9 +331,13 @@ mod tests {
             in_stack: "shenango".parse().unwrap(),
             parameters: [3; 8],
         };
-        assert_eq!(request(1, "mine", "shenango"), Ok(Request::CoreRule(load)));
-        assert_eq!(request(0, "", ""), Ok(Request::CoreRule(CoreRule::Tell)));
-        assert_eq!(request(2, "", ""), Ok(Request::CoreRule(CoreRule::Unload)));
+        assert_eq!(
+            request(1, "mine", "shenango").unwrap(),
+            Request::CoreRule(load)
+        );
+        for (action, asked) in [(0, CoreRule::Tell), (2, CoreRule::Unload)] {
+            assert_eq!(request(action, "", "").unwrap(), Request::CoreRule(asked));
+        }
         for (action, name, text) in [
             (1, "", "flexnet"),
             (1, "mine", "no"),

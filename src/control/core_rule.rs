@@ -26,7 +26,7 @@ impl Control {
         fd: Option<OwnedFd>,
     ) -> Result<Result<String, String>, Errno> {
         self.admit_root(number)?;
-        Ok(self.follow(kernel, asked, fd))
+        Ok(self.act(kernel, asked, fd))
     }
 
     /// Says it, as a reply.
@@ -45,7 +45,7 @@ impl Control {
         self.send(kernel, number, Reload::new(header, &text).as_bytes());
     }
 
-    fn follow(
+    fn act(
         &mut self,
         kernel: &Kernel<'_>,
         asked: CoreRule,

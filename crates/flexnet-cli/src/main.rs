@@ -38,7 +38,7 @@ enum Command {
     /// Trace cores and executors into a file for Perfetto's viewer
     Trace(trace::Options),
     /// List the stack designs, show the one that is on, or switch to another one
-    Design(design::Options),
+    Design(Box<design::Options>),
     /// Make the scheduler read its configuration file again
     Reload(reload::Options),
     /// Simulate designs on any number of cores

@@ -179,6 +179,126 @@ mod tests {
         assert_eq!(flexnet_sim_rule_bytes(), size_of::<RuleRound>() as u64);
     }
 
+    /// Answers what the test has put into its first parameter.
+    unsafe extern "C" fn told(round: *mut RuleRound) -> c_int {
+        // SAFETY: the caller's round.
+        let round = unsafe { &mut *round };
+        round.kept = [7; 8];
+        round.parameters[0] as c_int
+    }
+
+    /// The decision for an answer, and whether the rule made it.
+    fn decide(
+        answer: i32,
+        params: &DesignParams,
+        sample: &Sample,
+        memory: &mut Memory,
+    ) -> (Decision, bool) {
+        let mut round = RuleRound::default();
+        round.parameters[0] = answer as u64;
+        let mut decision = Decision::default();
+        // SAFETY: whole values of the C structs' layout, borrowed for the call.
+        let decided = unsafe {
+            flexnet_sim_loaded_round(
+                told,
+                &raw mut round,
+                params,
+                sample,
+                memory,
+                &raw mut decision,
+            )
+        };
+        assert_eq!(round.kept, [7; 8], "what it keeps");
+        (decision, decided != 0)
+    }
+
+    fn params() -> DesignParams {
+        let arbiter = super::super::Params {
+            objective_ns: 50_000,
+            low_mark_ns: 10_000,
+            interval_ns: 100_000,
+            idle_delay_ns: 500_000,
+            cores_max: 5,
+            reserved: 0,
+        };
+        DesignParams::new(arbiter, flexnet::design::Choice::default().core_rule())
+    }
+
+    #[test]
+    fn any_answer_is_bounded() {
+        let mut random = flexnet::design::Random::new(5);
+        let params = params();
+        let mut memory = Memory::default();
+        let (mut granted, mut last, mut idle_since) = (0u32, 0, None);
+        let mut now_ns = 1_000_000;
+        for round in 0..20_000 {
+            now_ns += 100_000;
+            // Runs of work and of none.
+            let runnable = match round / 20 % 3 {
+                0 => 0,
+                _ => random.below(7) as u32,
+            };
+            let sample = Sample {
+                now_ns,
+                runnable,
+                latency_runnable: runnable,
+                delay_ns: u64::from(runnable) * 20_000,
+                latency_delay_ns: u64::from(runnable) * 20_000,
+                granted,
+                ..Sample::default()
+            };
+            idle_since = match runnable {
+                0 => idle_since.or(Some(now_ns)),
+                _ => None,
+            };
+            let answer = random.below(12) as i32 - 1;
+            let (decision, decided) = decide(answer, &params, &sample, &mut memory);
+            assert_eq!(decided, answer >= 0, "{answer}");
+            assert!(decision.cores <= 5);
+            let step = (i64::from(decision.cores) - i64::from(granted)).signum();
+            assert!(
+                step * last >= 0,
+                "round {round}: {granted} to {}",
+                decision.cores
+            );
+            let held = last != 0 && step == 0;
+            if decided && runnable > 0 && !held {
+                assert!(decision.cores >= 1);
+            }
+            if idle_since.is_some_and(|since| now_ns - since >= 500_000) && !held {
+                assert_eq!(decision.cores, 0, "round {round}");
+            }
+            (granted, last) = (decision.cores, step);
+        }
+    }
+
+    #[test]
+    fn without_an_answer_the_built_in_rule_decides() {
+        let params = params();
+        let (mut with, mut without) = (Memory::default(), Memory::default());
+        let mut granted = 0;
+        for round in 0..2_000u64 {
+            let runnable = (round / 50 % 4) as u32;
+            let sample = Sample {
+                now_ns: 1_000_000 + round * 100_000,
+                runnable,
+                latency_runnable: runnable,
+                delay_ns: u64::from(runnable) * 40_000,
+                latency_delay_ns: u64::from(runnable) * 40_000,
+                busy_ns: u64::from(granted) * 90_000,
+                granted,
+                ..Sample::default()
+            };
+            let answer = if round % 2 == 0 { -1 } else { 4097 };
+            let (decision, decided) = decide(answer, &params, &sample, &mut with);
+            let built_in = super::super::arbiter::round(&params, &sample, &mut without);
+            assert!(!decided);
+            let of = |decision: &Decision| (decision.cores, decision.reason, decision.cause_ns);
+            assert_eq!(of(&decision), of(&built_in));
+            granted = decision.cores;
+        }
+    }
+
     #[test]
     fn what_is_no_rule_is_refused() {
         // SAFETY: the C library is no rule, and harmless to open.

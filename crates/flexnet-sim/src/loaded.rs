@@ -180,7 +180,7 @@ mod tests {
     }
 
     /// Answers what the test has put into its first parameter.
-    unsafe extern "C" fn told(round: *mut RuleRound) -> c_int {
+    unsafe extern "C" fn answers_parameter(round: *mut RuleRound) -> c_int {
         // SAFETY: the caller's round.
         let round = unsafe { &mut *round };
         round.kept = [7; 8];
@@ -200,7 +200,7 @@ mod tests {
         // SAFETY: whole values of the C structs' layout, borrowed for the call.
         let decided = unsafe {
             flexnet_sim_loaded_round(
-                told,
+                answers_parameter,
                 &raw mut round,
                 params,
                 sample,

@@ -13,6 +13,8 @@
 SEC("syscall")
 int switch_design(struct flexnet_design_switch *argument)
 {
+	u32 i;
+
 	if (!arbiter_try_lock())
 		return -EAGAIN;
 	design.params.design = argument->params.design;
@@ -24,6 +26,14 @@ int switch_design(struct flexnet_design_switch *argument)
 	design.params.runtime_ns = argument->params.runtime_ns;
 	design.params.period_ns = argument->params.period_ns;
 	design.quantum_ns = argument->quantum_ns;
+	design.loaded = argument->loaded;
+	arbiter.rule_rounds = 0;
+	arbiter.rule_refused = 0;
+	/* The verifier wants constant places in the argument. */
+#pragma unroll
+	for (i = 0; i < FLEXNET_RULE_PARAMETERS; i++)
+		rule_round.parameters[i] = argument->parameters[i];
+	__builtin_memset(rule_round.kept, 0, sizeof(rule_round.kept));
 	arbiter_unlock();
 	/* Cores held by the old rule may be too many by the new one. */
 	if (arbiter.granted)

@@ -26,6 +26,7 @@ typedef signed int __s32;
 #endif
 
 #include <flexnet/abi.h>
+#include <flexnet/core_rule.h>
 #include <flexnet/designs.h>
 #include "rule.h"
 
@@ -146,7 +147,9 @@ struct flexnet_backlog {
  * that is `settings`. */
 struct flexnet_design_switch {
 	struct flexnet_design_params params;
-	u64 quantum_ns; /* of executors, 0: settings.quantum_ns */
+	u64 quantum_ns;				 /* of executors, 0: settings.quantum_ns */
+	u64 loaded;				 /* 1: a loaded core rule is asked */
+	u64 parameters[FLEXNET_RULE_PARAMETERS]; /* of that rule */
 };
 
 /* Argument of SEC("syscall") decide, for the test that BPF and the host decide
@@ -215,6 +218,8 @@ struct flexnet_arbiter_state {
 	u64 granted_since_ns; /* integral is valid up to here */
 	u64 transitions;      /* total; the last FLEXNET_TRANSITIONS are kept */
 	struct flexnet_transition transition[FLEXNET_TRANSITIONS];
+	u64 rule_rounds;  /* rounds that a loaded core rule decided */
+	u64 rule_refused; /* rounds in which it had no answer that counts */
 };
 
 /* A histogram's bucket k has the times of at most 2^(SHIFT + k) ns, from 1 us to

@@ -416,8 +416,6 @@ void BPF_STRUCT_OPS(flexnet_dump, struct scx_dump_ctx *dctx)
 
 s32 BPF_STRUCT_OPS_SLEEPABLE(flexnet_init)
 {
-	struct round_timer *timer;
-	u32 zero = 0;
 	s32 error;
 
 	error = create_queues();
@@ -427,14 +425,8 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(flexnet_init)
 	if (error)
 		return error;
 	error = create_cooldown_timers();
-	error = error ?: create_bandwidth_timer();
-	if (error)
-		return error;
-	timer = bpf_map_lookup_elem(&round_timers, &zero);
-	if (!timer)
-		return -ENOENT;
-	bpf_timer_init(&timer->timer, &round_timers, CLOCK_MONOTONIC);
-	return bpf_timer_set_callback(&timer->timer, round_fires);
+	/* The timer of the rounds is start_rounds'. */
+	return error ?: create_bandwidth_timer();
 }
 
 void BPF_STRUCT_OPS(flexnet_exit, struct scx_exit_info *info)

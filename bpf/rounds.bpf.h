@@ -288,6 +288,37 @@ static bool any_core_idle(void)
 	return any;
 }
 
+/* What a loaded core rule sees and keeps. Not static, as round_sum. */
+struct flexnet_rule_round rule_round;
+
+/*
+ * The place of a loaded core rule: an extension program replaces this function while
+ * rounds call it (src/loaded.rs). The stub has no answer. Its result is not known here: the
+ * compiler must not see through it.
+ */
+__noinline int loaded_core_rule(struct flexnet_rule_round *round __arg_nonnull)
+{
+	int answer = FLEXNET_NO_ANSWER;
+
+	barrier_var(answer);
+	return answer;
+}
+
+/* Puts the answer of the loaded rule, if it has one, in the place of a decision. */
+__noinline int ask_loaded_rule(const struct flexnet_design_params *params __arg_nonnull,
+			       const struct flexnet_arbiter_sample *sample __arg_nonnull,
+			       struct flexnet_arbiter_decision *decision __arg_nonnull,
+			       u64 before_ns, s32 last)
+{
+	flexnet_rule_sees(&rule_round, &params->arbiter, sample, &arbiter_memory, before_ns);
+	if (flexnet_rule_decides(loaded_core_rule(&rule_round), last, &params->arbiter, sample,
+				 &arbiter_memory, decision))
+		arbiter.rule_rounds++;
+	else
+		arbiter.rule_refused++;
+	return 0;
+}
+
 /* One round; 1 while there is reason for another. */
 __noinline int arbiter_sample(u64 now)
 {
@@ -296,6 +327,8 @@ __noinline int arbiter_sample(u64 now)
 	struct flexnet_arbiter_sample sample = {};
 	u64 seen, latency_seen, active = READ_ONCE(active_clients);
 	u32 id, saturated, executors;
+	u64 before_ns;
+	s32 last;
 
 	round_sum = (struct round_sum){
 		.near = -1,
@@ -330,7 +363,11 @@ __noinline int arbiter_sample(u64 now)
 	sample.latency_busy_ns = round_sum.latency_run_ns > latency_seen ?
 					 round_sum.latency_run_ns - latency_seen :
 					 0;
+	before_ns = arbiter_memory.round_ns;
+	last = flexnet_last_direction(&params.arbiter, &sample, &arbiter_memory);
 	design_round(&params, &sample, &arbiter_memory, &decision);
+	if (design.loaded)
+		ask_loaded_rule(&params, &sample, &decision, before_ns, last);
 	apply_decision(&decision, round_sum.near, sample.now_ns);
 	if (flexnet_design_claims(&params))
 		settle_claims();
@@ -377,6 +414,23 @@ static int round_fires(void *map, int *key, struct round_timer *timer)
 	if (READ_ONCE(active_clients))
 		timer_arm();
 	return 0;
+}
+
+/* Prepares the timer of the rounds, before each attach. Not a part of flexnet_init: kernels let
+ * an extension replace a function of this kind of program, but not of a struct_ops one
+ * (docs/decisions/0048). */
+SEC("syscall")
+int start_rounds(void *argument)
+{
+	struct round_timer *timer;
+	u32 zero = 0;
+
+	timer = bpf_map_lookup_elem(&round_timers, &zero);
+	if (!timer)
+		return -ENOENT;
+	/* -EBUSY: it was prepared for an attach before this one. */
+	bpf_timer_init(&timer->timer, &round_timers, CLOCK_MONOTONIC);
+	return bpf_timer_set_callback(&timer->timer, round_fires);
 }
 
 #endif /* FLEXNET_ROUNDS_BPF_H */

@@ -110,6 +110,7 @@ impl Daemon {
             since: Instant::now(),
             started: SystemTime::now(),
             design: options.design.clone(),
+            loaded: None,
             rules: config.rules.clone(),
         };
         let mut control = Control::new(
@@ -328,7 +329,7 @@ fn snapshot(kernel: &Kernel<'_>, control: &Control) -> Result<Snapshot> {
         cores: cpus.iter().filter_map(|&(_, id)| owner(id?)).collect(),
         cpus: cpus.iter().map(|&(state, _)| state).collect(),
         cores_max: facts.cores_max,
-        design: facts.design.to_string(),
+        design: facts.design_text(),
         start_s: facts.started.duration_since(UNIX_EPOCH)?.as_secs_f64(),
         arbiter: kernel.arbiter(),
         counters: kernel.counters()?,

@@ -22,6 +22,18 @@ pub struct Facts {
     pub started: SystemTime,
     /// The design that is on.
     pub design: Choice,
+    /// The name of the design whose core rule is loaded on top of that.
+    pub loaded: Option<String>,
     /// What applications are given.
     pub rules: Rules,
+}
+
+impl Facts {
+    /// The design that is on, for people: the loaded one by its name.
+    pub fn design_text(&self) -> String {
+        match &self.loaded {
+            Some(name) => name.clone(),
+            None => self.design.to_string(),
+        }
+    }
 }

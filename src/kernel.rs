@@ -4,6 +4,10 @@
 //!
 //! Promises plain numbers and errnos. Nothing read here is consistent beyond
 //! one field: BPF goes on writing. Loading and attaching is scheduler.rs.
+//!
+//!   designs  what the arbiter follows
+
+mod designs;
 
 use crate::bpf_intf::{
     FLEXNET_CLIENTS_MAX, FLEXNET_EXECUTORS_MAX, FLEXNET_RULES_MAX, flexnet_apply,
@@ -11,7 +15,7 @@ use crate::bpf_intf::{
     flexnet_client_op_FLEXNET_CLIENT_DROP_SLOT, flexnet_client_op_FLEXNET_CLIENT_FORGET,
     flexnet_client_op_FLEXNET_CLIENT_LIMITS, flexnet_client_op_FLEXNET_CLIENT_START,
     flexnet_client_op_FLEXNET_CLIENT_START_KERNEL, flexnet_cpu_stats, flexnet_design_case,
-    flexnet_design_switch, flexnet_napi_thread, flexnet_registration, flexnet_task_sample,
+    flexnet_napi_thread, flexnet_registration, flexnet_task_sample,
 };
 use crate::bpf_skel::BpfSkel;
 use crate::bpf_skel::types;
@@ -21,7 +25,6 @@ use crate::plain::Plain;
 use crate::rules::{self, Rule};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use flexnet::abi::{Class, CpuState, TraceKind};
-use flexnet::design::Choice;
 use flexnet_sim::CASE_BYTES;
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, ProgramInput, ProgramMut};
 use rustix::io::Errno;
@@ -31,9 +34,6 @@ use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-/// Trials to get hold of the arbiter, 50 µs apart: a round takes microseconds.
-const SWITCH_TRIES: u32 = 1000;
 
 const _: () = assert!(size_of::<flexnet_design_case>() == CASE_BYTES);
 
@@ -442,30 +442,6 @@ impl Kernel<'_> {
             }
         }
         Ok(tasks)
-    }
-
-    /// Has the arbiter follow a design from its next round on.
-    ///
-    /// # Errors
-    /// `AGAIN`: rounds kept the arbiter for a while.
-    pub fn switch_design(&self, choice: &Choice) -> Result<(), Errno> {
-        let rule = choice.core_rule();
-        let mut switch = flexnet_design_switch {
-            quantum_ns: choice.quantum_ns().unwrap_or(0),
-            ..Plain::zeroed()
-        };
-        let params = &mut switch.params;
-        (params.design, params.workers) = (rule.design, rule.workers);
-        (params.high_ns, params.low_ns) = (rule.high_ns, rule.low_ns);
-        (params.runtime_ns, params.period_ns) = (rule.runtime_ns, rule.period_ns);
-        (params.high_percent, params.low_percent) = (rule.high_percent, rule.low_percent);
-        for _ in 0..SWITCH_TRIES {
-            match run(&self.skel.progs.switch_design, switch.bytes()) {
-                Err(Errno::AGAIN) => std::thread::sleep(std::time::Duration::from_micros(50)),
-                done => return done,
-            }
-        }
-        Err(Errno::AGAIN)
     }
 
     /// Tells of a task by its thread id.

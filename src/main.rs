@@ -9,6 +9,7 @@
 //!   cpus         which CPUs may be granted
 //!   scheduler    load, attach, detach
 //!   kernel       the loaded BPF half, as the others see it
+//!   loaded       a core rule that is put into it while it runs
 //!   takeover     one daemon relieves another
 //!   daemon       the loop that serves all of the following
 //!   front        processes between clients and the daemon; packets
@@ -41,6 +42,7 @@ mod facts;
 mod front;
 mod kernel;
 mod limits;
+mod loaded;
 mod logging;
 mod message;
 mod metrics;

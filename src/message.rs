@@ -4,14 +4,15 @@
 //! control/ and clients.rs to say.
 
 use flexnet::abi::{
-    self, DesignText, Hello, Message, Register, SetClass, TraceAsk, WhyAsk, Wire, name_text,
+    self, CoreRuleAction, CoreRuleAsk, DesignText, Hello, Message, Register, SetClass, TraceAsk,
+    WhyAsk, Wire, name_text,
 };
 use flexnet::design::Choice;
 use rustix::io::Errno;
 
 /// The longest request this daemon knows; what is longer is cut.
-pub const REQUEST_BYTES: usize = size_of::<DesignText>();
-const _: () = assert!(REQUEST_BYTES >= size_of::<Hello>());
+pub const REQUEST_BYTES: usize = size_of::<CoreRuleAsk>();
+const _: () = assert!(REQUEST_BYTES >= size_of::<DesignText>());
 
 /// A request with every field in its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +65,26 @@ pub enum Request {
     },
     /// Switch to a design, or (`None`) tell which is on.
     Design(Option<Choice>),
+    /// Of the loaded core rule.
+    CoreRule(CoreRule),
+}
+
+/// What is asked of the loaded core rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CoreRule {
+    /// What it does.
+    Tell,
+    /// Take it out.
+    Unload,
+    /// Put this one in, whose object comes with the request.
+    Load {
+        /// The design's, printable and not empty.
+        name: String,
+        /// The built-in design whose in-stack half goes with it.
+        in_stack: Choice,
+        /// The rule's.
+        parameters: [u64; 8],
+    },
 }
 
 /// Reads a packet of which `bytes` were kept and which had `length`. With an
@@ -146,7 +167,22 @@ fn request(kind: u16, bytes: &[u8]) -> Result<Request, Errno> {
                 },
             }
         }
+        abi::MESSAGE_CORE_RULE => core_rule(&read(bytes)?).map(Request::CoreRule),
         _ => Err(Errno::NOSYS),
+    }
+}
+
+fn core_rule(ask: &CoreRuleAsk) -> Result<CoreRule, Errno> {
+    let name = name_text(&printable(ask.name));
+    match ask.action {
+        action if action == CoreRuleAction::Tell as u32 => Ok(CoreRule::Tell),
+        action if action == CoreRuleAction::Unload as u32 => Ok(CoreRule::Unload),
+        action if action == CoreRuleAction::Load as u32 && !name.is_empty() => Ok(CoreRule::Load {
+            name,
+            in_stack: name_text(&ask.text).parse().map_err(|_| Errno::INVAL)?,
+            parameters: ask.parameters,
+        }),
+        _ => Err(Errno::INVAL),
     }
 }
 
@@ -274,6 +310,42 @@ mod tests {
         let mut endless = DesignText::new(header(abi::MESSAGE_DESIGN, size), "");
         endless.text = [b'x'; 64];
         assert_eq!(parse(endless.as_bytes(), size).unwrap_err().1, Errno::INVAL);
+    }
+
+    #[test]
+    fn core_rules_are_read_or_refused() {
+        let size = size_of::<CoreRuleAsk>();
+        let request = |action, name: &str, text: &str| {
+            let ask = CoreRuleAsk {
+                message: header(abi::MESSAGE_CORE_RULE, size),
+                action,
+                name: abi::name_bytes(name),
+                text: abi::text_bytes(text),
+                parameters: [3; 8],
+                ..CoreRuleAsk::default()
+            };
+            parse(ask.as_bytes(), size).map(|parsed| parsed.1)
+        };
+        let load = CoreRule::Load {
+            name: "mine".to_owned(),
+            in_stack: "shenango".parse().unwrap(),
+            parameters: [3; 8],
+        };
+        assert_eq!(
+            request(1, "mine", "shenango").unwrap(),
+            Request::CoreRule(load)
+        );
+        for (action, asked) in [(0, CoreRule::Tell), (2, CoreRule::Unload)] {
+            assert_eq!(request(action, "", "").unwrap(), Request::CoreRule(asked));
+        }
+        for (action, name, text) in [
+            (1, "", "flexnet"),
+            (1, "mine", "no"),
+            (3, "mine", "flexnet"),
+        ] {
+            let refused = request(action, name, text).unwrap_err().1;
+            assert_eq!(refused, Errno::INVAL, "{action} {name} {text}");
+        }
     }
 
     #[test]

@@ -56,8 +56,8 @@ plain! {
     flexnet_event: 2 * 4,
     flexnet_napi_thread: 2 * 4,
     flexnet_registration: 4 * 4,
-    // The arbiter's parameters, the rule's, and the quantum.
-    flexnet_design_switch: (4 * 8 + 2 * 4) + (4 * 8 + 4 * 4) + 8,
+    // The arbiter's parameters, the rule's, the quantum, and a loaded rule's.
+    flexnet_design_switch: (4 * 8 + 2 * 4) + (4 * 8 + 4 * 4) + 8 + 8 + 8 * 8,
     // The task, since when it waits, and its history.
     flexnet_task_sample: 8 * 4 + 8 + (13 * 8 + 2 * 4),
 }

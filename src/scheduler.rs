@@ -77,7 +77,7 @@ impl<'obj> Scheduler<'obj> {
             options.max_net_cores,
         );
         let kernel = Kernel::new(load(options, object, &online, &plan)?)?;
-        kernel.switch_design(&options.design)?;
+        kernel.switch_design(&options.design, None)?;
         Ok(Self {
             kernel,
             plan,
@@ -87,6 +87,9 @@ impl<'obj> Scheduler<'obj> {
 
     /// Attaches it.
     pub fn attach(&mut self) -> Result<()> {
+        self.kernel
+            .start_rounds()
+            .context("cannot prepare the timer of the rounds")?;
         let skel = self.kernel.skel();
         let link = {
             let _ahead = RealTime::enter();

@@ -29,7 +29,7 @@ pub fn status(kernel: &Kernel<'_>, clients: &Clients, facts: &Facts, asked: &Mes
         uptime_ns,
         gap_ns: facts.gap_ns,
         version: name_bytes(env!("CARGO_PKG_VERSION")),
-        design: name_bytes(facts.design.name()),
+        design: name_bytes(facts.loaded.as_deref().unwrap_or(facts.design.name())),
         changes: arbiter.transitions,
         change: changes(&arbiter, monotonic_ns().saturating_sub(uptime_ns)),
         ..Status::default()

@@ -13,9 +13,9 @@ FOR_DEVELOPERS = {
     "the object has no", "cannot duplicate the ring", "no probe is called", "no counters", "cannot duplicate the page table", "no CPU", "no pipe",
     "cannot start a thread", "cannot handle signals", "cannot write", "comes out otherwise in BPF",
 }
-folders = ["src", "crates/flexnet/src/client", "crates/flexnet/src/executor", "crates/flexnet-cli/src/top", "crates/flexnet-cli/src/trace", "crates/flexnet-preload/src"]
+folders = ["src", "crates/flexnet/src/client", "crates/flexnet/src/executor", "crates/flexnet-cli/src/top", "crates/flexnet-cli/src/trace", "crates/flexnet-cli/src/design", "crates/flexnet-preload/src"]
 files = [path for folder in folders for path in (root / folder).rglob("*.rs")]
-files += [root / "crates/flexnet-cli/src" / name for name in ("run.rs", "status.rs", "design.rs", "why.rs")]
+files += [root / "crates/flexnet-cli/src" / name for name in ("run.rs", "status.rs", "why.rs")]
 page = (root / "docs/troubleshooting.md").read_text()
 call = re.compile(r'(?:bail!|log::warn!|context|format!)\(\s*(?:\|\|\s*)?\{?\s*(?:format!\(\s*)?"((?:[^"\\]|\\.)*)"')
 missing = []

@@ -12,6 +12,18 @@ test_program() {
 	echo "$program"
 }
 
+# design_folders TO: designs in folders, each with its object for the kernel.
+design_folders() {
+	local to=$1 folder
+	rm -rf "$to"
+	mkdir -p "$to"
+	for folder in examples/designs/* tests/scheduler/folders/*; do
+		cp -r "$folder" "$to"
+		"$BPF_CLANG" -g -O2 -target bpf -mcpu=v3 -Wall -Wextra -Werror -I include \
+			-c "$folder/core_rule.c" -o "$to/$(basename "$folder")/core_rule.o"
+	done
+}
+
 # scheduler_tests OUT KERNEL CPUS [NAME]...: all of that number of CPUs, or those named.
 scheduler_tests() {
 	local out=$1 kernel=$2 cpus=$3 stress=${FLEXNET_STRESS_SECONDS:-60} program
@@ -20,11 +32,13 @@ scheduler_tests() {
 	cargo build --release -p flexnet-preload
 	ci/c-interface attached
 	program=$(test_program scheduler)
+	design_folders "$TARGET/test/designs"
 	# The stress test prints nothing before its end.
 	ci/vm --kernel "$kernel" --cpus "$cpus" --silence $((300 + stress)) --out "$out" \
 		--env "FLEXNET_STRESS_SECONDS=$stress" \
 		--add "$program:/flexnet/bin/scheduler-tests" \
 		--add "$TARGET/test/attached/attached:/flexnet/bin/c-attached" \
+		--add "$TARGET/test/designs:/flexnet/designs" \
 		--add "$TARGET/release/libflexnet_preload.so" --add "$(tool stress-ng)" \
 		--add "$(tool ip)" --add "$(tool ethtool)" -- \
 		scheduler-tests --in-vm "$@"

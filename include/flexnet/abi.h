@@ -238,6 +238,11 @@ enum flexnet_message_type {
 	/* struct flexnet_message alone, root's (-EPERM), since it walks all tasks;
 	 * answered by struct flexnet_status_rules. */
 	FLEXNET_MESSAGE_RULES = 12,
+	/* struct flexnet_core_rule_ask, root's (-EPERM); answered by struct
+	 * flexnet_reload. To load, with a regular file that is a BPF object of
+	 * core_rule.h's form. A rule that is refused: -EINVAL, nothing changes, and
+	 * text says why. */
+	FLEXNET_MESSAGE_CORE_RULE = 13,
 	/* daemon -> client, struct flexnet_message alone, no reply: the
 	 * scheduler goes away in good order; executors go on unpinned. */
 	FLEXNET_MESSAGE_DETACH = 6,
@@ -285,6 +290,21 @@ struct flexnet_set_class {
 struct flexnet_design_text {
 	struct flexnet_message message;
 	char text[FLEXNET_DESIGN_BYTES]; /* NAME[:key=value,...], zero-terminated */
+};
+
+enum flexnet_core_rule_action {
+	FLEXNET_CORE_RULE_TELL = 0,
+	FLEXNET_CORE_RULE_LOAD = 1,
+	FLEXNET_CORE_RULE_UNLOAD = 2,
+};
+
+struct flexnet_core_rule_ask {
+	struct flexnet_message message;
+	__u32 action; /* enum flexnet_core_rule_action */
+	__u32 reserved;
+	char name[16];			 /* the design's, zero-terminated */
+	char text[FLEXNET_DESIGN_BYTES]; /* the built-in design whose in-stack half goes with it */
+	__u64 parameters[8];
 };
 
 /* So that a reply is a page. */

@@ -7,14 +7,17 @@
 //! passes is looked at by others before (front). daemon.rs calls when there is
 //! something to do.
 //!
-//!   requests  what each request does
+//!   requests   what each request does
+//!   core_rule  of these, what concerns a loaded core rule
 
+mod core_rule;
 mod requests;
 
 use crate::clients::{Client, Clients};
 use crate::connection::{Connection, Listener, Refused};
 use crate::facts::Facts;
 use crate::kernel::{ClientOp, Kernel, Limits};
+use crate::loaded::Loaded;
 use crate::message;
 use crate::pages::{self, Job, PageMap, Placer};
 use crate::takeover::Successor;
@@ -64,6 +67,8 @@ pub struct Control {
     orders: Vec<(u64, Message, Order)>,
     /// The trace that is taken, and over which connection.
     trace: Option<(u64, Trace)>,
+    /// The core rule that is loaded.
+    loaded: Option<Loaded>,
 }
 
 impl Control {
@@ -88,6 +93,7 @@ impl Control {
             facts,
             orders: Vec::new(),
             trace: None,
+            loaded: None,
         };
         control.open()?;
         Ok(control)

@@ -49,9 +49,13 @@ impl Control {
             Request::Design(choice) => match self.design(kernel, number, choice) {
                 Ok(()) => {
                     let header = message::reply(&message, size_of::<DesignText>(), Ok(()));
-                    let text = DesignText::new(header, &self.facts.design.to_string());
+                    let text = DesignText::new(header, &self.facts.design_text());
                     return self.send(kernel, number, text.as_bytes());
                 }
+                Err(errno) => Err(errno),
+            },
+            Request::CoreRule(asked) => match self.core_rule(kernel, number, asked, packet.fd) {
+                Ok(said) => return self.say(kernel, number, &message, said),
                 Err(errno) => Err(errno),
             },
             Request::Reload => match self.admit_root(number) {
@@ -241,7 +245,7 @@ impl Control {
         self.switch_design(kernel, choice)
     }
 
-    fn admit_root(&self, number: u64) -> Result<(), Errno> {
+    pub(super) fn admit_root(&self, number: u64) -> Result<(), Errno> {
         let connection = self.connections.get(&number).ok_or(Errno::NOTCONN)?;
         match connection.peer.uid {
             0 => Ok(()),
@@ -249,10 +253,12 @@ impl Control {
         }
     }
 
-    /// Switches the design for all.
+    /// Switches to a built-in design for all. A loaded core rule goes.
     pub fn switch_design(&mut self, kernel: &Kernel<'_>, choice: Choice) -> Result<(), Errno> {
-        kernel.switch_design(&choice)?;
-        log::info!(design:% = choice; "design {choice} (was {})", self.facts.design);
+        kernel.switch_design(&choice, None)?;
+        log::info!(design:% = choice; "design {choice} (was {})", self.facts.design_text());
+        self.loaded = None;
+        self.facts.loaded = None;
         let text = choice.to_string();
         self.facts.design = choice;
         for (id, client) in self.clients.iter() {

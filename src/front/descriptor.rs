@@ -5,7 +5,7 @@
 //! own objects (a BPF map, a pidfd, a pipe) have no owner that could delay it, and
 //! /proc names them as no file can be named. Leaves to others what is in them.
 
-use crate::message::Request;
+use crate::message::{CoreRule, Request};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Of include/uapi/linux/magic.h: a file system that a user's program serves.
@@ -33,13 +33,16 @@ impl Kind {
                 Some(Self::Pidfd)
             }
             Request::TraceStart => Some(Self::Pipe),
-            Request::TraceAttach { .. } => Some(Self::Program),
+            Request::TraceAttach { .. } | Request::CoreRule(CoreRule::Load { .. }) => {
+                Some(Self::Program)
+            }
             Request::Unregister { .. }
             | Request::Status
             | Request::Reload
             | Request::Rules
             | Request::TakeOver
             | Request::TraceStop
+            | Request::CoreRule(_)
             | Request::Design(_) => None,
         }
     }

@@ -128,6 +128,104 @@ pub fn designs_are_switched_under_load() {
     daemon.assert_schedules();
 }
 
+/// `flexnet design ACTION`, for a folder with the object that was compiled for it.
+fn folder(action: &str, folder: &str, keys: &str) -> Output {
+    let dir = format!("/flexnet/designs/{folder}");
+    let object = format!("{dir}/core_rule.o");
+    let named = match keys {
+        "" => dir.clone(),
+        keys => format!("{dir}:{keys}"),
+    };
+    run("flexnet", &["design", action, &named, "--object", &object])
+}
+
+fn loaded(name: &str, keys: &str) {
+    let output = folder("load", name, keys);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(name_text(&status().design), name);
+}
+
+fn cores(number: u32) {
+    eventually("the rule's number of cores", || {
+        status().cores_granted == number
+    });
+}
+
+/// Rules from outside come and go under load. Cores follow the one that is loaded, and the
+/// built-in one where it has no answer, is gone or was refused.
+pub fn a_core_rule_is_loaded_under_load() {
+    let list = || text(&run("flexnet", &["design", "list"]).stdout);
+    let daemon = share("max-net-cores = 3\n");
+    let mut app = Task::app("load", 3);
+    app.ask("load 300 64 0");
+    granted_core(&mut app);
+    let client_before = client("load").unwrap().client;
+    // By the default rule three executors that are behind have three cores.
+    cores(3);
+    loaded("fixed", "cores=1");
+    cores(1);
+    app.await_progress(100);
+    assert_eq!(status().cores_granted, 1);
+    loaded("fixed", "cores=2");
+    cores(2);
+    // More than there may be is bounded, and none is not for long where there is work.
+    loaded("fixed", "cores=4000");
+    cores(3);
+    loaded("fixed", "cores=0");
+    cores(1);
+    app.await_progress(100);
+    assert!(
+        list().starts_with("fixed is loaded, on flexnet:"),
+        "{}",
+        list()
+    );
+
+    // Refused: the verifier says why, and the rule before stays on.
+    let refused = folder("load", "beyond", "");
+    assert!(!refused.status.success());
+    let why = text(&refused.stderr);
+    assert!(
+        why.contains("verifier refuses it") && why.contains("processed "),
+        "{why}"
+    );
+    assert_eq!(name_text(&status().design), "fixed");
+    app.await_progress(100);
+    assert_eq!(status().cores_granted, 1);
+
+    // Nonsense: the default rule decides.
+    loaded("fixed", "cores=5000");
+    cores(3);
+    assert!(!list().ends_with(" 0 without an answer\n"), "{}", list());
+
+    // By queued messages.
+    loaded("backlog", "messages=1000");
+    cores(1);
+    loaded("backlog", "messages=8");
+    cores(3);
+    app.ask("idle");
+    cores(0);
+    app.ask("load 300 64 0");
+
+    // Unloaded, by name or by a switch.
+    loaded("fixed", "cores=1");
+    cores(1);
+    let output = run("flexnet", &["design", "unload"]);
+    assert!(text(&output.stdout).starts_with("fixed is unloaded"));
+    assert_eq!(name_text(&status().design), "flexnet");
+    cores(3);
+    loaded("fixed", "cores=1");
+    cores(1);
+    switch("snap:mode=dedicating,workers=2");
+    cores(2);
+    assert!(list().starts_with("no core rule is loaded"));
+
+    // It was connected all the time.
+    assert_eq!(client("load").unwrap().client, client_before);
+    app.ask("idle");
+    cores(0);
+    daemon.assert_schedules();
+}
+
 fn switch(design: &str) {
     let choice = design.parse().unwrap();
     flexnet::client::design(SOCKET_PATH.as_ref(), Some(&choice)).unwrap();

@@ -106,6 +106,7 @@ const SHARING: &[Test] = tests! {
         every_design_serves on [2],
         a_switch_changes_how_cores_are_granted on [4],
         designs_are_switched_under_load on [4],
+        a_core_rule_is_loaded_under_load on [4],
         micro_quanta_leave_the_rest_of_a_core on [2] => time,
         a_guarantee_takes_a_core_above_anothers_guarantee on [2] => time,
         only_root_switches_and_errors_list on [2];

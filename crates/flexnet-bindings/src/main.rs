@@ -30,6 +30,11 @@ const ENUMS: &[(&str, &str, &str)] = &[
         "FLEXNET_EXECUTOR_",
     ),
     ("flexnet_cpu_state", "CpuState", "FLEXNET_CPU_"),
+    (
+        "flexnet_core_rule_action",
+        "CoreRuleAction",
+        "FLEXNET_CORE_RULE_",
+    ),
     ("flexnet_trace_kind", "TraceKind", "FLEXNET_TRACE_"),
 ];
 

@@ -37,8 +37,8 @@ enum Command {
     Why(why::Options),
     /// Trace cores and executors into a file for Perfetto's viewer
     Trace(trace::Options),
-    /// List the stack designs, show the one that is on, or switch to another one
-    Design(design::Options),
+    /// List the stack designs, show or switch the one that is on, and load designs in folders
+    Design(Box<design::Options>),
     /// Make the scheduler read its configuration file again
     Reload(reload::Options),
     /// Simulate designs on any number of cores

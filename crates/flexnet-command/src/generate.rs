@@ -38,7 +38,7 @@ pub struct Related<'a> {
     pub pages: &'a [(&'a str, u8)],
 }
 
-/// Writes a manual page for `command` and one for each of its commands.
+/// Writes a manual page for `command` and one for each of its commands and their actions.
 pub fn man(options: &Man, command: Command, related: &Related<'_>) -> Result<()> {
     let mut command = command.disable_help_subcommand(true);
     // Gives commands the names they are shown by: flexnet-sim.
@@ -66,7 +66,11 @@ pub fn man(options: &Man, command: Command, related: &Related<'_>) -> Result<()>
             files,
             pages: &pages,
         };
-        write(sub, &format!("{main}-{}", sub.get_name()), &related)?;
+        let name = format!("{main}-{}", sub.get_name());
+        write(sub, &name, &related)?;
+        for action in sub.get_subcommands() {
+            write(action, &format!("{name}-{}", action.get_name()), &related)?;
+        }
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! An application's stack: its design, its queues, its workers.
 
-use super::arbiter::{self, DesignParams, Memory, Sample};
+use super::arbiter::{self, Decision, DesignParams, Memory, Sample};
+use super::loaded::RuleInUse;
 use super::workload::Phase;
 use flexnet::design::{Design, Item, Place, Take, View};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -130,6 +131,8 @@ pub(super) struct App {
     pub queues: Queues,
     pub params: DesignParams,
     pub memory: Memory,
+    /// The core rule in the place of the design's own.
+    pub rule: Option<RuleInUse>,
     pub random: Xoshiro256PlusPlus,
     /// The core of each worker that has one, or still has.
     pub core_of: Vec<Option<usize>>,
@@ -169,6 +172,7 @@ impl App {
             design,
             params,
             memory: Memory::default(),
+            rule: None,
             random,
             core_of: vec![None; workers],
             owed: 0,
@@ -192,6 +196,14 @@ impl App {
         self.busy_ns += self.running as u64 * (now - self.busy_at);
         self.busy_at = now;
         self.running = self.running.saturating_add_signed(change);
+    }
+
+    /// One round of its arbiter.
+    pub fn decide(&mut self, sample: &Sample) -> Decision {
+        match &mut self.rule {
+            Some(rule) => rule.round(&self.params, sample, &mut self.memory),
+            None => arbiter::round(&self.params, sample, &mut self.memory),
+        }
     }
 
     /// What the arbiter sees; busy time since the last sample.

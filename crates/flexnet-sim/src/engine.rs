@@ -8,6 +8,7 @@ mod dispatcher;
 use super::app::{App, Job};
 use super::arbiter::DesignParams;
 use super::costs::DEEP_AFTER_NS;
+use super::loaded::RuleInUse;
 use super::outcome::{Outcome, Tally};
 use super::setup::Setup;
 use super::workload::Arrivals;
@@ -125,6 +126,7 @@ impl<'a> Engine<'a> {
             engine
                 .apps
                 .push(App::new(design, params, random, guaranteed));
+            engine.apps[app].rule = setup.rule.clone().map(RuleInUse::new);
             engine.first_arrival(app);
         }
         engine

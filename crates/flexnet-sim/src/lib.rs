@@ -28,6 +28,7 @@ mod arbiter;
 mod capacity;
 mod costs;
 mod engine;
+mod loaded;
 mod outcome;
 mod setup;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use arbiter::{CASE_BYTES, Params, recorded_rounds};
 pub use capacity::{Objective, capacity};
 pub use costs::Costs;
 pub use engine::{simulate, simulate_with};
+pub use loaded::{LoadedRule, RULE_PARAMETERS};
 pub use outcome::{Outcome, Step};
 pub use setup::Setup;
 pub use workload::{Arrivals, NAMED, Phase, Service};

@@ -176,7 +176,7 @@ impl Tally {
                     / (self.time_by_step[at].max(1) as f64 * setup.cores as f64),
         });
         Outcome {
-            design: setup.design.to_string(),
+            design: setup.name(),
             load_rps: self.came as f64 * 1e9 / time,
             achieved_rps: self.served as f64 * 1e9 / time,
             requests: self.latency.len(),

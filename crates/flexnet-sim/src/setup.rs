@@ -3,6 +3,7 @@
 
 use super::arbiter::Params;
 use super::costs::Costs;
+use super::loaded::LoadedRule;
 use super::workload::{Arrivals, Service};
 use flexnet::design::{Choice, Rule};
 
@@ -11,6 +12,8 @@ use flexnet::design::{Choice, Rule};
 pub struct Setup {
     /// The design.
     pub design: Choice,
+    /// A core rule in the place of the design's own.
+    pub rule: Option<LoadedRule>,
     /// Cores in all.
     pub cores: usize,
     /// Applications; the load is divided among them.
@@ -70,6 +73,15 @@ impl Setup {
             },
             seed: 1,
             design,
+            rule: None,
+        }
+    }
+
+    /// How reports name the design.
+    pub fn name(&self) -> String {
+        match &self.rule {
+            Some(rule) => rule.name().to_owned(),
+            None => self.design.to_string(),
         }
     }
 

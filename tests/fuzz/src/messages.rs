@@ -10,7 +10,7 @@ mod message;
 
 use flexnet::abi::{self, Class, FlowClass, Message, Wire as _};
 use libfuzzer_sys::fuzz_target;
-use message::{REQUEST_BYTES, Request, parse, reply};
+use message::{CoreRule, REQUEST_BYTES, Request, parse, reply};
 
 fn check(request: &Request) {
     match request {
@@ -30,6 +30,10 @@ fn check(request: &Request) {
             // What is shown to operators is what they may write.
             assert_eq!(choice.to_string().parse().as_ref(), Ok(choice));
             drop(choice.build(1));
+        }
+        Request::CoreRule(CoreRule::Load { name, in_stack, .. }) => {
+            assert!(!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic()));
+            drop(in_stack.build(1));
         }
         _ => {}
     }

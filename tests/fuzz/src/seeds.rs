@@ -4,7 +4,7 @@
 //!
 //! usage: seeds FOLDER    (makes FOLDER/messages and FOLDER/records)
 
-use flexnet::abi::{self, DesignText, Hello, Message, Register, SetClass, TraceAsk, WhyAsk, Wire};
+use flexnet::abi::{self, CoreRuleAsk, DesignText, Hello, Message, Register, SetClass, TraceAsk, WhyAsk, Wire};
 use flexnet::design::Choice;
 use std::fs;
 use std::io;
@@ -89,6 +89,16 @@ fn messages() -> Vec<Vec<u8>> {
     for text in texts.chain(whole) {
         let message = header::<DesignText>(abi::MESSAGE_DESIGN);
         add(DesignText::new(message, &text).as_bytes());
+    }
+    for action in 0..4 {
+        let ask = CoreRuleAsk {
+            message: header::<CoreRuleAsk>(abi::MESSAGE_CORE_RULE),
+            action,
+            name: abi::name_bytes("mine"),
+            text: abi::text_bytes("shenango"),
+            ..CoreRuleAsk::default()
+        };
+        add(ask.as_bytes());
     }
     all
 }

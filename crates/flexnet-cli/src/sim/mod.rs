@@ -11,6 +11,7 @@ mod preempt;
 mod report;
 mod stack;
 
+use crate::design::{Folder, rule_of};
 use anyhow::{Context, Result, ensure};
 use clap::value_parser;
 use confidence::{Estimate, Found};
@@ -34,11 +35,31 @@ fn costs(text: &str) -> Result<Costs, String> {
     Ok(costs)
 }
 
+/// A built-in design, or one in a folder.
+#[derive(Clone, Debug)]
+enum Simulated {
+    BuiltIn(Choice),
+    Folder(Box<Folder>),
+}
+
+fn simulated(text: &str) -> Result<Simulated, String> {
+    match text.contains('/') {
+        true => text
+            .parse()
+            .map(|folder| Simulated::Folder(Box::new(folder))),
+        false => text
+            .parse()
+            .map(Simulated::BuiltIn)
+            .map_err(|error: flexnet::design::Unknown| error.to_string()),
+    }
+}
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// A design, NAME[:key=value,…]; may be given several times (`flexnet design` lists all)
-    #[arg(long, value_name = "DESIGN", default_value = "flexnet")]
-    design: Vec<Choice>,
+    /// A design, NAME[:key=value,…] or ./DIR[:key=value,…] for a folder with a slash in its
+    /// path; may be given several times (`flexnet design` lists all)
+    #[arg(long, value_name = "DESIGN", default_value = "flexnet", value_parser = simulated)]
+    design: Vec<Simulated>,
     /// Number of simulated cores (1 to 4096)
     #[arg(long, default_value_t = 16, value_parser = value_parser!(u16).range(1..=4096))]
     cores: u16,
@@ -152,7 +173,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .design
         .iter()
         .map(|design| setup(options, design, &arrivals, costs))
-        .collect();
+        .collect::<Result<_>>()?;
     let mut report = Report::new(&setups[0], options.seed);
     match options.capacity {
         Some(objective) => {
@@ -192,8 +213,18 @@ fn has_own_rates(arrivals: &Arrivals) -> bool {
     )
 }
 
-fn setup(options: &Options, design: &Choice, arrivals: &Arrivals, costs: Costs) -> Setup {
-    let mut setup = Setup::new(design.clone(), options.cores.into());
+fn setup(
+    options: &Options,
+    design: &Simulated,
+    arrivals: &Arrivals,
+    costs: Costs,
+) -> Result<Setup> {
+    let (choice, rule) = match design {
+        Simulated::BuiltIn(choice) => (choice, None),
+        Simulated::Folder(folder) => (&folder.in_stack, Some(rule_of(folder)?)),
+    };
+    let mut setup = Setup::new(choice.clone(), options.cores.into());
+    setup.rule = rule;
     setup.apps = options.apps.into();
     setup.service = options.service.clone();
     setup.arrivals = arrivals.clone();
@@ -209,7 +240,7 @@ fn setup(options: &Options, design: &Choice, arrivals: &Arrivals, costs: Costs) 
         setup.arbiter.objective_ns = objective;
         setup.arbiter.low_mark_ns = objective / 2;
     }
-    setup
+    Ok(setup)
 }
 
 /// One setup a load; arrivals that have rates of their own are one.
@@ -277,7 +308,7 @@ fn find(setup: &Setup, objective: Objective, seeds: u64) -> Result<Found> {
     );
     eprintln!(
         "{}: looking for the highest load with {objective}",
-        setup.design
+        setup.name()
     );
     let setups: Vec<Setup> = (0..seeds)
         .map(|number| Setup {
@@ -289,11 +320,7 @@ fn find(setup: &Setup, objective: Objective, seeds: u64) -> Result<Found> {
     let rps = found
         .iter()
         .map(|found| found.as_ref().map_or(0.0, |(rps, _)| *rps));
-    let estimate = Estimate::new(
-        setup.design.to_string(),
-        objective.to_string(),
-        rps.collect(),
-    );
+    let estimate = Estimate::new(setup.name(), objective.to_string(), rps.collect());
     println!("{estimate}");
     let first = found.swap_remove(0);
     Ok(Found {

@@ -129,7 +129,7 @@ impl Engine<'_> {
         let now = self.now;
         let app = &mut self.apps[index];
         let sample = app.sample(now);
-        let decision = arbiter::round(&app.params, &sample, &mut app.memory);
+        let decision = app.decide(&sample);
         let before = app.queues.target;
         let wanted = decision.cores as usize;
         if wanted < before {

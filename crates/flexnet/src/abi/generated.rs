@@ -270,6 +270,7 @@ pub const MESSAGE_TAKEOVER: u16 = 9;
 pub const MESSAGE_WHY: u16 = 10;
 pub const MESSAGE_TRACE: u16 = 11;
 pub const MESSAGE_RULES: u16 = 12;
+pub const MESSAGE_CORE_RULE: u16 = 13;
 pub const MESSAGE_DETACH: u16 = 6;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]
@@ -381,6 +382,47 @@ const _: () = {
     ["Offset of field: DesignText::text"][::core::mem::offset_of!(DesignText, text) - 16usize];
 };
 impl Default for DesignText {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(u32)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub enum CoreRuleAction {
+    Tell = 0,
+    Load = 1,
+    Unload = 2,
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct CoreRuleAsk {
+    pub message: Message,
+    pub action: u32,
+    pub reserved: u32,
+    pub name: [u8; 16usize],
+    pub text: [u8; 64usize],
+    pub parameters: [u64; 8usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of CoreRuleAsk"][::core::mem::size_of::<CoreRuleAsk>() - 168usize];
+    ["Alignment of CoreRuleAsk"][::core::mem::align_of::<CoreRuleAsk>() - 8usize];
+    ["Offset of field: CoreRuleAsk::message"]
+        [::core::mem::offset_of!(CoreRuleAsk, message) - 0usize];
+    ["Offset of field: CoreRuleAsk::action"]
+        [::core::mem::offset_of!(CoreRuleAsk, action) - 16usize];
+    ["Offset of field: CoreRuleAsk::reserved"]
+        [::core::mem::offset_of!(CoreRuleAsk, reserved) - 20usize];
+    ["Offset of field: CoreRuleAsk::name"][::core::mem::offset_of!(CoreRuleAsk, name) - 24usize];
+    ["Offset of field: CoreRuleAsk::text"][::core::mem::offset_of!(CoreRuleAsk, text) - 40usize];
+    ["Offset of field: CoreRuleAsk::parameters"]
+        [::core::mem::offset_of!(CoreRuleAsk, parameters) - 104usize];
+};
+impl Default for CoreRuleAsk {
     fn default() -> Self {
         let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
         unsafe {

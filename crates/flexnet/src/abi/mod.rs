@@ -170,7 +170,7 @@ macro_rules! wire {
         unsafe impl Wire for $name {}
     )* };
 }
-wire!(Message Hello Welcome Register SetClass DesignText Reload Takeover Status StatusRules WhyAsk Why TraceAsk TraceReply);
+wire!(Message Hello Welcome Register SetClass DesignText Reload CoreRuleAsk Takeover Status StatusRules WhyAsk Why TraceAsk TraceReply);
 
 /// A name of at most 15 bytes, zero-terminated.
 pub fn name_bytes(name: &str) -> [u8; 16] {

@@ -12,25 +12,30 @@
 //! the scheduler; executors only read and write their page.
 
 mod connection;
+mod core_rule;
 mod socket;
+mod words;
 
 use crate::abi::{
-    self, Class, DesignText, FlowClass, Message, Reload, SetClass, Status, StatusRules, TraceAsk,
+    self, Class, DesignText, FlowClass, Message, SetClass, Status, StatusRules, TraceAsk,
     TraceReply, Why, WhyAsk, WhyThread,
 };
 use crate::descriptors::raised;
 use crate::design::Choice;
 use crate::executor::{Link, PageRef};
 use connection::{Connected, Connection};
+pub use core_rule::{CoreRuleObject, load_core_rule, loaded_core_rule, unload_core_rule};
 use rustix::event::{EventfdFlags, eventfd};
 pub use socket::root_door;
-use socket::{ControlSocket, check_status, header, own_thread};
+use socket::{ControlSocket, header, own_thread};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+pub use words::Reloaded;
+use words::in_words;
 
 /// The connection to the scheduler, for one process.
 ///
@@ -191,15 +196,6 @@ pub fn design(path: &Path, choice: Option<&Choice>) -> io::Result<String> {
     Ok(abi::name_text(&reply.0.text))
 }
 
-/// What came of [`reload`], in words, a line each.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reloaded {
-    /// The file holds, but for what is said.
-    Done(String),
-    /// It has mistakes, and nothing changed.
-    Mistakes(String),
-}
-
 /// Has the scheduler read its configuration file anew; root's to ask.
 ///
 /// # Errors
@@ -207,12 +203,7 @@ pub enum Reloaded {
 pub fn reload(path: &Path) -> io::Result<Reloaded> {
     let socket = ControlSocket::connect_to_ask(path)?;
     let request = header(abi::MESSAGE_RELOAD, size_of::<Message>(), 1);
-    let (header, reply, _) = socket.exchange::<_, Reload>(&request, None)?;
-    let text = abi::name_text(&reply.text);
-    match check_status(&header) {
-        Err(_) if !text.is_empty() => Ok(Reloaded::Mistakes(text)),
-        status => status.map(|()| Reloaded::Done(text)),
-    }
+    in_words(&socket, &request, None)
 }
 
 /// A trace that is being taken; it ends with this.

@@ -420,12 +420,14 @@ __noinline int serve_latency_batch(s32 cpu)
 
 /* Does the latency task whose slice is over go on? Queued anew it would wait for
  * the end of a preemption cooldown that its own run began, in the middle of its work. The
- * budget of the class bounds it, and others of its class have their turn. */
-static bool latency_goes_on(s32 cpu, struct cpu_ctx *cctx, struct task_struct *prev, u64 now)
+ * budget of the class bounds it, and others of its class have their turn. Not static: so the
+ * verifier checks it once. */
+__noinline int latency_goes_on(s32 cpu, struct task_struct *prev __arg_trusted, u64 now)
 {
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct task_ctx *tctx;
 
-	if (!prev || !(prev->scx.flags & SCX_TASK_QUEUED) || !in_latency_batch(cctx, now) ||
+	if (!cctx || !(prev->scx.flags & SCX_TASK_QUEUED) || !in_latency_batch(cctx, now) ||
 	    cctx->current_class != FLEXNET_CLASS_LATENCY || cctx->kick_claim_ns ||
 	    !bpf_cpumask_test_cpu(cpu, prev->cpus_ptr) ||
 	    (queued(pinned_dsq(cpu)) && latency_pinned(cpu)))

@@ -233,7 +233,7 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 			prev->scx.slice = settings.slice_ns;
 			return;
 		}
-		if ((settings.lend && latency_goes_on(cpu, cctx, prev, now)) ||
+		if ((settings.lend && prev && latency_goes_on(cpu, prev, now)) ||
 		    dispatch_general_on_granted(cpu, cctx, now, false))
 			return;
 	} else {
@@ -242,7 +242,7 @@ void BPF_STRUCT_OPS(flexnet_dispatch, s32 cpu, struct task_struct *prev)
 		     serve_starved_executor(cpu, DSQ_EXECUTOR_LATENCY, now)) ||
 		    (queued(DSQ_EXECUTOR_THROUGHPUT) > 0 &&
 		     serve_starved_executor(cpu, DSQ_EXECUTOR_THROUGHPUT, now)) ||
-		    goes_on(cpu, cctx, prev, now) || latency_goes_on(cpu, cctx, prev, now) ||
+		    goes_on(cpu, cctx, prev, now) || (prev && latency_goes_on(cpu, prev, now)) ||
 		    dispatch_general(cpu, now))
 			return;
 		/* Nothing else to do: executors that wait for a core. */

@@ -73,9 +73,7 @@ pub(crate) struct Sample {
 
 impl Sample {
     fn is_busy(&self) -> bool {
-        // In less than a sample's sends a few waits may be chance.
-        let sends = self.sends.max(SENDS_PER_SAMPLE.into());
-        self.waits * SENDS_PER_WAIT <= sends && self.is_short()
+        !Span::of(*self).waits_often() && self.is_short()
     }
 
     fn is_short(&self) -> bool {
@@ -125,6 +123,16 @@ impl Span {
         self.waits += sample.waits;
     }
 
+    /// In less than a sample's sends a few waits may be chance.
+    fn waits_often(&self) -> bool {
+        self.waits * SENDS_PER_WAIT > self.sends.max(SENDS_PER_SAMPLE.into())
+    }
+
+    /// A thread that queues and waits has gained if it sends faster all the same.
+    fn waits_in_vain(&self, inline: &Self) -> bool {
+        self.waits_often() && !self.is_within(100, inline)
+    }
+
     /// Without so many of its sends.
     fn without(self, sends: u64) -> Self {
         let left = self.sends.saturating_sub(sends);
@@ -166,8 +174,13 @@ enum Phase {
     /// Measures inline once more: a thread that lost the CPU in the baseline would gain
     /// by anything.
     Confirm { queued: Span, inline: Span },
-    /// Queued, for so long. `inline` is what it is compared with.
-    Keep { left_ns: u64, inline: Span },
+    /// Queued, for so long. `inline` is what it is compared with. Two samples in a row decide
+    /// against it: one may be a lost turn.
+    Keep {
+        left_ns: u64,
+        inline: Span,
+        in_vain: bool,
+    },
     /// Inline, for so long.
     Pause(u64),
 }
@@ -216,13 +229,21 @@ impl Sender {
         self.send_mode()
     }
 
-    /// Does the sample say nothing of whether queueing pays? A thread that queues and waits has
-    /// gained if it sends faster all the same.
+    /// Is this no thread that is busy sending, by what it does in the phase?
     fn is_over(&self, sample: Sample) -> bool {
+        let own = Span::of(sample);
         match &self.phase {
-            Phase::Trial { inline, .. } | Phase::Keep { inline, .. } => {
-                !sample.is_short() || !sample.is_busy() && !Span::of(sample).is_within(100, inline)
+            _ if !sample.is_short() => true,
+            // While flows are made, waits say nothing.
+            Phase::Trial { warm_up_ns, .. } if *warm_up_ns > 0 && sample.backlog.is_none() => false,
+            Phase::Trial { inline, queued, .. } => {
+                let mut all = *queued;
+                all.add(sample);
+                all.waits_in_vain(inline)
             }
+            Phase::Keep {
+                inline, in_vain, ..
+            } => *in_vain && own.waits_in_vain(inline),
             _ => !sample.is_busy(),
         }
     }
@@ -265,9 +286,12 @@ impl Sender {
                 }
                 self.judge(&inline, &queued)
             }
-            Phase::Keep { left_ns, inline } if left_ns > sample.wall_ns => Phase::Keep {
+            Phase::Keep {
+                left_ns, inline, ..
+            } if left_ns > sample.wall_ns => Phase::Keep {
                 left_ns: left_ns - sample.wall_ns,
                 inline,
+                in_vain: Span::of(sample).waits_in_vain(&inline),
             },
             // The machine may have changed: measured anew.
             Phase::Keep { .. } => Phase::Baseline(Span::EMPTY),
@@ -334,6 +358,7 @@ impl Sender {
             Phase::Keep {
                 left_ns: keep,
                 inline: *inline,
+                in_vain: false,
             }
         } else {
             self.pause(GROWS)

@@ -341,7 +341,29 @@ fn a_thread_with_less_to_do_sends_by_itself_again() {
         waits: 100,
         ..busy(170_000)
     };
+    // One sample may be a lost turn.
+    assert_eq!(sender.observe(calm), SendMode::Queued);
     assert_eq!(sender.observe(calm), SendMode::Inline);
+}
+
+#[test]
+fn one_short_sample_of_waits_ends_no_trial() {
+    let mut sender = Sender::new();
+    while !matches!(sender.phase, Phase::Trial { warm_up_ns: 0, .. }) {
+        sender.observe(busy(160_000));
+    }
+    let short = |ns: u64, waits| Sample {
+        sends: 32,
+        bytes: 64 * 32,
+        wall_ns: 32 * ns,
+        waits,
+        backlog: Some(0),
+    };
+    // Faster than the clients for a while, then a turn is lost.
+    for sample in [short(90_000, 0), short(90_000, 9), short(200_000, 9)] {
+        sender.observe(sample);
+        assert_eq!(sender.send_mode(), SendMode::Queued);
+    }
 }
 
 #[test]

@@ -93,7 +93,7 @@ class Programs:
         said = virtual.boot(folder, self.made_by, cpus, seed, [
             "flexnet-bench", "programs", "--lockstep", "--only", scheduler, "--programs", program, "--rounds", "1",
             "--seconds", str(self.options.seconds), "--rate", str(PROGRAM_RATES[program]), "--steer", "",
-            "--json", "/out/programs.json"], self.adds)
+            "--neighbours", self.options.neighbours, "--json", "/out/programs.json"], self.adds)
         if said is None:
             return None
         result = json.loads((folder / "out/programs.json").read_text())

@@ -59,7 +59,8 @@ fn a_new_design_works() {
     assert!(said.contains("compiled for BPF"), "{said}");
     assert!(fs::read(&object).unwrap().starts_with(b"\x7fELF"));
     // Nothing is written over.
-    assert!(!flexnet(&["design", "new", "mine", dir]).0);
+    let (again, said) = flexnet(&["design", "new", "mine", dir]);
+    assert!(!again && said.contains("does not exist"), "{said}");
     assert!(!flexnet(&["design", "new", "shenango", "/nonexistent"]).0);
 }
 
@@ -106,6 +107,11 @@ fn wrong_rules_fail_the_check() {
         ("static", "return ++calls % 3;", "two answers"),
         ("syntax", "return 1", "refuses it"),
         ("one-core", "return 1;", "serves"),
+        (
+            "divides",
+            "return round->runnable / (round->parameters[0] - 1);",
+            "with patience = 1 the rule fails",
+        ),
     ] {
         let dir = with_rule(name, body);
         let (checked, said) = flexnet(&["design", "check", &dir]);
@@ -163,6 +169,13 @@ fn wrong_folders_are_refused() {
         assert!(!checked && said.contains(why), "{to}: {said}");
     }
     fs::write(&toml, good).unwrap();
+    let simulated = Command::new(env!("CARGO_BIN_EXE_flexnet"))
+        .args(["sim", "--design", "own:patience=9", "--load", "30%"])
+        .current_dir(Path::new(&dir).parent().unwrap())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&simulated.stderr).into_owned();
+    assert!(said.contains("write ./own:patience=9"), "{said}");
     for (keys, why) in [
         ("patience=0", "must be from 1"),
         ("patience=x", "not a whole number"),

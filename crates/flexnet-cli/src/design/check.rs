@@ -4,8 +4,9 @@
 
 use super::compile::{Workshop, rule_of};
 use super::folder::Folder;
-use anyhow::{Context, Result, ensure};
-use flexnet_sim::{Arrivals, Outcome, Service, Setup, simulate};
+use anyhow::{Context, Result, bail, ensure};
+use flexnet_sim::{Arrivals, Outcome, RULE_PARAMETERS, Service, Setup, simulate};
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -32,14 +33,28 @@ pub(super) fn run(folder: &Folder, keep: Option<&Path>) -> Result<()> {
     print!("{}", folder.describe());
     let workshop = Workshop::new()?;
     let checker = workshop.checker(folder)?;
-    let status = Command::new(&checker)
-        .args(folder.parameters.map(|value| value.to_string()))
-        .status()
-        .context("the compiled rule")?;
+    let generated = |parameters: [u64; RULE_PARAMETERS]| {
+        let mut command = Command::new(&checker);
+        command.args(parameters.map(|value| value.to_string()));
+        command
+    };
+    let status = generated(folder.parameters).status();
     ensure!(
-        status.success(),
+        status.context("the compiled rule")?.success(),
         "the rule fails in generated rounds: see above"
     );
+    let bounds = folder.at_bounds();
+    for (what, parameters) in &bounds {
+        let output = generated(*parameters).output();
+        let output = output.context("the compiled rule")?;
+        if !output.status.success() {
+            std::io::stderr().write_all(&output.stderr)?;
+            bail!("with {what} the rule fails in generated rounds: see above");
+        }
+    }
+    if !bounds.is_empty() {
+        println!("the same with each parameter at its min and at its max");
+    }
     let object = workshop.bpf(folder)?;
     if let Some(keep) = keep {
         std::fs::copy(&object, keep).with_context(|| keep.display().to_string())?;

@@ -119,7 +119,10 @@ fn clang() -> Result<String> {
             return Ok(name);
         }
     }
-    bail!("there is no clang, which compiles for BPF: install one, or name it in BPF_CLANG")
+    bail!(
+        "there is no clang, which compiles for BPF: install one, or name it in BPF_CLANG; \
+         load --object needs none"
+    )
 }
 
 /// A folder's rule for the simulator.

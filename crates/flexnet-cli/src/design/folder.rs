@@ -87,6 +87,19 @@ impl Folder {
         }
         text
     }
+
+    /// The parameters with one of them at its min or its max, and which one that is.
+    pub fn at_bounds(&self) -> Vec<(String, [u64; RULE_PARAMETERS])> {
+        let mut all = Vec::new();
+        for (at, Parameter { name, min, max, .. }) in self.described.iter().enumerate() {
+            for bound in [*min, *max] {
+                let mut parameters = self.parameters;
+                parameters[at] = bound;
+                all.push((format!("{name} = {bound}"), parameters));
+            }
+        }
+        all
+    }
 }
 
 fn open(text: &str) -> Result<Folder> {
@@ -96,7 +109,8 @@ fn open(text: &str) -> Result<Folder> {
     };
     let file_path = Path::new(path).join("design.toml");
     let shown = file_path.display().to_string();
-    let content = fs::read_to_string(&file_path).with_context(|| shown.clone())?;
+    let content = fs::read_to_string(&file_path)
+        .with_context(|| format!("{shown} (flexnet design new writes one)"))?;
     let file: File = toml::from_str(&content).with_context(|| shown.clone())?;
     check_name(&file.name).with_context(|| shown.clone())?;
     let in_stack = match file.in_stack.as_str() {
@@ -159,7 +173,8 @@ fn check_name(name: &str) -> Result<()> {
 /// Writes the folder of a new design.
 pub(super) fn create(name: &str, dir: &Path) -> Result<()> {
     check_name(name)?;
-    fs::create_dir(dir).with_context(|| dir.display().to_string())?;
+    fs::create_dir(dir)
+        .with_context(|| format!("{} (name a folder that does not exist)", dir.display()))?;
     let toml = include_str!("new/design.toml").replace("NAME", name);
     // What is made of it has its author's licence.
     let rule = include_str!("new/core_rule.c");

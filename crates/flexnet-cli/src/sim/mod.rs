@@ -50,7 +50,13 @@ fn simulated(text: &str) -> Result<Simulated, String> {
         false => text
             .parse()
             .map(Simulated::BuiltIn)
-            .map_err(|error: flexnet::design::Unknown| error.to_string()),
+            .map_err(|error: flexnet::design::Unknown| {
+                let name = text.split(':').next().unwrap_or(text);
+                match Path::new(name).join("design.toml").exists() {
+                    true => format!("{error}; for the folder write ./{text}"),
+                    false => error.to_string(),
+                }
+            }),
     }
 }
 

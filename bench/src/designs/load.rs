@@ -45,7 +45,7 @@ pub(crate) struct Options {
     #[arg(long, default_value = "100%:200us", value_parser = |text: &str| text.parse::<Service>())]
     service: Service,
     /// Requests a second, one step after the other
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', required_unless_present = "hog")]
     rates: Vec<f64>,
     /// Seconds of a step
     #[arg(long, default_value_t = 1.0)]

@@ -3,15 +3,18 @@
 //! systemd's journal, records go there with their priorities and fields (CLIENT, DESIGN, REASON),
 //! and without a time, as the journal has its own.
 //!
-//! Promises one record a line. Nobody waits for standard error: what has no room is lost. Only a
-//! full socket of the journal blocks the writer. What is said is everybody's own business.
+//! Promises one record a line. Nobody waits for standard error or the journal: what has no room is
+//! lost. The journal's records (journal.rs) are then counted. What is said is everybody's own
+//! business.
+
+mod journal;
 
 use anyhow::Result;
-use log::{Level, LevelFilter, Log, Metadata, Record};
+use journal::{Journal, connected_to_journal};
+use log::{Level, LevelFilter};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fmt::Display;
 use std::io::{self, ErrorKind, LineWriter, Write};
-use systemd_journal_logger::{JournalLog, connected_to_journal};
 
 /// A crate that logs what is of no use to operators.
 const LEFT_OUT: &str = "scx_stats";
@@ -24,8 +27,7 @@ const PIPE_BYTES: usize = 4_096;
 /// Something logs already.
 pub fn start(level: LevelFilter) -> Result<()> {
     if connected_to_journal() {
-        // Without the socket for fields there is still the stream.
-        log::set_boxed_logger(Box::new(Journal(JournalLog::new().ok())))?;
+        log::set_boxed_logger(Box::new(Journal::new(journal::SOCKET)))?;
         log::set_max_level(level);
         return Ok(());
     }
@@ -76,29 +78,6 @@ impl Write for StandardError {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// The journal, by its socket for records with fields if that is there.
-struct Journal(Option<JournalLog>);
-
-impl Log for Journal {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        !metadata.target().starts_with(LEFT_OUT)
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
-            return;
-        }
-        let sent = self.0.as_ref().map(|journal| journal.journal_send(record));
-        if !matches!(sent, Some(Ok(()))) {
-            let text = lines(record.level(), &record.args().to_string());
-            // Nobody is left to be told.
-            let _ = StandardError.write_all(text.as_bytes());
-        }
-    }
-
-    fn flush(&self) {}
 }
 
 /// A record with its priority before each of its lines.

@@ -8,18 +8,14 @@
 //! business.
 
 mod journal;
+mod standard_error;
 
 use anyhow::Result;
-use journal::{Journal, connected_to_journal};
+use journal::{Journal, LEFT_OUT, connected_to_journal};
 use log::{Level, LevelFilter};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use standard_error::{StandardError, lines};
 use std::fmt::Display;
-use std::io::{self, ErrorKind, LineWriter, Write};
-
-/// A crate that logs what is of no use to operators.
-const LEFT_OUT: &str = "scx_stats";
-/// A pipe that is not full has room for so much.
-const PIPE_BYTES: usize = 4_096;
+use std::io::{LineWriter, Write};
 
 /// Logs from now on what is of this level or above.
 ///
@@ -60,46 +56,4 @@ fn say(level: Level, text: &dyn Display) {
     };
     // Nobody is left to be told.
     let _ = StandardError.write_all(text.as_bytes());
-}
-
-/// Standard error for a thread that must not wait: a pipe that nobody reads is an error.
-struct StandardError;
-
-impl Write for StandardError {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut error = io::stderr();
-        let mut room = [PollFd::new(&error, PollFlags::OUT)];
-        match poll(&mut room, Some(&Timespec::default())) {
-            Ok(0) => Err(ErrorKind::WouldBlock.into()),
-            _ => error.write(&bytes[..bytes.len().min(PIPE_BYTES)]),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A record with its priority before each of its lines.
-fn lines(level: Level, text: &str) -> String {
-    let priority = match level {
-        Level::Error => 3,
-        Level::Warn => 4,
-        Level::Info => 6,
-        Level::Debug | Level::Trace => 7,
-    };
-    let line = |line| format!("<{priority}>{line}\n");
-    text.trim_end().lines().map(line).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_line_has_its_priority() {
-        assert_eq!(lines(Level::Warn, "one\ntwo\n"), "<4>one\n<4>two\n");
-        assert_eq!(lines(Level::Error, "x"), "<3>x\n");
-        assert_eq!(lines(Level::Info, "x"), "<6>x\n");
-    }
 }

@@ -5,7 +5,7 @@
 //! Promises that nobody waits for the journal. A record that has no room is lost and counted. The
 //! next record that has room brings the count with it.
 
-use super::{LEFT_OUT, StandardError, lines};
+use super::standard_error::{StandardError, lines};
 use log::kv::{Error, Key, Value, VisitSource};
 use log::{Level, Log, Metadata, Record};
 use rustix::fs::fstat;
@@ -14,6 +14,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// A crate that logs what is of no use to operators.
+pub const LEFT_OUT: &str = "scx_stats";
 /// Where the journal takes records with fields.
 pub const SOCKET: &str = "/run/systemd/journal/socket";
 

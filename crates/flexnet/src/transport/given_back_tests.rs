@@ -95,7 +95,7 @@ fn read_until_given_back(setup: &Setup, mut peer: &TcpStream) -> usize {
         read
     };
     expect();
-    assert_eq!(setup.runtime.depth(), 1, "an executor has it");
+    assert!(setup.runtime.depth() > 0, "an executor has it");
     setup.link.set_saturated(true);
     while setup.runtime.depth() > 0 {
         assert!(expect() < BYTES / 2, "the executor goes on with it");

@@ -3,20 +3,19 @@
 //! systemd's journal, records go there with their priorities and fields (CLIENT, DESIGN, REASON),
 //! and without a time, as the journal has its own.
 //!
-//! Promises one record a line. Nobody waits for standard error: what has no room is lost. Only a
-//! full socket of the journal blocks the writer. What is said is everybody's own business.
+//! Promises one record a line. Nobody waits for standard error or the journal: what has no room is
+//! lost. The journal's records (journal.rs) are then counted. What is said is everybody's own
+//! business.
+
+mod journal;
+mod standard_error;
 
 use anyhow::Result;
-use log::{Level, LevelFilter, Log, Metadata, Record};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use journal::{Journal, LEFT_OUT, connected_to_journal};
+use log::{Level, LevelFilter};
+use standard_error::{StandardError, lines};
 use std::fmt::Display;
-use std::io::{self, ErrorKind, LineWriter, Write};
-use systemd_journal_logger::{JournalLog, connected_to_journal};
-
-/// A crate that logs what is of no use to operators.
-const LEFT_OUT: &str = "scx_stats";
-/// A pipe that is not full has room for so much.
-const PIPE_BYTES: usize = 4_096;
+use std::io::{LineWriter, Write};
 
 /// Logs from now on what is of this level or above.
 ///
@@ -24,8 +23,7 @@ const PIPE_BYTES: usize = 4_096;
 /// Something logs already.
 pub fn start(level: LevelFilter) -> Result<()> {
     if connected_to_journal() {
-        // Without the socket for fields there is still the stream.
-        log::set_boxed_logger(Box::new(Journal(JournalLog::new().ok())))?;
+        log::set_boxed_logger(Box::new(Journal::new(journal::SOCKET)))?;
         log::set_max_level(level);
         return Ok(());
     }
@@ -58,69 +56,4 @@ fn say(level: Level, text: &dyn Display) {
     };
     // Nobody is left to be told.
     let _ = StandardError.write_all(text.as_bytes());
-}
-
-/// Standard error for a thread that must not wait: a pipe that nobody reads is an error.
-struct StandardError;
-
-impl Write for StandardError {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut error = io::stderr();
-        let mut room = [PollFd::new(&error, PollFlags::OUT)];
-        match poll(&mut room, Some(&Timespec::default())) {
-            Ok(0) => Err(ErrorKind::WouldBlock.into()),
-            _ => error.write(&bytes[..bytes.len().min(PIPE_BYTES)]),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The journal, by its socket for records with fields if that is there.
-struct Journal(Option<JournalLog>);
-
-impl Log for Journal {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        !metadata.target().starts_with(LEFT_OUT)
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
-            return;
-        }
-        let sent = self.0.as_ref().map(|journal| journal.journal_send(record));
-        if !matches!(sent, Some(Ok(()))) {
-            let text = lines(record.level(), &record.args().to_string());
-            // Nobody is left to be told.
-            let _ = StandardError.write_all(text.as_bytes());
-        }
-    }
-
-    fn flush(&self) {}
-}
-
-/// A record with its priority before each of its lines.
-fn lines(level: Level, text: &str) -> String {
-    let priority = match level {
-        Level::Error => 3,
-        Level::Warn => 4,
-        Level::Info => 6,
-        Level::Debug | Level::Trace => 7,
-    };
-    let line = |line| format!("<{priority}>{line}\n");
-    text.trim_end().lines().map(line).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_line_has_its_priority() {
-        assert_eq!(lines(Level::Warn, "one\ntwo\n"), "<4>one\n<4>two\n");
-        assert_eq!(lines(Level::Error, "x"), "<3>x\n");
-        assert_eq!(lines(Level::Info, "x"), "<6>x\n");
-    }
 }

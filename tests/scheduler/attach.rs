@@ -157,7 +157,7 @@ pub fn the_journal_has_priorities_and_fields() {
     let journal = UnixDatagram::bind(SOCKET).unwrap();
     let records = Arc::new(Mutex::new(Vec::new()));
     let reader = records.clone();
-    // Of a full socket the daemon would wait.
+    // A full socket loses records.
     std::thread::spawn(move || {
         let mut buffer = [0; 1 << 16];
         while let Ok(length) = journal.recv(&mut buffer) {

@@ -74,6 +74,11 @@ impl Queues {
         self.idles[worker]
     }
 
+    /// Does something wait in the worker's own queue?
+    pub fn has_work(&self, worker: usize) -> bool {
+        self.lengths.get(worker).is_some_and(|&length| length > 0)
+    }
+
     pub fn push(&mut self, queue: usize, job: Job) {
         if self.queues[queue].is_empty() {
             self.heads_ns[queue] = job.item.arrival_ns;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! The events: requests come, workers take and finish them. What a dispatcher does is in
-//! engine/dispatcher.rs, cores are given and taken in engine/cores.rs.
+//! engine/dispatcher.rs, cores are given and taken in engine/cores.rs. How workers sleep and are woken
+//! is in engine/sleep.rs.
 
 mod cores;
 mod dispatcher;
+mod sleep;
 
 use super::app::{App, Job};
 use super::arbiter::DesignParams;
-use super::costs::DEEP_AFTER_NS;
 use super::loaded::RuleInUse;
 use super::outcome::{Outcome, Tally};
 use super::setup::Setup;
@@ -54,6 +55,8 @@ enum Event {
     Done(u32),
     /// A core's worker looks for work.
     Ready(u32),
+    /// A core's worker has looked for work as long as it does, and falls asleep.
+    Sleep(u32),
     /// A paced item of an application is due.
     Later(u32),
     /// A request of an application comes.
@@ -142,6 +145,7 @@ impl<'a> Engine<'a> {
                 Event::Arrive(app) => self.arrive(app as usize),
                 Event::Done(core) => self.done(core as usize),
                 Event::Ready(core) => self.ready(core as usize),
+                Event::Sleep(core) => self.fall_asleep(core as usize),
                 Event::Round(app) => {
                     self.round_armed[app as usize] = false;
                     self.round(app as usize);
@@ -318,42 +322,6 @@ impl<'a> Engine<'a> {
 
     // --- workers -------------------------------------------------------------
 
-    /// A worker that has nothing to do shall look.
-    fn wake(&mut self, index: usize, worker: usize) {
-        let Some(core) = self.apps[index].core_of.get(worker).copied().flatten() else {
-            return;
-        };
-        if self.cores[core].state != State::Idle {
-            return;
-        }
-        self.apps[index].queues.set_idle(worker, false);
-        let latency = self.unlend(core);
-        self.cores[core].state = State::Starting;
-        if latency == 0 {
-            self.advance(core);
-        } else {
-            self.schedule(self.now + latency, Event::Ready(core as u32));
-        }
-    }
-
-    /// Takes a lent core back; how long that takes.
-    fn unlend(&mut self, core: usize) -> u64 {
-        let costs = &self.setup.costs;
-        let idle = self.now - self.cores[core].idle_since;
-        if !self.cores[core].lent {
-            return 0;
-        }
-        self.cores[core].lent = false;
-        self.tally.cores(&self.setup.arrivals, self.now, 1, 0);
-        self.tally
-            .spun(&self.setup.arrivals, self.now, idle.min(costs.spin));
-        match idle {
-            idle if idle < costs.spin => 0,
-            idle if idle >= DEEP_AFTER_NS => costs.wake + costs.deep_idle,
-            _ => costs.wake,
-        }
-    }
-
     /// A worker begins, or has left the request that it was preempted in.
     fn ready(&mut self, core: usize) {
         let Core {
@@ -367,6 +335,7 @@ impl<'a> Engine<'a> {
             let queue = design.requeue(&queues.view(self.now), worker, &job.item);
             self.cores[core].job.left_ns = 0;
             self.enqueue(index, queue, job);
+            self.wake_sleeper(core);
         }
         self.advance(core);
     }
@@ -375,6 +344,7 @@ impl<'a> Engine<'a> {
     fn advance(&mut self, core: usize) {
         let (index, worker) = (self.cores[core].app, self.cores[core].worker);
         if worker >= self.apps[index].queues.target {
+            self.wake_sleeper(core);
             self.release(core);
             return;
         }
@@ -421,6 +391,7 @@ impl<'a> Engine<'a> {
         self.cores[core].job.left_ns = job.left_ns;
         if job.left_ns == 0 {
             self.served(index, &job, 0);
+            self.wake_sleeper(core);
             self.advance(core);
             return;
         }
@@ -467,20 +438,6 @@ impl<'a> Engine<'a> {
         if counted != works {
             self.cores[core].counted = works;
             self.apps[app].work(self.now, if works { 1 } else { -1 });
-        }
-    }
-
-    /// Nothing to do.
-    fn rest(&mut self, core: usize) {
-        self.count(core, false);
-        let (index, worker) = (self.cores[core].app, self.cores[core].worker);
-        self.cores[core].state = State::Idle;
-        self.cores[core].idle_since = self.now;
-        let app = &mut self.apps[index];
-        app.queues.set_idle(worker, true);
-        if app.design.lends() {
-            self.cores[core].lent = true;
-            self.tally.cores(&self.setup.arrivals, self.now, -1, 0);
         }
     }
 }

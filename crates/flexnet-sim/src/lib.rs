@@ -32,6 +32,8 @@ mod loaded;
 mod outcome;
 mod setup;
 #[cfg(test)]
+mod sleep_tests;
+#[cfg(test)]
 mod tests;
 mod workload;
 

@@ -423,7 +423,8 @@ fn senders_go_on_when_the_runtime_ends() {
 }
 
 /// The executors give up on a peer that reads nothing; a thread that waits for it is
-/// woken, goes on by itself, and everything arrives once the peer reads.
+/// woken, goes on by itself, and everything arrives once the peer reads. A large send has
+/// queued nothing that they could give up.
 #[test]
 fn who_waits_for_a_stalled_peer_survives_the_runtime() {
     const BYTES: usize = 600_000;
@@ -452,7 +453,8 @@ fn who_waits_for_a_stalled_peer_survives_the_runtime() {
                 flow.flush_blocking().unwrap();
             });
             stuck.recv().unwrap();
-            assert_eq!(runtime.shutdown(), 1, "one flow was given up");
+            let given_up = if large { 0 } else { 1 };
+            assert_eq!(runtime.shutdown(), given_up, "flows that were given up");
             assert_eq!(check_pieces(receiver, pattern), BYTES);
         });
     }

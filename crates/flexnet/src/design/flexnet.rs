@@ -133,6 +133,10 @@ impl Design for Flexnet {
             .map(|queue| steal_from(view, queue))
     }
 
+    fn wakes_after_turns(&self) -> bool {
+        true
+    }
+
     fn quantum_ns(&self) -> Option<u64> {
         Some(self.quantum_ns)
     }

@@ -124,9 +124,17 @@ pub trait Design: Send {
     fn wake(&self, view: &View<'_>, queue: usize) -> Option<usize> {
         if view.is_idle(queue) {
             Some(queue)
+        } else if self.wakes_after_turns() {
+            None
         } else {
             view.idle
         }
+    }
+
+    /// Does a worker that has ended a turn wake a sleeping one for what waits in its queue? Then
+    /// new work behind a busy worker wakes nobody by itself.
+    fn wakes_after_turns(&self) -> bool {
+        false
     }
 
     /// Are cores given from the front of an order, so that few stay awake? If not,

@@ -196,10 +196,10 @@ impl TcpFlow {
     }
 
     /// [`TcpFlow::send`] for a thread that may block. From 16 KiB on the bytes
-    /// are not copied: the executor sends from `bytes` while this waits, and
-    /// when it is on no CPU, this thread does. While the scheduler says that
-    /// executors have too few cores already, this thread sends them from the
-    /// start.
+    /// are not copied. Where nothing is queued before them, this thread sends them by itself:
+    /// it would only wait for the executor. Else the executor sends from `bytes` while this waits,
+    /// and when it is on no CPU, this thread does. A design whose work is the executors' alone
+    /// ([`crate::design::Design::inlines`]) has them send all of it.
     ///
     /// # Errors
     /// The flow's error, if it failed; a part of the bytes may have been sent.
@@ -243,7 +243,7 @@ impl TcpFlow {
         if let Some(error) = core.error() {
             return Err(error);
         }
-        if core.shared().is_saturated() && self.send_waiting(bytes)? {
+        if core.shared().senders_serve() && self.send_waiting(bytes)? {
             return Ok(());
         }
         let completion = Completion::new(bytes);

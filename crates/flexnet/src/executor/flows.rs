@@ -31,6 +31,11 @@ impl<F> Flows<F> {
         self.lock().values().filter_map(Weak::upgrade).collect()
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Weak<F>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -180,6 +180,24 @@ impl Runtime {
         self.shared.depth()
     }
 
+    /// Flows that had a coroutine and live: each connection of [`Runtime::serve`] is one, and what
+    /// accepts them is one. From any thread; takes a lock for a moment.
+    ///
+    /// ```
+    /// use flexnet::executor::Runtime;
+    ///
+    /// let runtime = Runtime::builder().build()?;
+    /// let flow = runtime.flow()?;
+    /// assert_eq!(runtime.flows(), 0);
+    /// let mut task = flow.submit_task(async {}).map_err(|refused| refused.refusal)?;
+    /// task.wait()?;
+    /// assert_eq!(runtime.flows(), 1); // `flow` keeps it
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn flows(&self) -> usize {
+        self.shared.flows.count()
+    }
+
     /// The stack design that is on, as operators write it; `own` where the
     /// application brought one ([`Builder::design`]).
     pub fn design(&self) -> String {

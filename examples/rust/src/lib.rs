@@ -15,8 +15,7 @@ use std::net::TcpListener;
 ///
 /// # Errors
 /// The address is none, or is in use.
-pub fn listen() -> io::Result<TcpListener> {
-    let address = std::env::args().nth(1);
+pub fn listen(address: Option<String>) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address.as_deref().unwrap_or("127.0.0.1:0"))?;
     println!("listening on {}", listener.local_addr()?);
     Ok(listener)

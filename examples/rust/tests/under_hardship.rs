@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::watchdog;
+use common::{pattern, watchdog};
 use flexnet::executor::Runtime;
 use flexnet_examples::redis;
 use rustix::net::sockopt::{set_socket_linger, set_socket_send_buffer_size};
@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 const CONNECTIONS: usize = 1000;
 const THREADS: usize = 8;
 const ROUNDS: usize = 10;
+/// No reply by then is a failure.
+const READ_LIMIT: Duration = Duration::from_secs(30);
 /// Commands that a good client sends at once.
 const PIPELINED: usize = 20;
 /// What slow readers ask for, and how often: more than sockets hold.
@@ -71,6 +73,7 @@ impl Client {
     /// Connects, and waits until it is served.
     fn new(address: SocketAddr, number: usize) -> Self {
         let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(READ_LIMIT)).unwrap();
         let kind = Kind::of(number);
         let mut client = Self {
             number,
@@ -197,7 +200,7 @@ fn converse(address: SocketAddr, thread: usize, steps: &Barrier) {
 
 fn large_reply() -> Vec<u8> {
     let mut reply = format!("${LARGE_BYTES}\r\n").into_bytes();
-    reply.extend((0..LARGE_BYTES).map(|at| (at * 7 + at / 251) as u8));
+    reply.extend(pattern(LARGE_BYTES));
     reply
 }
 
@@ -254,7 +257,7 @@ fn good_clients_get_their_bytes_and_nothing_is_left_of_the_others() {
 
     let mut observer = Client::new(address, 0);
     let set = [
-        format!("*3\r\n$3\r\nSET\r\n$5\r\nlarge\r\n").into_bytes(),
+        b"*3\r\n$3\r\nSET\r\n$5\r\nlarge\r\n".to_vec(),
         large_reply(),
         b"\r\n".to_vec(),
     ];

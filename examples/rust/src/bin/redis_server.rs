@@ -8,6 +8,6 @@ use flexnet_examples::{listen, redis};
 
 fn main() -> std::io::Result<()> {
     let runtime = Runtime::builder().name("redis").executors(2).build()?;
-    let mut service = redis::serve(&runtime, listen()?)?;
+    let mut service = redis::serve(&runtime, listen(std::env::args().nth(1))?)?;
     service.wait()?
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //! The events: requests come, workers take and finish them. What a dispatcher does is in
-//! engine/dispatcher.rs, cores are given and taken in engine/cores.rs. How workers sleep and are woken
-//! is in engine/sleep.rs.
+//! engine/dispatcher.rs, cores are given and taken in engine/cores.rs. How workers sleep and
+//! are woken is in engine/sleep.rs.
 
 mod cores;
 mod dispatcher;

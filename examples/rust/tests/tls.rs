@@ -11,6 +11,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 /// Makes a certificate and its key there, and starts a server with them.
 fn start(folder: &Path) -> Server {
@@ -101,4 +102,14 @@ fn other_bytes_are_no_handshake() {
     assert_eq!(alert[..1], [21]);
     assert_eq!(alert[5..6], [2]);
     assert_eq!(echo(&server, &folder, "-tls1_3", b"next".to_vec()), b"next");
+}
+
+#[test]
+fn a_handshake_that_does_not_begin_is_left() {
+    let _watchdog = watchdog();
+    let server = start(&folder("tls-silent"));
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    let limit = Some(Duration::from_secs(30));
+    stream.set_read_timeout(limit).unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-//! Workers without work: they spin, they sleep, and they are woken. One that spins answers at once.
-//! One that sleeps pays the wakeup.
+//! Workers without work: they spin, they sleep, and they are woken. A worker that spins answers at
+//! once. A worker that sleeps pays the wakeup.
 //!
 //! Left to others: which worker new work wakes (the design), and what a wakeup costs (costs.rs).
 

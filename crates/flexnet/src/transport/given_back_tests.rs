@@ -95,7 +95,7 @@ fn read_until_given_back(setup: &Setup, mut peer: &TcpStream) -> usize {
         read
     };
     expect();
-    assert!(setup.runtime.depth() > 0, "an executor has it");
+    assert_eq!(setup.runtime.depth(), 1, "an executor has it");
     setup.link.set_saturated(true);
     while setup.runtime.depth() > 0 {
         assert!(expect() < BYTES / 2, "the executor goes on with it");
@@ -104,7 +104,7 @@ fn read_until_given_back(setup: &Setup, mut peer: &TcpStream) -> usize {
     read
 }
 
-/// Lets an executor go on once a large send waits behind what it runs.
+/// Lets an executor go on once a large send waits behind what it runs. It has that send then.
 fn release_behind(setup: &Setup, release: Sender<()>) {
     let end = Instant::now() + Duration::from_secs(20);
     while setup.runtime.depth() < 2 {
@@ -112,6 +112,10 @@ fn release_behind(setup: &Setup, release: Sender<()>) {
         std::thread::yield_now();
     }
     drop(release);
+    while setup.runtime.depth() > 1 {
+        assert!(Instant::now() < end, "the coroutine goes on");
+        std::thread::yield_now();
+    }
 }
 
 /// Occupies the only executor until the sender is dropped.

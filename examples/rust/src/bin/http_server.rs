@@ -2,8 +2,8 @@
 //! An HTTP/1.1 server by hyper, whose connections live on flexnet's executors: `http_server
 //! [ADDRESS]`, then `curl http://ADDRESS/`.
 //!
-//! hyper needs of a runtime a connection, which [`TokioIo`] makes of flexnet's, and a timer, for
-//! clients that never end their request. There is no tokio runtime.
+//! [`TokioIo`] makes flexnet's connection one for hyper. hyper also takes a timer, for clients that
+//! never end their request. There is no tokio runtime.
 
 use flexnet::coroutine::{Sleep, sleep_until};
 use flexnet::executor::Runtime;
@@ -67,7 +67,7 @@ impl hyper::rt::Timer for Timer {
     }
 }
 
-/// A sleep without its result: it fails outside of coroutines only, where hyper is not.
+/// A sleep without its result. A sleep fails outside of coroutines only, and hyper runs in one.
 struct Alarm(Sleep);
 
 impl hyper::rt::Sleep for Alarm {}

@@ -57,7 +57,7 @@ async fn echo(connection: TcpConnection, acceptor: TlsAcceptor) -> io::Result<()
             return stream.shutdown().await;
         }
         stream.write_all(&buffer[..length]).await?;
-        // rustls holds back what fits into no whole record.
+        // rustls has what a full socket did not take, and reading would not send it.
         stream.flush().await?;
     }
 }

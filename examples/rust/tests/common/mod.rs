@@ -3,15 +3,17 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+use rustix::process::{Signal, set_parent_process_death_signal};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-/// A server that is killed at the end of its test.
+/// A server that is killed at the end of its test, or with its test's process.
 pub struct Server {
     process: Child,
     pub address: SocketAddr,
@@ -20,6 +22,10 @@ pub struct Server {
 impl Server {
     /// Starts it, and waits until it listens.
     pub fn start(command: &mut Command) -> Self {
+        // SAFETY: one system call, which may be made between fork and exec.
+        unsafe {
+            command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+        }
         let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         let output = process.stdout.take().unwrap();
